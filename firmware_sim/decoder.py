@@ -1,0 +1,311 @@
+"""The decoder loop: encoder outputs -> tokens, one token an invocation of `decoder_step`.
+
+N: longest text, S: memory frames, V: vocabulary, d: d_model.  The self-attention caches
+([1, N, d] for each layer's keys and values) start at real 0.0; the rows that step t writes go to
+slot t and are read by the steps after it.
+"""
+
+import dataclasses
+import enum
+import math
+import time
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from firmware_sim.bundle import Bundle, BundleError, TensorSpec
+from firmware_sim.runtime import Runtime, Tensors
+
+_IMPOSSIBLE: Final = -math.inf
+
+
+class Decoding(str, enum.Enum):
+    """How tokens are chosen."""
+
+    GREEDY = "greedy"
+    BEAM = "beam"
+    CTC = "ctc"  # best path of the encoder's CTC head; the decoder does not run
+
+
+@dataclasses.dataclass(frozen=True)
+class DecodingOptions:
+    """Choices of the search; the defaults are the cheapest."""
+
+    decoding: Decoding = Decoding.GREEDY
+    beam: int = 4  # hypotheses kept, for Decoding.BEAM
+    length_penalty: float = 0.0  # scores are divided by (number of tokens)^length_penalty
+    ctc_weight: float = 0.0  # of the CTC score in a complete hypothesis, 0 to 1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "decoding", Decoding(self.decoding))
+        if self.beam < 1:
+            raise ValueError(f"beam is {self.beam}; it must be at least 1.")
+        if self.length_penalty < 0:
+            raise ValueError(f"length_penalty is {self.length_penalty}; it must not be negative.")
+        if not 0 <= self.ctc_weight <= 1:
+            raise ValueError(f"ctc_weight is {self.ctc_weight}; it must be between 0 and 1.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Hypothesis:
+    """A decoded text."""
+
+    tokens: tuple[int, ...]  # without start and end
+    score: float  # log probability, natural; with the options' CTC part and length penalty
+    ended: bool  # False if the limit on tokens cut the text off
+    step_seconds: tuple[float, ...]  # of each decoder step run for this utterance
+
+
+class StepState:
+    """All inputs of the decoder step for one hypothesis, its own caches among them."""
+
+    def __init__(self, inputs: Tensors, cache_names: tuple[str, ...]) -> None:
+        self.inputs = inputs
+        self._cache_names = cache_names
+
+    def copy(self) -> "StepState":
+        """A state whose caches and self-attention mask are its own; the rest is shared."""
+        inputs = dict(self.inputs)
+        for name in (*self._cache_names, "self_mask", "token"):
+            inputs[name] = self.inputs[name].copy()
+        return StepState(inputs, self._cache_names)
+
+
+class Decoder:
+    """Searches for the text of one utterance after another on a loaded decoder step."""
+
+    def __init__(self, bundle: Bundle, step: Runtime, options: DecodingOptions) -> None:
+        """`step` is the bundle's decoder step on a runtime.
+
+        Raises:
+          BundleError: if the options need a CTC head and the bundle has none.
+        """
+        self._bundle = bundle
+        self._step = step
+        self._options = options
+        self._tokens = bundle.tokenizer
+        model = bundle.decoder_step
+        self._logits = model.output("logits")
+        roles = [(r, n) for n in range(bundle.decoder_layers) for r in ("key", "value")]
+        self._rows = {f"self_{role}s_{n}": f"{role}_row_{n}" for role, n in roles}
+        self._cross = tuple(f"cross_{role}s_{n}" for role, n in roles)
+        self._memory_mask = model.input("memory_mask")
+        self._self_mask = mask_values(model.input("self_mask"), bundle.mask_value)
+        self._ctc: TensorSpec | None = None
+        if any(spec.name == "ctc_logits" for spec in bundle.encoder.outputs):
+            self._ctc = bundle.encoder.output("ctc_logits")
+        elif options.decoding is Decoding.CTC or options.ctc_weight:
+            raise BundleError(
+                f"{bundle.path}: {bundle.encoder.file} has no output 'ctc_logits', which CTC "
+                "decoding and ctc_weight need; decode without them."
+            )
+
+    def decode(self, encoded: Tensors, frames: int) -> Hypothesis:
+        """Finds the text of an utterance.
+
+        Args:
+          encoded: the encoder's outputs.
+          frames: feature frames of the utterance that went into the encoder.
+        """
+        options = self._options
+        memory_frames = self._bundle.limits.memory_positions(frames)
+        ctc = None
+        if self._ctc is not None and (options.decoding is Decoding.CTC or options.ctc_weight):
+            ctc = log_softmax(self._ctc.dequantize(encoded["ctc_logits"][0, :memory_frames]))
+        if options.decoding is Decoding.CTC:
+            assert ctc is not None  # __init__ refused the bundle otherwise
+            return self._ctc_best_path(ctc)
+
+        seconds: list[float] = []
+        state = self.start(encoded, frames)
+        if options.decoding is Decoding.GREEDY:
+            found = [self._greedy(state, seconds)]
+        else:
+            found = self._beam(state, seconds)
+        scored = [
+            (self._complete_score(tokens, score, ctc), tokens, e) for tokens, score, e in found
+        ]
+        score, tokens, ended = max(scored, key=lambda item: item[0])
+        return Hypothesis(tokens, score, ended, tuple(seconds))
+
+    def start(self, encoded: Tensors, frames: int) -> StepState:
+        """The state before the first step, with the start token as its next."""
+        bundle, model = self._bundle, self._bundle.decoder_step
+        inputs: Tensors = {name: encoded[name] for name in self._cross}
+        inputs["memory_mask"] = prefix_mask(
+            self._memory_mask, bundle.mask_value, bundle.limits.memory_positions(frames)
+        )
+        for name in self._rows:
+            spec = model.input(name)
+            inputs[name] = np.full(spec.shape, spec.quantize(0.0))
+        inputs["token"] = np.full((1, 1), self._tokens.start, np.int32)
+        valid, masked = self._self_mask
+        inputs["self_mask"] = np.full((1, bundle.limits.tokens + 1), masked)
+        inputs["self_mask"][0, -1] = valid
+        return StepState(inputs, tuple(self._rows))
+
+    def advance(self, state: StepState, outputs: Tensors, step: int, token: int) -> None:
+        """Puts the rows of step number `step` into the caches, and `token` next, in place."""
+        for cache, row in self._rows.items():
+            state.inputs[cache][0, step] = outputs[row][0, 0]
+        state.inputs["self_mask"][0, step] = self._self_mask[0]
+        state.inputs["token"][0, 0] = token
+
+    def _log_probabilities(self, outputs: Tensors) -> npt.NDArray[np.float32]:
+        """[V]; blank and start can never follow."""
+        result = log_softmax(self._logits.dequantize(outputs["logits"][0]))
+        result[[self._tokens.blank, self._tokens.start]] = _IMPOSSIBLE
+        return result
+
+    def _invoke(self, state: StepState, seconds: list[float]) -> Tensors:
+        begin = time.perf_counter()
+        outputs = self._step.invoke(state.inputs)
+        seconds.append(time.perf_counter() - begin)
+        return outputs
+
+    def _greedy(
+        self, state: StepState, seconds: list[float]
+    ) -> tuple[tuple[int, ...], float, bool]:
+        tokens: list[int] = []
+        score = 0.0
+        for step in range(self._bundle.limits.tokens):
+            outputs = self._invoke(state, seconds)
+            log_probabilities = self._log_probabilities(outputs)
+            token = int(np.argmax(log_probabilities))
+            score += float(log_probabilities[token])
+            if token == self._tokens.end:
+                return tuple(tokens), score, True
+            tokens.append(token)
+            self.advance(state, outputs, step, token)
+        return tuple(tokens), score, False
+
+    def _beam(
+        self, state: StepState, seconds: list[float]
+    ) -> list[tuple[tuple[int, ...], float, bool]]:
+        """Hypotheses that ended; if none did, those that the limit cut off."""
+        beam, limit = self._options.beam, self._bundle.limits.tokens
+        active: list[tuple[tuple[int, ...], float, StepState]] = [((), 0.0, state)]
+        ended: list[tuple[tuple[int, ...], float, bool]] = []
+        for step in range(limit):
+            runs = [self._invoke(state, seconds) for _, _, state in active]
+            totals = np.stack(
+                [
+                    score + self._log_probabilities(outputs).astype(np.float64)
+                    for (_, score, _), outputs in zip(active, runs, strict=True)
+                ]
+            )
+            # Stable order: equal scores keep the better parent and the lower token.
+            best = np.argsort(-totals, axis=None, kind="stable")[: 2 * beam]
+            following: list[tuple[tuple[int, ...], float, StepState]] = []
+            for flat in best:
+                parent, token = divmod(int(flat), totals.shape[1])
+                score = float(totals[parent, token])
+                if score == _IMPOSSIBLE or len(following) == beam:
+                    break
+                tokens, _, state = active[parent]
+                if token == self._tokens.end:
+                    ended.append((tokens, score, True))
+                    continue
+                state = state.copy()
+                self.advance(state, runs[parent], step, token)
+                following.append(((*tokens, token), score, state))
+            active = following
+            if not active or self._is_settled(ended, active):
+                break
+        return ended or [(tokens, score, False) for tokens, score, _ in active]
+
+    def _is_settled(self, ended: list[Any], active: list[Any]) -> bool:
+        """Whether enough hypotheses ended, none of which an active one can still overtake."""
+        if len(ended) < (self._options.beam if self._options.ctc_weight else 1):
+            return False
+        best = max(self._normalise(score, len(tokens)) for tokens, score, _ in ended)
+        # A score only falls; the length penalty forgives most at the greatest length.
+        return best >= self._normalise(active[0][1], self._bundle.limits.tokens)
+
+    def _normalise(self, score: float, tokens: int) -> float:
+        return score / (tokens + 1) ** self._options.length_penalty  # + 1 for the end
+
+    def _complete_score(
+        self, tokens: tuple[int, ...], score: float, ctc: npt.NDArray[np.float32] | None
+    ) -> float:
+        weight = self._options.ctc_weight
+        if weight and ctc is not None:
+            score = (1.0 - weight) * score + weight * ctc_score(ctc, tokens, self._tokens.blank)
+        return self._normalise(score, len(tokens))
+
+    def _ctc_best_path(self, ctc: npt.NDArray[np.float32]) -> Hypothesis:
+        tokens, score = ctc_greedy(ctc, self._tokens.blank)
+        special = (self._tokens.start, self._tokens.end)
+        return Hypothesis(tuple(t for t in tokens if t not in special), score, True, ())
+
+
+def mask_values(spec: TensorSpec, mask_value: float) -> tuple[Any, Any]:
+    """What a mask input stores at a (valid, masked) position."""
+    valid, masked = spec.quantize([0.0, mask_value])
+    return valid, masked
+
+
+def prefix_mask(spec: TensorSpec, mask_value: float, valid: int) -> npt.NDArray[Any]:
+    """A mask of spec's shape [1, positions] whose first `valid` positions are valid."""
+    open_position, masked = mask_values(spec, mask_value)
+    mask = np.full(spec.shape, masked)
+    mask[0, :valid] = open_position
+    return mask
+
+
+def log_softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Natural log of the softmax over the last axis."""
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+
+
+def ctc_greedy(
+    log_probabilities: npt.NDArray[np.float32], blank: int
+) -> tuple[tuple[int, ...], float]:
+    """The best path: repeats merged, blanks removed.
+
+    Args:
+      log_probabilities: float [frames, V].
+
+    Returns:
+      tokens, and the log probability of the path.
+    """
+    path = log_probabilities.argmax(axis=-1)
+    score = float(log_probabilities.max(axis=-1, initial=_IMPOSSIBLE).sum()) if len(path) else 0.0
+    changes = path[np.concatenate(([True], path[1:] != path[:-1]))] if len(path) else path
+    return tuple(int(token) for token in changes if token != blank), score
+
+
+def ctc_score(
+    log_probabilities: npt.NDArray[np.float32], tokens: tuple[int, ...], blank: int
+) -> float:
+    """Log probability of a text, summed over all its CTC alignments (Graves et al., 2006).
+
+    Args:
+      log_probabilities: float [frames, V].
+      tokens: the text, without blanks.
+
+    Returns:
+      the natural logarithm; -inf if the text does not fit into the frames.
+    """
+    labels = np.full(2 * len(tokens) + 1, blank)
+    labels[1::2] = tokens
+    # A label may be reached over the blank before it, unless it repeats the label before that.
+    skips = np.zeros(len(labels), bool)
+    skips[2:] = (labels[2:] != blank) & (labels[2:] != labels[:-2])
+    emissions = log_probabilities[:, labels].astype(np.float64)
+    if not len(emissions):
+        return _IMPOSSIBLE if tokens else 0.0
+    forward = np.full(len(labels), _IMPOSSIBLE)
+    forward[:2] = emissions[0, :2]
+    for emission in emissions[1:]:
+        stay, step, skip = (
+            forward,
+            np.full_like(forward, _IMPOSSIBLE),
+            np.full_like(forward, _IMPOSSIBLE),
+        )
+        step[1:] = forward[:-1]
+        skip[2:] = np.where(skips[2:], forward[:-2], _IMPOSSIBLE)
+        forward = np.logaddexp(np.logaddexp(stay, step), skip) + emission
+    return float(np.logaddexp.reduce(forward[-2:]))

@@ -1,0 +1,47 @@
+"""The command-line flags that the tools of this package share."""
+
+from absl import flags
+
+from firmware_sim import bundle
+from firmware_sim.decoder import Decoding, DecodingOptions
+from firmware_sim.recognizer import Recognizer
+from firmware_sim.runtime import RUNTIMES
+
+BUNDLE = flags.DEFINE_string("bundle", None, "Directory or .zip of the bundle.", required=True)
+RUNTIME = flags.DEFINE_enum("runtime", "litert", list(RUNTIMES), "What executes the models.")
+NUM_THREADS = flags.DEFINE_integer("num_threads", 1, "Threads of LiteRT.", lower_bound=1)
+DECODING = flags.DEFINE_enum(
+    "decoding", Decoding.GREEDY.value, [d.value for d in Decoding], "How tokens are chosen."
+)
+BEAM = flags.DEFINE_integer("beam", 4, "Hypotheses kept by --decoding=beam.", lower_bound=1)
+LENGTH_PENALTY = flags.DEFINE_float(
+    "length_penalty",
+    0.0,
+    "Scores are divided by (number of tokens)^length_penalty.",
+    lower_bound=0.0,
+)
+CTC_WEIGHT = flags.DEFINE_float(
+    "ctc_weight",
+    0.0,
+    "Weight of the CTC score in complete hypotheses.",
+    lower_bound=0.0,
+    upper_bound=1.0,
+)
+
+
+def recognizer(runtime: str | None = None) -> Recognizer:
+    """The recogniser that the flags describe, on `runtime` if given instead of the flag's.
+
+    Raises:
+      BundleError: if the bundle cannot be used.
+      ValueError: if the runtime is not installed.
+    """
+    options = DecodingOptions(
+        decoding=Decoding(DECODING.value),
+        beam=BEAM.value,
+        length_penalty=LENGTH_PENALTY.value,
+        ctc_weight=CTC_WEIGHT.value,
+    )
+    return Recognizer(
+        bundle.load(BUNDLE.value), runtime or RUNTIME.value, options, NUM_THREADS.value
+    )

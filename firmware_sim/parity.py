@@ -1,0 +1,126 @@
+"""Parity: two runtimes given the same bytes must return the same bytes."""
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from firmware_sim import runtime
+from firmware_sim.bundle import Bundle
+from firmware_sim.decoder import Decoder, DecodingOptions
+from firmware_sim.recognizer import encoder_inputs
+from firmware_sim.runtime import Tensors
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """The first value in which the runtimes differ."""
+
+    utterance: int
+    model: str  # encoder or decoder_step
+    step: int | None  # of the decoder
+    tensor: str
+    index: tuple[int, ...]
+    value: float  # stored value on the tested runtime
+    reference: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Parity:
+    """The comparison of all outputs of all invocations."""
+
+    runtime: str
+    reference: str
+    utterances: int
+    invocations: int  # of encoder and decoder step, on each runtime
+    bytes_compared: int
+    bytes_different: int
+    first_difference: Difference | None
+
+    @property
+    def equal(self) -> bool:
+        return self.bytes_compared > 0 and self.bytes_different == 0
+
+
+def compare_runtimes(
+    bundle: Bundle,
+    features_list: Iterable[npt.NDArray[np.int8]],
+    runtime_name: str = "tflm",
+    reference_name: str = "litert-reference",
+) -> Parity:
+    """Runs the encoder and every decoder step on two runtimes, and compares all output bytes.
+
+    Both runtimes get the reference's bytes at every invocation, so that a difference cannot hide
+    or breed others: the decoder follows the reference's encoder outputs, caches and tokens
+    (greedy).
+
+    Args:
+      features_list: int8 [frames, 40] of each utterance, frames within the encoder's window.
+
+    Raises:
+      BundleError: if a runtime cannot load the bundle.
+      ValueError: if a runtime does not exist, or features do not fit the window.
+    """
+    encoders, steps = (
+        [runtime.load(name, model) for name in (runtime_name, reference_name)]
+        for model in (bundle.encoder, bundle.decoder_step)
+    )
+    decoder = Decoder(bundle, steps[1], DecodingOptions())
+    logits = bundle.decoder_step.output("logits").name
+    counts = _Counts()
+    utterance = -1
+    for utterance, features in enumerate(features_list):
+        inputs = encoder_inputs(bundle, features)
+        tested, encoded = (encoder.invoke(inputs) for encoder in encoders)
+        counts.add(tested, encoded, utterance, "encoder", None)
+
+        state = decoder.start(encoded, len(features))
+        for step in range(bundle.limits.tokens):
+            tested, outputs = (loaded.invoke(state.inputs) for loaded in steps)
+            counts.add(tested, outputs, utterance, "decoder_step", step)
+            token = int(np.argmax(outputs[logits][0]))
+            if token == bundle.tokenizer.end:
+                break
+            decoder.advance(state, outputs, step, token)
+    return Parity(
+        runtime=runtime_name,
+        reference=reference_name,
+        utterances=utterance + 1,
+        invocations=counts.invocations,
+        bytes_compared=counts.compared,
+        bytes_different=counts.different,
+        first_difference=counts.first,
+    )
+
+
+class _Counts:
+    """Bytes compared so far."""
+
+    def __init__(self) -> None:
+        self.invocations = 0
+        self.compared = 0
+        self.different = 0
+        self.first: Difference | None = None
+
+    def add(
+        self, tested: Tensors, reference: Tensors, utterance: int, model: str, step: int | None
+    ) -> None:
+        self.invocations += 1
+        for name, expected in reference.items():
+            found = tested[name]
+            unequal = _bytes(found) != _bytes(expected)
+            self.compared += unequal.size
+            different = int(unequal.sum())
+            self.different += different
+            if different and self.first is None:
+                position = int(np.argmax(unequal)) // expected.itemsize
+                index = tuple(int(i) for i in np.unravel_index(position, expected.shape))
+                self.first = Difference(
+                    utterance, model, step, name, index, float(found[index]), float(expected[index])
+                )
+
+
+def _bytes(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)

@@ -1,0 +1,143 @@
+"""The recogniser: 16 kHz audio in, text out, with the time that each part took."""
+
+import dataclasses
+import time
+
+import numpy as np
+import numpy.typing as npt
+
+from firmware_sim import frontend, runtime, segment
+from firmware_sim.bundle import Bundle
+from firmware_sim.decoder import Decoder, DecodingOptions, Hypothesis, prefix_mask
+from firmware_sim.runtime import Tensors
+
+
+@dataclasses.dataclass(frozen=True)
+class Segment:
+    """What was recognised in one piece of the audio."""
+
+    start: int  # samples from the beginning of the audio
+    end: int
+    text: str
+    tokens: tuple[int, ...]
+    score: float  # log probability, see decoder.Hypothesis
+    ended: bool  # False if the limit on tokens cut the text off
+    frontend_seconds: float
+    encoder_seconds: float
+    step_seconds: tuple[float, ...]  # of each decoder step
+
+
+@dataclasses.dataclass(frozen=True)
+class Transcription:
+    """What was recognised in the audio."""
+
+    text: str
+    tokens: tuple[int, ...]  # of all segments
+    score: float  # sum over the segments
+    audio_seconds: float
+    seconds: float  # that it took, all together
+    segments: tuple[Segment, ...]  # none for silence
+
+
+class Recognizer:
+    """A bundle loaded on a runtime; one utterance after the other."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        runtime_name: str = "litert",
+        options: DecodingOptions | None = None,
+        num_threads: int = 1,
+    ) -> None:
+        """Loads both models.
+
+        Raises:
+          ValueError: if there is no such runtime.
+          BundleError: if the runtime cannot load the models, or the options do not fit the bundle.
+        """
+        self.bundle = bundle
+        self.runtime_name = runtime_name
+        self._encoder = runtime.load(runtime_name, bundle.encoder, num_threads)
+        self._step = runtime.load(runtime_name, bundle.decoder_step, num_threads)
+        self._decoder = Decoder(bundle, self._step, options or DecodingOptions())
+
+    @property
+    def arena_bytes(self) -> dict[str, int | None]:
+        """Tensor memory of the encoder and of the decoder step, where the runtime knows it."""
+        return {
+            "encoder": self._encoder.arena_bytes,
+            "decoder_step": self._step.arena_bytes,
+        }
+
+    def transcribe(self, audio: npt.NDArray[np.int16]) -> Transcription:
+        """Recognises audio of any length; what is longer than the window is cut in its pauses.
+
+        Args:
+          audio: int16 [samples], 16 kHz.
+        """
+        begin = time.perf_counter()
+        window = frontend.sample_count(self.bundle.limits.frames)
+        segments = tuple(
+            self._segment(audio, start, end) for start, end in segment.split(audio, window)
+        )
+        return Transcription(
+            text=" ".join(s.text for s in segments if s.text),
+            tokens=tuple(token for s in segments for token in s.tokens),
+            score=sum(s.score for s in segments),
+            audio_seconds=len(audio) / frontend.SAMPLE_RATE,
+            seconds=time.perf_counter() - begin,
+            segments=segments,
+        )
+
+    def _segment(self, audio: npt.NDArray[np.int16], start: int, end: int) -> Segment:
+        begin = time.perf_counter()
+        features = compute_features(self.bundle, audio[start:end])
+        framed = time.perf_counter()
+        found = Hypothesis((), 0.0, True, ())
+        encoded = framed
+        if len(features):
+            outputs = self._encoder.invoke(encoder_inputs(self.bundle, features))
+            encoded = time.perf_counter()
+            found = self._decoder.decode(outputs, len(features))
+        return Segment(
+            start=start,
+            end=end,
+            text=self.bundle.tokenizer.text(found.tokens),
+            tokens=found.tokens,
+            score=found.score,
+            ended=found.ended,
+            frontend_seconds=framed - begin,
+            encoder_seconds=encoded - framed,
+            step_seconds=found.step_seconds,
+        )
+
+
+def compute_features(bundle: Bundle, audio: npt.NDArray[np.int16]) -> npt.NDArray[np.int8]:
+    """int16 [samples] -> int8 [frames, 40], quantized as the bundle says."""
+    quantization = bundle.features
+    return frontend.quantize(
+        frontend.microfrontend(audio),
+        quantization.numerator,
+        quantization.denominator,
+        quantization.zero_point,
+    )
+
+
+def encoder_inputs(bundle: Bundle, features: npt.NDArray[np.int8]) -> Tensors:
+    """The encoder's inputs for int8 [frames, 40] features of one utterance.
+
+    Raises:
+      ValueError: if there are no frames, or more than the window holds.
+    """
+    limits, quantization = bundle.limits, bundle.features
+    if not 0 < len(features) <= limits.frames:
+        raise ValueError(f"{len(features)} frames do not fit a window of {limits.frames}.")
+    spec = bundle.encoder.input("features")
+    padded = np.full(spec.shape, quantization.zero_point, np.int8)
+    padded[0, : len(features)] = features
+    valid = limits.memory_positions(len(features))
+    mask = prefix_mask(bundle.encoder.input("memory_mask"), bundle.mask_value, valid)
+    if spec.scale is None:
+        real = (padded.astype(np.float32) - quantization.zero_point) * quantization.scale
+        return {"features": real.astype(np.float32), "memory_mask": mask}
+    return {"features": padded, "memory_mask": mask}

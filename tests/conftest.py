@@ -1,0 +1,34 @@
+"""What tests of several packages need: the shipped bundle, and speech."""
+
+import pathlib
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+REPOSITORY = pathlib.Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def digits_bundle() -> pathlib.Path:
+    """The bundle of connected digits that the repository ships."""
+    path = REPOSITORY / "pretrained" / "digits"
+    assert path.is_dir(), f"{path} is missing: it belongs to the repository"
+    return path
+
+
+def synthesise(text: str, speaker: str = "en-us+m3") -> npt.NDArray[np.int16]:
+    """Speech of espeak-ng: int16 [samples], 16 kHz."""
+    import soxr
+
+    from tf_speech_transformer.voices import Espeak
+
+    engine = Espeak()
+    samples = soxr.resample(engine.synthesise(text, speaker), engine.sample_rate, 16000)
+    return np.clip(np.rint(samples * 32768), -32768, 32767).astype(np.int16)
+
+
+@pytest.fixture(scope="session")
+def speech() -> npt.NDArray[np.int16]:
+    """ "one two three" by espeak-ng: int16 [samples], 16 kHz."""
+    return synthesise("one two three")

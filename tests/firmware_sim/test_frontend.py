@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from firmware_sim import frontend
+
+
+@pytest.mark.parametrize("samples", [0, 1, 160, 479, 480, 481, 639, 640, 16000])
+def test_frames_are_counted_as_the_microfrontend_makes_them(samples: int) -> None:
+    features = frontend.microfrontend(np.ones(samples, np.int16))
+    assert features.shape == (frontend.frame_count(samples), frontend.CHANNELS)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 512])
+def test_sample_count_is_the_most_that_gives_so_many_frames(frames: int) -> None:
+    assert frontend.frame_count(frontend.sample_count(frames)) == frames
+    assert frontend.frame_count(frontend.sample_count(frames) + 1) == frames + 1
+
+
+def test_the_wheel_returns_whole_numbers(speech: NDArray[np.int16]) -> None:
+    import pymicro_features
+
+    wheel = pymicro_features.MicroFrontend()
+    values: list[float] = []
+    for start in range(0, len(speech) - 159, 160):
+        values += wheel.process_samples(speech[start : start + 160].tobytes()).features
+    np.testing.assert_array_equal(
+        frontend.microfrontend(speech).ravel() * 0.0390625, np.array(values)
+    )
+
+
+def test_each_utterance_starts_from_the_reset_state(speech: NDArray[np.int16]) -> None:
+    first = frontend.microfrontend(speech)
+    np.testing.assert_array_equal(first, frontend.microfrontend(speech))
+
+
+def test_features_agree_with_tensorflows_op(speech: NDArray[np.int16]) -> None:
+    """All but the few that one window coefficient and one filterbank weight decide."""
+    import tensorflow as tf
+    from tensorflow.lite.experimental.microfrontend.python.ops import audio_microfrontend_op
+
+    op = audio_microfrontend_op.audio_microfrontend(
+        tf.constant(speech), out_scale=1, out_type=tf.uint16, **frontend.WHEEL_PARAMETERS
+    ).numpy()
+    wheel = frontend.microfrontend(speech)
+    assert op.shape == wheel.shape
+    assert np.mean(frontend.quantize(op) == frontend.quantize(wheel)) > 0.99
+
+
+def test_quantization_is_micro_speechs() -> None:
+    values = np.arange(0, 1000, dtype=np.uint16)
+    expected = [min(max((v * 256 + 333) // 666 - 128, -128), 127) for v in range(1000)]
+    np.testing.assert_array_equal(frontend.quantize(values), np.array(expected, np.int8))
+
+
+def test_other_parameters_are_named() -> None:
+    assert frontend.parameter_mismatch(frontend.WHEEL_PARAMETERS) is None
+    for name, value in frontend.WHEEL_PARAMETERS.items():
+        changed = dict(frontend.WHEEL_PARAMETERS) | {name: value + 1}
+        assert name in str(frontend.parameter_mismatch(changed))
+    assert "window_size" in str(frontend.parameter_mismatch({"sample_rate": 16000}))
+    assert "dither" in str(
+        frontend.parameter_mismatch(dict(frontend.WHEEL_PARAMETERS) | {"dither": 1})
+    )
+
+
+@pytest.mark.parametrize("audio", [np.zeros(480, np.float32), np.zeros((480, 2), np.int16)])
+def test_other_audio_than_mono_int16_is_refused(audio: NDArray[np.int16]) -> None:
+    with pytest.raises(ValueError, match="int16"):
+        frontend.microfrontend(audio)

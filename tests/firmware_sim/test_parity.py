@@ -1,0 +1,33 @@
+import dataclasses
+import pathlib
+
+import numpy as np
+from numpy.typing import NDArray
+
+from firmware_sim import bundle, parity, recognizer
+
+
+def test_tflite_micro_equals_the_reference_kernels(
+    digits_bundle: pathlib.Path, speech: NDArray[np.int16]
+) -> None:
+    loaded = bundle.load(digits_bundle)
+    features = recognizer.compute_features(loaded, speech)
+    result = parity.compare_runtimes(loaded, [features], "tflm", "litert-reference")
+    assert result.first_difference is None
+    assert result.equal
+    assert result.utterances == 1
+    assert result.invocations >= 2
+
+
+def test_a_difference_is_named() -> None:
+    counts = parity._Counts()
+    reference = {"logits": np.zeros((1, 5), np.int8)}
+    tested = {"logits": np.array([[0, 0, 7, 0, 1]], np.int8)}
+    counts.add(tested, reference, utterance=3, model="decoder_step", step=2)
+    assert (counts.compared, counts.different) == (5, 2)
+    assert counts.first is not None
+    assert dataclasses.astuple(counts.first) == (3, "decoder_step", 2, "logits", (0, 2), 7.0, 0.0)
+
+
+def test_nothing_compared_is_not_equal(digits_bundle: pathlib.Path) -> None:
+    assert not parity.compare_runtimes(bundle.load(digits_bundle), []).equal

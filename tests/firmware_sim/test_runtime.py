@@ -1,0 +1,67 @@
+import dataclasses
+import pathlib
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from firmware_sim import bundle, recognizer, runtime
+from firmware_sim.bundle import BundleError
+
+
+@pytest.fixture(scope="module")
+def loaded(digits_bundle: pathlib.Path) -> bundle.Bundle:
+    return bundle.load(digits_bundle)
+
+
+@pytest.mark.parametrize("name", runtime.RUNTIMES)
+def test_outputs_have_the_manifests_shapes_and_are_the_callers_own(
+    name: str, loaded: bundle.Bundle, speech: NDArray[np.int16]
+) -> None:
+    encoder = runtime.load(name, loaded.encoder)
+    inputs = recognizer.encoder_inputs(loaded, recognizer.compute_features(loaded, speech))
+    first = encoder.invoke(inputs)
+    kept = {key: value.copy() for key, value in first.items()}
+    encoder.invoke({key: np.zeros_like(value) for key, value in inputs.items()})
+    for spec in loaded.encoder.outputs:
+        assert first[spec.name].shape == spec.shape
+        assert first[spec.name].dtype == np.dtype(spec.dtype)
+        np.testing.assert_array_equal(first[spec.name], kept[spec.name])
+    again = encoder.invoke(inputs)
+    for key, value in kept.items():
+        np.testing.assert_array_equal(again[key], value)
+
+
+def test_tflite_micro_reports_its_arena(loaded: bundle.Bundle) -> None:
+    arena = runtime.load("tflm", loaded.decoder_step).arena_bytes
+    assert arena is not None
+    smallest = sum(int(np.prod(spec.shape)) for spec in loaded.decoder_step.inputs)
+    assert smallest < arena < 100 * smallest
+
+
+def test_an_unknown_runtime_is_refused(loaded: bundle.Bundle) -> None:
+    with pytest.raises(ValueError, match=r"'onnx'; choose one of litert"):
+        runtime.load("onnx", loaded.encoder)
+
+
+@pytest.mark.parametrize("name", runtime.RUNTIMES)
+def test_a_flatbuffer_with_another_signature_is_refused(name: str, loaded: bundle.Bundle) -> None:
+    swapped = dataclasses.replace(loaded.encoder, data=loaded.decoder_step.data)
+    with pytest.raises(BundleError, match=r"encoder\.tflite"):
+        runtime.load(name, swapped)
+
+
+@pytest.mark.parametrize("name", runtime.RUNTIMES)
+def test_another_scale_in_the_flatbuffer_is_refused(name: str, loaded: bundle.Bundle) -> None:
+    first, *others = loaded.encoder.outputs
+    other = dataclasses.replace(first, scale=12.5, zero_point=3)
+    changed = dataclasses.replace(loaded.encoder, outputs=(other, *others))
+    with pytest.raises(BundleError, match=f"{first.name} is .* but the manifest says"):
+        runtime.load(name, changed)
+
+
+@pytest.mark.parametrize("name", ["litert", "litert-reference"])
+def test_bytes_that_are_no_model_are_refused(name: str, loaded: bundle.Bundle) -> None:
+    broken = dataclasses.replace(loaded.encoder, data=b"\x1c\0\0\0TFL3" + bytes(64))
+    with pytest.raises(BundleError, match=r"encoder\.tflite: LiteRT cannot load it"):
+        runtime.load(name, broken)

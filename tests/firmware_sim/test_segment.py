@@ -1,0 +1,62 @@
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from firmware_sim import segment
+
+SECOND = 16000
+WINDOW = 5 * SECOND
+
+
+def _covered(pieces: list[tuple[int, int]], samples: int) -> NDArray[np.bool_]:
+    covered = np.zeros(samples, bool)
+    for start, end in pieces:
+        assert not covered[start:end].any()
+        covered[start:end] = True
+    return covered
+
+
+def test_short_audio_stays_whole(speech: NDArray[np.int16]) -> None:
+    assert segment.split(speech, len(speech)) == [(0, len(speech))]
+
+
+def test_long_audio_is_cut_in_its_pauses(speech: NDArray[np.int16]) -> None:
+    noise = np.random.default_rng(0).normal(0, 15, SECOND // 2).astype(np.int16)
+    audio = np.concatenate([speech, noise] * 12)
+    pieces = segment.split(audio, WINDOW)
+    assert all(end - start <= WINDOW for start, end in pieces)
+    assert _covered(pieces, len(audio)).all()
+    loud = np.abs(audio.astype(int)) > 1000
+    for _, end in pieces[:-1]:
+        assert not loud[end - 800 : end + 800].any()
+
+
+def test_audio_without_pauses_is_cut_all_the_same() -> None:
+    audio = np.random.default_rng(0).normal(0, 3000, 60 * SECOND + 77).astype(np.int16)
+    pieces = segment.split(audio, WINDOW)
+    assert all(0 < end - start <= WINDOW for start, end in pieces)
+    assert _covered(pieces, len(audio)).all()
+
+
+def test_the_same_audio_gives_the_same_pieces(speech: NDArray[np.int16]) -> None:
+    audio = np.tile(speech, 8)
+    assert segment.split(audio, WINDOW) == segment.split(audio.copy(), WINDOW)
+
+
+def test_only_digital_silence_is_left_out(speech: NDArray[np.int16]) -> None:
+    silence = np.zeros(20 * SECOND, np.int16)
+    audio = np.concatenate([silence, speech, silence, speech, silence])
+    pieces = segment.split(audio, WINDOW)
+    covered = _covered(pieces, len(audio))
+    assert covered[np.abs(audio.astype(int)) > segment.SILENT_PEAK].all()
+    assert covered.mean() < 0.2
+
+
+@pytest.mark.parametrize("samples", [0, 100, SECOND, 600 * SECOND])
+def test_silence_has_no_pieces(samples: int) -> None:
+    assert segment.split(np.zeros(samples, np.int16), WINDOW) == []
+
+
+def test_a_window_below_one_step_is_refused() -> None:
+    with pytest.raises(ValueError, match="window"):
+        segment.split(np.ones(1000, np.int16), 10)

@@ -1,0 +1,215 @@
+"""What lies between a voice and the recogniser: rate, room, microphone, noise, telephone, level.
+
+A `Channel` is drawn once and may be applied to several pieces of audio: the units of a joined
+string come through the same room and microphone.  Float32 audio at 16 kHz, about [-1, 1].
+"""
+
+import dataclasses
+
+import numpy as np
+import scipy.fft
+import soxr
+
+from tf_speech_transformer.features import SAMPLE_RATE
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """How often and how strongly. Ranges are (lowest, highest), drawn uniformly."""
+
+    speed: tuple[float, float] = (0.84, 1.2)  # resampling: rate, pitch and formants together
+    tempo: float = 0.3  # probability of another rate at the same pitch
+    tempo_factor: tuple[float, float] = (0.8, 1.3)
+    equalizer: float = 0.7  # probability
+    equalizer_db: float = 10.0  # largest gain or loss at a band
+    room: float = 0.45
+    decay: tuple[float, float] = (0.06, 0.6)  # seconds to -60 dB
+    direct_db: tuple[float, float] = (-3.0, 15.0)  # direct sound over reverberation
+    noise: float = 0.75
+    snr_db: tuple[float, float] = (4.0, 40.0)
+    noise_slope: tuple[float, float] = (0.0, 2.0)  # 0 white, 1 pink, 2 brown
+    hum: float = 0.1
+    narrow_band: float = 0.5  # through 8 kHz sampling
+    telephone: float = 0.3  # of those: 300 to 3400 Hz
+    companding: float = 0.15  # 8-bit mu-law
+    eight_bits: float = 0.05  # plain 8-bit samples
+    offset: float = 0.1  # a constant added to every sample
+    clipping: float = 0.1
+    peak_db: tuple[float, float] = (-26.0, -0.5)
+    silence: tuple[float, float] = (0.0, 0.6)  # seconds, before and after
+
+
+class Channel:
+    """One draw of the augmentation."""
+
+    def __init__(self, augmentation: Augmentation, rng: np.random.Generator):
+        a, self.rng = augmentation, rng
+        self.speed = float(np.exp(rng.uniform(*np.log(a.speed))))
+        self.tempo = 1.0
+        if rng.random() < a.tempo:
+            self.tempo = float(np.exp(rng.uniform(*np.log(a.tempo_factor))))
+        self.points = None
+        if rng.random() < a.equalizer:
+            bands = rng.integers(3, 8)
+            self.points = rng.uniform(-a.equalizer_db, a.equalizer_db, bands)
+        self.impulse = room_response(a, rng) if rng.random() < a.room else None
+        self.snr_db = rng.uniform(*a.snr_db) if rng.random() < a.noise else None
+        self.noise_slope = rng.uniform(*a.noise_slope)
+        self.modulated = rng.random() < 0.3
+        self.hum = rng.choice([50.0, 60.0]) if rng.random() < a.hum else None
+        self.narrow_band = rng.random() < a.narrow_band
+        self.telephone = self.narrow_band and rng.random() < a.telephone
+        self.companding = rng.random() < a.companding
+        self.eight_bits = rng.random() < a.eight_bits
+        self.offset = rng.uniform(-0.02, 0.02) if rng.random() < a.offset else 0.0
+        self.clipping = rng.uniform(1.2, 4.0) if rng.random() < a.clipping else None
+        self.peak = 10 ** (rng.uniform(*a.peak_db) / 20)
+
+    def change_speed(self, audio: np.ndarray) -> np.ndarray:
+        """Another speaker's rate, pitch and vocal tract; a little different at each call."""
+        speed = self.speed * self.rng.uniform(0.96, 1.04)
+        audio = soxr.resample(audio, SAMPLE_RATE * speed, SAMPLE_RATE, quality="LQ")
+        return audio if self.tempo == 1.0 else change_tempo(audio, self.tempo)
+
+    def transmit(self, audio: np.ndarray) -> np.ndarray:
+        """Equalizer, room, noise, band limits and companding; the length stays."""
+        audio = self._filter(audio.astype(np.float32))
+        level = float(np.sqrt(np.mean(audio**2))) + 1e-5
+        if self.snr_db is not None:
+            noise = coloured_noise(len(audio), self.noise_slope, self.rng)
+            if self.modulated:
+                knots = self.rng.uniform(0.1, 1.0, 3 + len(audio) // 4000)
+                noise *= np.interp(
+                    np.linspace(0, len(knots) - 1, len(audio)), np.arange(len(knots)), knots
+                ).astype(np.float32)
+            audio = audio + noise * (level * 10 ** (-self.snr_db / 20))
+        if self.hum is not None:
+            time = np.arange(len(audio), dtype=np.float32) / SAMPLE_RATE
+            audio = audio + 0.1 * level * np.sin(2 * np.pi * self.hum * time).astype(np.float32)
+        if self.narrow_band:
+            length = len(audio)
+            low = soxr.resample(audio, SAMPLE_RATE, SAMPLE_RATE // 2, quality="MQ")
+            if self.companding:
+                low = compand(low)
+            audio = soxr.resample(low, SAMPLE_RATE // 2, SAMPLE_RATE, quality="MQ")
+            audio = np.pad(audio[:length], (0, max(0, length - len(audio))))
+        return audio.astype(np.float32)
+
+    def _filter(self, audio: np.ndarray) -> np.ndarray:
+        if self.points is None and self.impulse is None and not self.telephone:
+            return audio
+        tail = 0 if self.impulse is None else len(self.impulse)
+        size = scipy.fft.next_fast_len(len(audio) + tail, real=True)
+        spectrum = scipy.fft.rfft(audio, size)
+        frequency = np.linspace(0, SAMPLE_RATE / 2, len(spectrum), dtype=np.float32)
+        if self.points is not None:
+            octaves = np.log2(1 + frequency / 200)
+            gains = np.interp(octaves, np.linspace(0, octaves[-1], len(self.points)), self.points)
+            spectrum *= (10 ** (gains / 20)).astype(np.float32)
+        if self.impulse is not None:
+            spectrum *= scipy.fft.rfft(self.impulse, size)
+        if self.telephone:
+            spectrum *= 1 / (1 + (280 / np.maximum(frequency, 1)) ** 8)
+            spectrum *= 1 / (1 + (frequency / 3450) ** 16)
+        return scipy.fft.irfft(spectrum, size)[: len(audio)].astype(np.float32)
+
+    def record(self, audio: np.ndarray) -> np.ndarray:
+        """Level, clipping and 16 bits: float -> int16."""
+        peak = float(np.max(np.abs(audio))) if len(audio) else 0.0
+        audio = audio * (self.peak / max(peak, 1e-4))
+        if self.clipping is not None:
+            audio = np.clip(audio * self.clipping, -self.peak, self.peak)
+        if self.eight_bits:
+            audio = np.rint(audio * 127) / 127
+        audio = audio + self.offset
+        return np.clip(np.rint(audio * 32767), -32768, 32767).astype(np.int16)
+
+
+def change_tempo(audio: np.ndarray, factor: float) -> np.ndarray:
+    """Speaks `factor` times as fast at the same pitch: WSOLA (Verhelst and Roelands 1993).
+
+    Frames of 30 ms are laid half over each other, each taken from where, within 6 ms of its due
+    place, the sound goes on best.
+    """
+    frame, hop, reach = 480, 240, 96  # samples
+    if len(audio) < 2 * frame + 2 * reach:
+        return audio
+    window = np.hanning(frame + 1)[:-1].astype(np.float32)
+    count = int((len(audio) - frame - 2 * reach) / (hop * factor))
+    out = np.zeros(count * hop + frame, np.float32)
+    start = 0
+    for k in range(count):
+        if k:
+            low = int(k * hop * factor)
+            wanted = audio[start + hop : start + hop + frame : 2]
+            around = audio[low : low + frame + 2 * reach : 2]
+            if len(wanted) < frame // 2:
+                break
+            start = low + 2 * int(np.argmax(np.correlate(around, wanted, "valid")))
+        out[k * hop : k * hop + frame] += window * audio[start : start + frame]
+    return out
+
+
+def room_response(a: Augmentation, rng: np.random.Generator) -> np.ndarray:
+    """A direct sound, a few early reflections and an exponentially decaying tail."""
+    decay = rng.uniform(*a.decay)
+    length = int(decay * SAMPLE_RATE)
+    time = np.arange(length, dtype=np.float32) / SAMPLE_RATE
+    tail = rng.standard_normal(length).astype(np.float32) * np.exp(-6.9 * time / decay)
+    tail[: int(rng.uniform(0.002, 0.01) * SAMPLE_RATE)] = 0
+    for _ in range(rng.integers(2, 7)):
+        tail[rng.integers(16, max(17, min(length, 800)))] += rng.uniform(-3, 3)
+    energy = float(np.sum(tail**2)) + 1e-9
+    tail *= 10 ** (-rng.uniform(*a.direct_db) / 20) / np.sqrt(energy)
+    tail[0] = 1.0
+    return tail
+
+
+def coloured_noise(length: int, slope: float, rng: np.random.Generator) -> np.ndarray:
+    """Noise of power 1 whose power falls with frequency to the `slope`; float32 [length]."""
+    size = scipy.fft.next_fast_len(max(length, 16), real=True)
+    spectrum = scipy.fft.rfft(rng.standard_normal(size, dtype=np.float32))
+    frequency = np.maximum(np.arange(len(spectrum), dtype=np.float32), 20 * size / SAMPLE_RATE)
+    noise = scipy.fft.irfft(spectrum * frequency ** (-slope / 2), size)[:length]
+    return (noise / (np.sqrt(np.mean(noise**2)) + 1e-9)).astype(np.float32)
+
+
+def compand(audio: np.ndarray) -> np.ndarray:
+    """Through 8-bit mu-law (G.711's curve) and back."""
+    peak = float(np.max(np.abs(audio))) + 1e-6
+    curve = np.sign(audio) * np.log1p(255 * np.abs(audio) / peak) / np.log(256)
+    curve = np.rint(curve * 127) / 127
+    return (np.sign(curve) * (256 ** np.abs(curve) - 1) / 255 * peak).astype(np.float32)
+
+
+def silence(seconds: float) -> np.ndarray:
+    return np.zeros(int(seconds * SAMPLE_RATE), np.float32)
+
+
+def spec_augment(
+    features: np.ndarray,
+    frames: np.ndarray,
+    rng: np.random.Generator,
+    channels_masked: int = 6,
+    frames_masked: int = 16,
+    masks: int = 2,
+) -> None:
+    """SpecAugment (Park et al. 2019) in place: sets bands of channels and of frames to 0, silence.
+
+    tensorflow-io has such masks too, but draws them from TensorFlow's global generator: a run that
+    is resumed in the middle of an epoch would see others than one that was never stopped.
+
+    Args:
+        features: float32 [batch, T, channels].
+        frames: int [batch], how many of the T frames are speech.
+        channels_masked, frames_masked: widest masks; a mask hides at most a fifth of the frames.
+        masks: of either kind, for each utterance.
+    """
+    for utterance, length in zip(features, frames, strict=True):
+        for _ in range(masks):
+            width = int(rng.integers(0, channels_masked + 1))
+            low = int(rng.integers(0, features.shape[2] - width + 1))
+            utterance[:, low : low + width] = 0
+            width = int(rng.integers(0, min(frames_masked, int(length) // 5) + 1))
+            first = int(rng.integers(0, length - width + 1))
+            utterance[first : first + width] = 0

@@ -1,0 +1,42 @@
+"""The `digits` preset on more voices and on people: the shipped bundle.
+
+    python -m tf_speech_transformer.synthesise ...   # one manifest for each engine, see README
+    VOICES=DIR python -m tf_speech_transformer.train \
+        --config=tf_speech_transformer/configs/digits_people.py --workdir=runs/digits_people
+
+VOICES holds a folder with `manifest.tsv` for each of the sources below.
+"""
+
+import os
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from tf_speech_transformer.configs import digits
+
+# Source and its share of the examples.
+SHARES = {
+    "kokoro": 0.42,
+    "piper": 0.04,
+    "flite": 0.08,
+    "asterisk": 0.04,
+    "speechocean": 0.07,
+    "speechocean_units": 0.10,
+}
+
+
+def get_config() -> ConfigDict:
+    config = digits.get_config()
+    voices = Path(os.environ.get("VOICES", "voices"))
+    config.corpus.sources = (
+        {"kind": "synthesised", "engine": "espeak", "part": "train", "weight": 0.25},
+        *(
+            {"kind": "joined", "manifest": str(voices / name / "manifest.tsv"), "weight": share}
+            for name, share in SHARES.items()
+        ),
+    )
+    config.corpus.train_examples = 40_000
+    config.train.steps = 3600
+    config.train.warmup_steps = 400
+    config.quantization.steps = 500
+    return config

@@ -1,0 +1,336 @@
+"""Training examples on disk, and batches of them.
+
+A cache is a directory of shards (`00000.npz`: int8 features of many examples, their lengths and
+texts).  It is made in parallel, a shard at a time; a killed run leaves whole shards, and the next
+one makes the missing ones.  Examples depend on the seed and their number alone.
+"""
+
+import dataclasses
+import hashlib
+import json
+import multiprocessing
+import multiprocessing.connection
+import shutil
+import sys
+from collections.abc import Iterator
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from typing import Any
+
+import ml_collections
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from tf_speech_transformer import augment, corpus, digits, voices
+from tf_speech_transformer.augment import Augmentation
+from tf_speech_transformer.features import CHANNELS, FRONTEND, as_float, microfrontend
+from tf_speech_transformer.tokenizer import Tokenizer
+
+VERSION = 1  # raise it when the code makes other examples of the same recipe
+SHARD_EXAMPLES = 250
+BUCKET_FRAMES = 32  # lengths are padded to a multiple of this
+RETRIES = 50
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """What a cache holds: everything that decides on its content.
+
+    Args:
+        sources: each a `kind`, a `weight` (how often it is drawn, relative to the others), and
+            synthesised: `engine` and `part`, "train" or "test" voices: digit strings;
+            joined: `manifest` of digit words and `part`, "all", "train" or "dev": digit strings;
+            recorded: `manifest` and `part`: its utterances;
+            librispeech: `path` of a tree or tar file and `part`: its utterances.
+        examples: how many.
+        max_frames, max_tokens: longer examples are drawn again; tokens are counted as letters.
+        augmentation: None for audio as it is.
+    """
+
+    sources: tuple[dict[str, Any], ...]
+    examples: int
+    seed: int
+    max_frames: int
+    max_tokens: int
+    augmentation: Augmentation | None
+
+    def key(self) -> str:
+        """A hash that changes with anything in the recipe, manifests included."""
+        content = {"version": VERSION, "frontend": FRONTEND, **dataclasses.asdict(self)}
+        content["manifests"] = [
+            hashlib.sha256(_manifest(source).read_bytes()).hexdigest()
+            for source in self.sources
+            if "manifest" in source
+        ]
+        text = json.dumps(content, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _manifest(source: dict[str, Any]) -> Path:
+    path = Path(source["manifest"])
+    if not path.is_file():
+        raise corpus.CorpusError(f"{path} does not exist: name a manifest in the preset")
+    return path
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples:
+    """Features int8 [frames, 40] and text of each example."""
+
+    features: list[np.ndarray]
+    texts: list[str]
+
+
+class Maker:
+    """Makes examples of a recipe.
+
+    Args:
+        recordings: what `decode_source` returned for each of the recipe's sources.
+    """
+
+    def __init__(self, recipe: Recipe, recordings: list[Path | None]):
+        self.recipe = recipe
+        self.sources = [
+            build_source(source, directory)
+            for source, directory in zip(recipe.sources, recordings, strict=True)
+        ]
+        weights = np.array([source["weight"] for source in recipe.sources], np.float64)
+        self.weights = weights / weights.sum()
+
+    def example(self, index: int) -> tuple[np.ndarray, str]:
+        rng = np.random.default_rng([self.recipe.seed, index])
+        for _ in range(RETRIES):
+            source = self.sources[rng.choice(len(self.sources), p=self.weights)]
+            spoken = source.draw(rng)
+            features = microfrontend(digits.record(spoken, self.recipe.augmentation, rng))
+            if (
+                0 < len(features) <= self.recipe.max_frames
+                and len(spoken.text) < self.recipe.max_tokens
+            ):
+                return features, spoken.text
+        raise ValueError(f"no example of {RETRIES} fits into {self.recipe.max_frames} frames")
+
+    def shard(self, index: int) -> tuple[np.ndarray, np.ndarray, list[str]]:
+        first = index * SHARD_EXAMPLES
+        last = min(first + SHARD_EXAMPLES, self.recipe.examples)
+        features, texts = zip(*(self.example(i) for i in range(first, last)), strict=True)
+        return np.concatenate(features), np.array([len(x) for x in features]), list(texts)
+
+
+def decode_source(source: dict[str, Any], root: Path) -> Path | None:
+    """Decodes the recordings of a source into a directory of `root`, once; None if it has none."""
+    kind = source["kind"]
+    if kind == "synthesised":
+        return None
+    if kind in ("joined", "recorded"):
+        path = _manifest(source)
+        return corpus.decode_all(path, corpus.read_manifest(path), root)
+    if kind == "librispeech":
+        path = Path(source["path"])
+        return corpus.decode_all(path, corpus.read_librispeech(path), root)
+    raise ValueError(
+        f"no corpus source {kind!r}: there are synthesised, joined, recorded and librispeech"
+    )
+
+
+def build_source(source: dict[str, Any], recordings: Path | None) -> digits.Source:
+    if recordings is None:
+        speakers = voices.engine(source["engine"]).speakers()
+        train, test = voices.speaker_split(speakers, seed=0)
+        return digits.Synthesised(source["engine"], test if source["part"] == "test" else train)
+    kind = digits.Joined if source["kind"] == "joined" else digits.Recorded
+    return kind(corpus.Recordings(recordings), source.get("part", "all"))
+
+
+def _make_shard(recipe: Recipe, recordings: list[Path | None], index: int, directory: Path) -> None:
+    path = directory / f"{index:05d}.npz"
+    temporary = path.with_suffix(".tmp")
+    try:
+        features, lengths, texts = Maker(recipe, recordings).shard(index)
+        with temporary.open("wb") as file:
+            np.savez(file, features=features, lengths=lengths, texts=np.array(texts))
+        temporary.replace(path)
+    except (ValueError, OSError) as error:
+        sys.exit(f"{path}: {error}")
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def build_cache(
+    root: Path, name: str, recipe: Recipe, processes: int = 2, tokenizer: Tokenizer | None = None
+) -> Path:
+    """Makes (or completes) the cache of a recipe; returns its directory.
+
+    Raises:
+        ValueError: a source that cannot be used, or, with a tokenizer, a text that it cannot spell.
+        OSError: a process died or could not write; whole shards stay.
+    """
+    directory = root / f"{name}-{recipe.key()}"
+    directory.mkdir(parents=True, exist_ok=True)
+    shards = range(-(-recipe.examples // SHARD_EXAMPLES))
+    missing = [i for i in shards if not (directory / f"{i:05d}.npz").exists()]
+    if not missing:
+        return directory
+    recordings = [decode_source(source, root) for source in recipe.sources]
+    for source in Maker(recipe, recordings).sources:  # what is wrong shows before the work
+        if tokenizer is not None:
+            for text in source.texts:
+                tokenizer.encode(text)
+    # A new process for each shard: what espeak-ng says depends on all that it said before.
+    # forkserver: no TensorFlow thread runs yet where it forks, and TensorFlow is loaded once.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["__main__", __name__])
+    size = {i: min(SHARD_EXAMPLES, recipe.examples - i * SHARD_EXAMPLES) for i in shards}
+    done = recipe.examples - sum(size[i] for i in missing)
+    running: dict[int, ForkServerProcess] = {}  # by shard
+    try:
+        with tqdm(total=recipe.examples, initial=done, desc=f"{name} corpus", unit="utt") as bar:
+            while missing or running:
+                while missing and len(running) < processes:
+                    index = missing.pop(0)
+                    arguments = (recipe, recordings, index, directory)
+                    running[index] = context.Process(target=_make_shard, args=arguments)
+                    running[index].start()
+                multiprocessing.connection.wait([x.sentinel for x in running.values()])
+                for index in [i for i, process in running.items() if not process.is_alive()]:
+                    code = running.pop(index).exitcode
+                    if code:
+                        raise OSError(
+                            f"{directory}: the process for shard {index} ended with {code}: see its "
+                            "message above, and run the same command again to go on"
+                        )
+                    bar.update(size[index])
+    finally:
+        for process in running.values():
+            process.terminate()
+    return directory
+
+
+def load_cache(directory: Path) -> Examples:
+    """All examples of a cache, in order."""
+    features, texts = [], []
+    for path in sorted(directory.glob("*.npz")):
+        with np.load(path) as shard:
+            features += np.split(shard["features"], np.cumsum(shard["lengths"])[:-1])
+            texts += shard["texts"].tolist()
+    return Examples(features, texts)
+
+
+def prepare_caches(
+    config: ml_collections.ConfigDict, root: Path, tokenizer: Tokenizer | None = None
+) -> tuple[list[Examples], Examples]:
+    """Training and dev examples of a preset.
+
+    `config.corpus` holds `sources` (see `Recipe`), `train_examples`, `dev_examples`, and may hold
+    `dev_sources` (by default the same sources, from another seed), `augmentation` (fields of
+    `Augmentation` that differ from the defaults) and `processes`.
+    """
+    chosen = config.corpus
+    augmentation = Augmentation(**dict(chosen.get("augmentation", {})))
+    parts = {}
+    for name, seed, sources in (
+        ("train", config.seed, chosen.sources),
+        ("dev", config.seed + 1000, chosen.get("dev_sources", chosen.sources)),
+    ):
+        recipe = Recipe(
+            sources=tuple(dict(source) for source in sources),
+            examples=chosen[f"{name}_examples"],
+            seed=seed,
+            max_frames=config.limits.frames,
+            max_tokens=config.limits.tokens,
+            augmentation=augmentation,
+        )
+        directory = build_cache(root, name, recipe, chosen.get("processes", 2), tokenizer)
+        parts[name] = load_cache(directory)
+    return [parts["train"]], parts["dev"]
+
+
+def test_set(config: ml_collections.ConfigDict, root: Path, examples: int) -> Examples:
+    """Strings of voices that training never heard, as they are: no noise, no room."""
+    recipe = Recipe(
+        sources=({"kind": "synthesised", "engine": "espeak", "part": "test", "weight": 1.0},),
+        examples=examples,
+        seed=config.seed + 2000,
+        max_frames=config.limits.frames,
+        max_tokens=config.limits.tokens,
+        augmentation=None,
+    )
+    return load_cache(build_cache(root, "test", recipe))
+
+
+def remove_caches(root: Path) -> None:
+    shutil.rmtree(root, ignore_errors=True)
+
+
+def batches(
+    caches: list[Examples],
+    tokenizer: Tokenizer,
+    *,
+    batch_frames: int,
+    seed: int,
+    epoch: int,
+    training: bool,
+    spec_augment: bool,
+) -> tf.data.Dataset:
+    """Batches of utterances of about one length, the same for the same seed and epoch.
+
+    Each batch depends on its number alone, so `.skip(n)` resumes an epoch where it was left.
+
+    features float32 [B, T, 40] (T a multiple of 32, padded with 0.0, silence), frames int32 [B],
+    tokens int32 [B, U] (padded with `</s>`), token_lengths int32 [B]; B * T is about
+    `batch_frames`.
+    """
+    masked = training and spec_augment
+    features = [x for cache in caches for x in cache.features]
+    tokens = [tokenizer.encode(text) for cache in caches for text in cache.texts]
+    plan = plan_batches([len(x) for x in features], batch_frames, seed, epoch, training)
+
+    def generate() -> Iterator[dict[str, np.ndarray]]:
+        for number, (indices, length) in enumerate(plan):
+            longest = max(len(tokens[i]) for i in indices)
+            batch_features = np.zeros([len(indices), length, CHANNELS], np.float32)
+            batch_tokens = np.full([len(indices), longest], tokenizer.end, np.int32)
+            for row, i in enumerate(indices):
+                batch_features[row, : len(features[i])] = as_float(features[i])
+                batch_tokens[row, : len(tokens[i])] = tokens[i]
+            frames = np.array([len(features[i]) for i in indices], np.int32)
+            if masked:
+                rng = np.random.default_rng([seed, epoch, number])
+                augment.spec_augment(batch_features, frames, rng)
+            yield {
+                "features": batch_features,
+                "frames": frames,
+                "tokens": batch_tokens,
+                "token_lengths": np.array([len(tokens[i]) for i in indices], np.int32),
+            }
+
+    signature = {
+        "features": tf.TensorSpec([None, None, CHANNELS], tf.float32),
+        "frames": tf.TensorSpec([None], tf.int32),
+        "tokens": tf.TensorSpec([None, None], tf.int32),
+        "token_lengths": tf.TensorSpec([None], tf.int32),
+    }
+    dataset = tf.data.Dataset.from_generator(generate, output_signature=signature)
+    return dataset.prefetch(4)
+
+
+def plan_batches(
+    lengths: list[int], batch_frames: int, seed: int, epoch: int, shuffle: bool
+) -> list[tuple[np.ndarray, int]]:
+    """Which examples form each batch, and its padded length."""
+    rng = np.random.default_rng([seed, epoch])
+    order = rng.permutation(len(lengths)) if shuffle else np.arange(len(lengths))
+    buckets: dict[int, list[int]] = {}
+    plan = []
+    for i in order:
+        length = -(-lengths[i] // BUCKET_FRAMES) * BUCKET_FRAMES
+        bucket = buckets.setdefault(length, [])
+        bucket.append(int(i))
+        if len(bucket) * length >= batch_frames:
+            plan.append((np.array(bucket), length))
+            buckets[length] = []
+    plan += [(np.array(bucket), length) for length, bucket in buckets.items() if bucket]
+    if shuffle:
+        plan = [plan[i] for i in rng.permutation(len(plan))]
+    return plan

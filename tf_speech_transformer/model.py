@@ -1,0 +1,469 @@
+"""The Speech-Transformer of Bie et al. (arXiv 1911.03604), built from layers of one operation each.
+
+A layer here is one arithmetic operation, so that one 8-bit quantizer can stand behind each of
+them: `make` (see `quantization.py`) returns the layer as it is for the float model, or wrapped for
+the quantization-aware one.  B: batch, T: feature frames, S = T / 4: memory frames, U: tokens,
+H: heads, D: d_model, V: vocabulary, N: longest text on the device.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+
+from tf_speech_transformer import quantization
+from tf_speech_transformer.quantization import LayerFactory
+
+TIME_REDUCTION = 4  # feature frames for one memory frame
+FLOAT_MASK_VALUE = -1e4  # what a masked score gets in the float model
+
+
+@dataclasses.dataclass(frozen=True)
+class Dimensions:
+    """Everything that fixes the shape of the model; defaults are the paper's proposed model."""
+
+    vocabulary: int
+    feature_channels: int = 80
+    conv_channels: tuple[int, int] = (64, 128)  # of the first and the second VGG block
+    strided: bool = False  # the first convolution of a block strides by 2 instead of a max-pooling
+    d_model: int = 512
+    heads: int = 8
+    d_ff: int = 2048
+    encoder_layers: int = 6
+    decoder_layers: int = 6
+    encoder_positions: bool = False  # sinusoidal, added to the front-end's output
+    dropout: float = 0.15
+    dropout_seed: int = 0
+
+    @property
+    def d_head(self) -> int:
+        return self.d_model // self.heads
+
+
+class Mean(keras.layers.Layer):
+    """Mean over the last axis as a product with a constant vector: FULLY_CONNECTED on a device.
+
+    [..., D] -> [..., 1].  `epsilon` is added to the mean; it sits in the bias, where it costs
+    nothing and is kept in 32 bits.
+    """
+
+    def __init__(self, epsilon: float = 0.0, **kwargs):
+        super().__init__(**kwargs)
+        self.epsilon = epsilon
+
+    def build(self, input_shape):
+        size = input_shape[-1]
+        self.kernel = self.add_weight(
+            "mean_kernel",
+            shape=(size, 1),
+            initializer=keras.initializers.Constant(1 / size),
+            trainable=False,
+        )
+
+    def call(self, inputs):
+        mean = tf.matmul(inputs, self.kernel)
+        return tf.nn.bias_add(mean, [self.epsilon]) if self.epsilon else mean
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], 1)
+
+
+class ReciprocalSqrt(keras.layers.Layer):
+    """1 / sqrt(x)."""
+
+    def call(self, inputs, training=False):
+        if training:  # rounded to 8 bits, a variance may be 0, and the gradient infinite
+            inputs = tf.maximum(inputs, 1e-6)
+        return tf.math.rsqrt(inputs)
+
+
+class Dropout(keras.layers.Layer):
+    """Dropout on a generator that a checkpoint saves: a resumed run drops what it would have."""
+
+    def __init__(self, rate: float, generator: tf.random.Generator, **kwargs):
+        super().__init__(**kwargs)
+        self.rate = rate
+        self.generator = generator
+
+    def call(self, inputs, training=False):
+        if not training or not self.rate:
+            return inputs
+        kept = self.generator.uniform(tf.shape(inputs)) >= self.rate
+        return tf.where(kept, inputs / (1.0 - self.rate), 0.0)
+
+
+class Elementwise(keras.layers.Layer):
+    """A binary operation with broadcasting: Elementwise(tf.add)([x, y])."""
+
+    def __init__(self, operation: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], **kwargs):
+        super().__init__(**kwargs)
+        self.operation = operation
+
+    def call(self, inputs):
+        return self.operation(*inputs)
+
+    def compute_output_shape(self, input_shape):
+        return tf.broadcast_static_shape(*map(tf.TensorShape, input_shape))
+
+
+class Product(keras.layers.Layer):
+    """Product with the transpose of the second, for each head.
+
+    [B, H, M, K] x [B, H, N, K] -> [B, H, M, N].  For a single utterance (a device's graph) the
+    heads are taken apart: each becomes a FULLY_CONNECTED with an activation in the place of
+    weights, many times faster in 8 bits than BATCH_MATMUL.
+    """
+
+    def call(self, inputs):
+        left, right = inputs
+        if left.shape[0] != 1:
+            return tf.matmul(left, right, transpose_b=True)
+        heads = zip(
+            tf.unstack(tf.reshape(left, left.shape[1:])),
+            tf.unstack(tf.reshape(right, right.shape[1:])),
+            strict=True,
+        )
+        return tf.stack([tf.matmul(a, b, transpose_b=True) for a, b in heads])[None]
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[0][:-1], input_shape[1][-2])
+
+
+class LayerNorm(keras.layers.Layer):
+    """(x - mean) / sqrt(variance + epsilon), each step a quantizable layer.
+
+    There is no gain and bias: every LayerNorm here is followed by a linear layer, or, in the
+    front-end, by a 1x1 depthwise convolution, which holds them.
+    """
+
+    def __init__(self, make: LayerFactory, epsilon: float = 1e-2, **kwargs):
+        super().__init__(**kwargs)
+        self.mean = make(Mean(name="mean"), weights=("kernel",))
+        self.centre = make(Elementwise(tf.subtract, name="centre"))
+        self.square = make(Elementwise(tf.multiply, name="square"))
+        self.variance = make(Mean(epsilon, name="variance"), weights=("kernel",))
+        self.reciprocal = make(ReciprocalSqrt(name="reciprocal"))
+        self.normalise = make(Elementwise(tf.multiply, name="normalise"))
+
+    def call(self, x, training=False):
+        centred = self.centre([x, self.mean(x, training=training)], training=training)
+        square = self.square([centred, centred], training=training)
+        deviation = self.reciprocal(self.variance(square, training=training), training=training)
+        return self.normalise([centred, deviation], training=training)
+
+
+class VggBlock(keras.layers.Layer):
+    """Two 3x3 convolutions, each with LayerNorm and ReLU; halves time and frequency.
+
+    [B, T, F, 1 or C'] -> [B, T/2, F/2, C].  fairseq's VGGBlock normalises each channel over the
+    frequencies; here frequencies and channels are normalised together: one 8-bit 1/sqrt a frame
+    instead of one for each of its channels, and no noise blown up in a silent channel.
+    """
+
+    def __init__(self, make: LayerFactory, channels: int, strided: bool, **kwargs):
+        super().__init__(**kwargs)
+        self.convolutions = []
+        self.norms = []
+        self.affines = []
+        for i in range(2):
+            self.convolutions.append(
+                make(
+                    keras.layers.Conv2D(
+                        channels,
+                        3,
+                        strides=2 if strided and i == 0 else 1,
+                        padding="same",
+                        use_bias=False,  # the LayerNorm would take it away again
+                        name=f"convolution_{i}",
+                    ),
+                    weights=("kernel",),
+                    per_channel=True,
+                )
+            )
+            self.norms.append(LayerNorm(make, epsilon=0.05, name=f"norm_{i}"))
+            self.affines.append(
+                make(
+                    keras.layers.DepthwiseConv2D(
+                        1, activation="relu", depthwise_initializer="ones", name=f"affine_{i}"
+                    ),
+                    weights=("depthwise_kernel",),
+                )
+            )
+        self.pool = None if strided else keras.layers.MaxPooling2D(2, padding="same", name="pool")
+
+    def call(self, x, training=False):
+        for convolution, norm, affine in zip(
+            self.convolutions, self.norms, self.affines, strict=True
+        ):
+            x = convolution(x, training=training)
+            frequencies, channels = x.shape[2:]
+            x = reshape(x, [None, None, frequencies * channels])
+            x = reshape(norm(x, training=training), [None, None, frequencies, channels])
+            x = affine(x, training=training)
+        return self.pool(x) if self.pool else x
+
+
+class Attention(keras.layers.Layer):
+    """Multi-head attention, with keys and values made (`project`) apart from their use (`call`)."""
+
+    def __init__(self, make: LayerFactory, dims: Dimensions, generator, **kwargs):
+        super().__init__(**kwargs)
+        self.dims = dims
+
+        def linear(name: str, gain: float = 1.0, **quantization) -> keras.layers.Layer:
+            initializer = keras.initializers.VarianceScaling(gain, "fan_avg", "uniform")
+            layer = keras.layers.Dense(dims.d_model, kernel_initializer=initializer, name=name)
+            return make(layer, weights=("kernel",), **quantization)
+
+        # The factor 1/sqrt(d_head) of the scores is in the initial query weights: one product less.
+        self.query = linear("query", gain=1 / dims.d_head)
+        self.key = linear("key", symmetric=True)
+        self.value = linear("value", symmetric=True)
+        self.scores = make(Product(name="scores"))
+        self.masked = make(Elementwise(tf.add, name="masked"), output=quantization.SCORES)
+        self.softmax = make(keras.layers.Softmax(name="softmax"), output=quantization.PROBABILITIES)
+        self.context = make(Product(name="context"))
+        self.output_linear = linear("output")
+        self.dropout = Dropout(dims.dropout, generator)
+
+    def split(self, x):
+        """[B, U, D] -> [B, H, U, D/H]."""
+        x = reshape(x, [None, None, self.dims.heads, self.dims.d_head])
+        return tf.transpose(x, [0, 2, 1, 3])
+
+    def split_transposed(self, x):
+        """[B, U, D] -> [B, H, D/H, U]: values lie ready for a product with the probabilities."""
+        x = reshape(x, [None, None, self.dims.heads, self.dims.d_head])
+        return tf.transpose(x, [0, 2, 3, 1])
+
+    def project(self, memory, training=False):
+        """Keys and values [B, S, D] of a memory [B, S, D]."""
+        return self.key(memory, training=training), self.value(memory, training=training)
+
+    def call(self, x, keys, values, mask, training=False):
+        """x [B, U, D], keys [B, H, S, D/H], values [B, H, D/H, S], mask [B or 1, 1, U or 1, S]."""
+        query = self.split(self.query(x, training=training))
+        scores = self.scores([query, keys], training=training)
+        scores = self.masked([scores, mask], training=training)
+        probabilities = self.softmax(scores, training=training)
+        context = self.context([probabilities, values], training=training)  # [B, H, U, D/H]
+        context = tf.transpose(context, [0, 2, 1, 3])
+        context = reshape(context, [None, None, self.dims.d_model])
+        return self.dropout(self.output_linear(context, training=training), training=training)
+
+
+class FeedForward(keras.layers.Layer):
+    """Linear, ReLU, linear: [B, U, D] -> [B, U, D]."""
+
+    def __init__(self, make: LayerFactory, dims: Dimensions, generator, **kwargs):
+        super().__init__(**kwargs)
+        self.inner = make(
+            keras.layers.Dense(dims.d_ff, activation="relu", name="inner"), weights=("kernel",)
+        )
+        self.outer = make(keras.layers.Dense(dims.d_model, name="outer"), weights=("kernel",))
+        self.dropout = Dropout(dims.dropout, generator)
+
+    def call(self, x, training=False):
+        x = self.dropout(self.inner(x, training=training), training=training)
+        return self.dropout(self.outer(x, training=training), training=training)
+
+
+class Block(keras.layers.Layer):
+    """A pre-norm Transformer layer of the encoder, or, with `cross`, of the decoder."""
+
+    def __init__(self, make: LayerFactory, dims: Dimensions, generator, cross: bool, **kwargs):
+        super().__init__(**kwargs)
+        self.attention_norm = LayerNorm(make, name="attention_norm")
+        self.attention = Attention(make, dims, generator, name="attention")
+        self.attention_sum = make(Elementwise(tf.add, name="attention_sum"))
+        if cross:
+            self.cross_norm = LayerNorm(make, name="cross_norm")
+            self.cross = Attention(make, dims, generator, name="cross")
+            self.cross_sum = make(Elementwise(tf.add, name="cross_sum"))
+        self.feed_forward_norm = LayerNorm(make, name="feed_forward_norm")
+        self.feed_forward = FeedForward(make, dims, generator, name="feed_forward")
+        self.feed_forward_sum = make(Elementwise(tf.add, name="feed_forward_sum"))
+
+    def call(self, x, mask, cross=None, cross_mask=None, cache=None, training=False):
+        """x [B, U, D] -> the same shape, and the rows (keys, values) [B, U, D] of its tokens.
+
+        `cross`: keys and values of the memory, split into heads.  `cache`: keys and values
+        [B, N, D] of earlier tokens, which stand before those of x.
+        """
+        normed = self.attention_norm(x, training=training)
+        rows = self.attention.project(normed, training=training)
+        keys, values = rows
+        if cache is not None:
+            keys = tf.concat([cache[0], keys], 1)
+            values = tf.concat([cache[1], values], 1)
+        attended = self.attention(
+            normed,
+            self.attention.split(keys),
+            self.attention.split_transposed(values),
+            mask,
+            training=training,
+        )
+        x = self.attention_sum([x, attended], training=training)
+        if cross is not None:
+            normed = self.cross_norm(x, training=training)
+            attended = self.cross(normed, *cross, cross_mask, training=training)
+            x = self.cross_sum([x, attended], training=training)
+        normed = self.feed_forward_norm(x, training=training)
+        fed = self.feed_forward(normed, training=training)
+        return self.feed_forward_sum([x, fed], training=training), rows
+
+
+def reshape(x: tf.Tensor, shape: list[int | None]) -> tf.Tensor:
+    """Reshapes; None keeps an axis. Static where it can be: a device has no shape arithmetic."""
+    dynamic = tf.shape(x)
+    kept = [x.shape[i] or dynamic[i] if size is None else size for i, size in enumerate(shape)]
+    return tf.reshape(x, kept)
+
+
+def sinusoids(length: int, channels: int) -> np.ndarray:
+    """Sinusoidal positional encoding, float32 [length, channels] (Vaswani et al., 3.5)."""
+    rates = np.exp(-math.log(10000.0) * np.arange(channels // 2) / (channels // 2))
+    angles = np.arange(length)[:, None] * rates[None, :]
+    return np.concatenate([np.sin(angles), np.cos(angles)], axis=1).astype(np.float32)
+
+
+class SpeechTransformer(keras.Model):
+    """Encoder and decoder.
+
+    `make` is `quantization.in_float` or `quantization.in_eight_bits`; the variables of the float
+    model are, by name, a subset of those of the quantization-aware one.
+    """
+
+    def __init__(self, dims: Dimensions, make: LayerFactory, **kwargs):
+        super().__init__(**kwargs)
+        self.dims = dims
+        self.quantized = make is quantization.in_eight_bits
+        self.mask_value = quantization.MASK_VALUE if self.quantized else FLOAT_MASK_VALUE
+        self.generator = generator = tf.random.Generator.from_seed(dims.dropout_seed)
+        identity = keras.layers.Activation
+        self.features = make(identity("linear", name="features"), output=quantization.FEATURES)
+        self.mask = make(identity("linear", name="mask"), output=quantization.MASK)
+        self.front_end = [
+            VggBlock(make, channels, dims.strided, name=f"vgg_{i}")
+            for i, channels in enumerate(dims.conv_channels)
+        ]
+        self.front_end_linear = make(
+            keras.layers.Dense(dims.d_model, name="front_end_linear"), weights=("kernel",)
+        )
+        if dims.encoder_positions:
+            self.positions = make(
+                identity("linear", name="positions"), output=quantization.POSITIONS
+            )
+            self.positions_sum = make(Elementwise(tf.add, name="positions_sum"))
+        self.dropout = Dropout(dims.dropout, generator)
+        self.encoder = [
+            Block(make, dims, generator, cross=False, name=f"encoder_{i}")
+            for i in range(dims.encoder_layers)
+        ]
+        self.encoder_linear = make(
+            keras.layers.Dense(dims.d_model, name="encoder_linear"), weights=("kernel",)
+        )
+        self.encoder_norm = LayerNorm(make, name="encoder_norm")
+        self.ctc = make(keras.layers.Dense(dims.vocabulary, name="ctc"), weights=("kernel",))
+        self.embedding = make(
+            keras.layers.Embedding(
+                dims.vocabulary,
+                dims.d_model,
+                embeddings_initializer=keras.initializers.RandomNormal(0, 0.5),
+                name="embedding",
+            ),
+            weights=("embeddings",),
+            same_scale=True,
+        )
+        self.decoder = [
+            Block(make, dims, generator, cross=True, name=f"decoder_{i}")
+            for i in range(dims.decoder_layers)
+        ]
+        self.decoder_norm = LayerNorm(make, name="decoder_norm")
+        self.logits = make(keras.layers.Dense(dims.vocabulary, name="logits"), weights=("kernel",))
+
+    @property
+    def trained_variables(self) -> list[tf.Variable]:
+        """The variables that an optimizer may change: TFMOT's wrapper claims the constants too."""
+        return [v for v in self.trainable_variables if "mean_kernel" not in v.name]
+
+    def memory_mask(self, frames: tf.Tensor, memory_frames: int) -> tf.Tensor:
+        """[B, 1, 1, S]: 0 where there is speech, `mask_value` beyond; `frames` int32 [B]."""
+        length = (frames + TIME_REDUCTION - 1) // TIME_REDUCTION
+        valid = tf.sequence_mask(length, memory_frames)[:, None, None, :]
+        return tf.where(valid, 0.0, self.mask_value)
+
+    def encode(self, features, memory_mask, training=False):
+        """features [B, T, F], memory_mask [B, 1, 1, S] -> memory [B, S, D], CTC [B, S, V]."""
+        x = self.features(features, training=training)[..., None]
+        for block in self.front_end:
+            x = block(x, training=training)
+        x = reshape(x, [None, None, x.shape[2] * x.shape[3]])
+        x = self.front_end_linear(x, training=training)
+        mask = self.mask(memory_mask, training=training)
+        if self.dims.encoder_positions:
+            table = tf.constant(sinusoids(2048, self.dims.d_model))
+            length = tf.shape(x)[1] if x.shape[1] is None else x.shape[1]
+            positions = self.positions(table[None, :length], training=training)
+            x = self.positions_sum([x, positions], training=training)
+        x = self.dropout(x, training=training)
+        for block in self.encoder:
+            x, _ = block(x, mask, training=training)
+        memory = self.encoder_norm(self.encoder_linear(x, training=training), training=training)
+        return memory, self.ctc(memory, training=training)
+
+    def cross(self, memory, training=False):
+        """Keys [B, H, S, D/H] and values [B, H, D/H, S] of the memory, for each decoder layer."""
+        pairs = []
+        for block in self.decoder:
+            keys, values = block.cross.project(memory, training=training)
+            pairs.append((block.cross.split(keys), block.cross.split_transposed(values)))
+        return pairs
+
+    def decode(self, tokens, cross, memory_mask, training=False):
+        """All positions at once: tokens int32 [B, U], beginning with <s> -> logits [B, U, V]."""
+        length = tf.shape(tokens)[1]
+        future = 1.0 - tf.linalg.band_part(tf.ones([length, length]), -1, 0)
+        mask = self.mask(future[None, None] * self.mask_value, training=training)
+        memory_mask = self.mask(memory_mask, training=training)
+        x = self.dropout(self.embedding(tokens, training=training), training=training)
+        for block, pair in zip(self.decoder, cross, strict=True):
+            x, _ = block(x, mask, pair, memory_mask, training=training)
+        return self.logits(self.decoder_norm(x, training=training), training=training)
+
+    def decode_step(self, token, self_mask, memory_mask, caches, cross):
+        """One token: int32 [B, 1] -> logits [B, V], and each layer's key and value row [B, 1, D].
+
+        self_mask [B, 1, 1, N + 1]; `caches`: each layer's keys and values [B, N, D]; `cross` as
+        from `cross()`.  A device calls it with B = 1.
+        """
+        mask = self.mask(self_mask)
+        memory_mask = self.mask(memory_mask)
+        x = self.embedding(token)
+        rows = []
+        for block, cache, pair in zip(self.decoder, caches, cross, strict=True):
+            attention = block.attention
+            cache = (
+                quantization.output_quantized(attention.key, cache[0]),
+                quantization.output_quantized(attention.value, cache[1]),
+            )
+            pair = (
+                quantization.output_quantized(block.cross.key, pair[0]),
+                quantization.output_quantized(block.cross.value, pair[1]),
+            )
+            x, row = block(x, mask, pair, memory_mask, cache)
+            rows.append(row)
+        logits = self.logits(self.decoder_norm(x))
+        return reshape(logits, [None, self.dims.vocabulary]), rows
+
+    def call(self, inputs, training=False):
+        """inputs: features [B, T, F], frames [B], tokens [B, U] -> logits, CTC logits."""
+        features, frames, tokens = inputs["features"], inputs["frames"], inputs["tokens"]
+        memory_frames = tf.shape(features)[1] // TIME_REDUCTION
+        memory_mask = self.memory_mask(frames, memory_frames)
+        memory, ctc = self.encode(features, memory_mask, training=training)
+        cross = self.cross(memory, training=training)
+        return self.decode(tokens, cross, memory_mask, training=training), ctc

@@ -1,0 +1,172 @@
+"""Eight-bit simulation of the model through TensorFlow Model Optimization's wrapper.
+
+Every arithmetic operation of the model is one small Keras layer (see `model.py`); `Quantized`
+wraps each of them in a `QuantizeWrapperV2` with one of the `QuantizeConfig`s below, so that no
+intermediate value of softmax, LayerNorm or attention stays in float.  Uniform affine, 8 bits:
+weights by their minimum and maximum, activations by an exponential moving average of theirs
+(Bie et al., section 4).
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_model_optimization as tfmot
+import tf_keras as keras
+
+quantizers = tfmot.quantization.keras.quantizers
+
+RANGE_DECAY = 0.9  # of the moving average, Bie et al.
+FEATURE_SCALE = 1 / 32  # the float view of an int8 feature q is (q + 128) * FEATURE_SCALE
+SCORE_SPAN = 16.0  # scores further below the largest count as masked: e^-16 is far below 1/256
+MASK_VALUE = -SCORE_SPAN  # added to the score of a masked position
+
+
+class MovingAverageRange(quantizers.Quantizer):
+    """Fake-quantizes an activation with the moving average of its minimum and maximum.
+
+    `symmetric` puts the zero point at 0, as TFLite demands of keys and values, which take the
+    place of weights in FULLY_CONNECTED.  `span`, if given, fixes the width of the range below the
+    moving maximum: attention scores, where only the distance to the largest matters.
+    """
+
+    def __init__(self, symmetric: bool = False, span: float | None = None):
+        self.symmetric, self.span = symmetric, span
+
+    def build(self, tensor_shape: Any, name: str, layer: keras.layers.Layer) -> dict[str, Any]:
+        return {
+            key: layer.add_weight(
+                f"{name}_{key}", shape=(), initializer="zeros", trainable=False, dtype=tf.float32
+            )
+            for key in ("min", "max")
+        }
+
+    def __call__(
+        self, inputs: tf.Tensor, training: bool, weights: dict[str, Any], **kwargs: Any
+    ) -> tf.Tensor:
+        low, high = weights["min"], weights["max"]
+        if training:
+            if self.symmetric:
+                batch_high = tf.reduce_max(tf.abs(inputs))
+                batch_low = -batch_high * (128 / 127)
+            else:
+                batch_high = tf.maximum(tf.reduce_max(inputs), 1e-3)
+                batch_low = tf.minimum(tf.reduce_min(inputs), 0.0)
+                if self.span is not None:
+                    batch_low = batch_high - self.span
+            unset = tf.equal(high, 0.0)
+            low = low.assign(
+                tf.where(unset, batch_low, RANGE_DECAY * low + (1 - RANGE_DECAY) * batch_low)
+            )
+            high = high.assign(
+                tf.where(unset, batch_high, RANGE_DECAY * high + (1 - RANGE_DECAY) * batch_high)
+            )
+        return tf.quantization.fake_quant_with_min_max_vars(inputs, low, high, num_bits=8)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"symmetric": self.symmetric, "span": self.span}
+
+
+class FixedRange(quantizers.Quantizer):
+    """Fake-quantizes with a range known beforehand (softmax, features, masks)."""
+
+    def __init__(self, low: float, high: float):
+        self.low, self.high = low, high
+
+    def build(self, tensor_shape: Any, name: str, layer: keras.layers.Layer) -> dict[str, Any]:
+        return {}
+
+    def __call__(
+        self, inputs: tf.Tensor, training: bool, weights: dict[str, Any], **kwargs: Any
+    ) -> tf.Tensor:
+        return tf.quantization.fake_quant_with_min_max_args(inputs, self.low, self.high, num_bits=8)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"low": self.low, "high": self.high}
+
+
+PROBABILITIES = FixedRange(0.0, 255 / 256)  # TFLite's softmax: scale 1/256, zero point -128
+FEATURES = FixedRange(0.0, 255 * FEATURE_SCALE)
+MASK = FixedRange(MASK_VALUE, 0.0)
+POSITIONS = FixedRange(-1.0, 127 / 128)
+SCORES = MovingAverageRange(span=SCORE_SPAN)
+
+
+class EightBit(tfmot.quantization.keras.QuantizeConfig):
+    """Quantizes the weights named (as attributes of the layer) and the output.
+
+    `per_channel` gives each output channel of a convolution a scale of its own, as TFLite
+    specifies; linear layers have one scale, as in the paper.
+    """
+
+    def __init__(
+        self,
+        weights: tuple[str, ...] = (),
+        output: quantizers.Quantizer | None = None,
+        per_channel: bool = False,
+    ):
+        self.weights, self.output, self.per_channel = weights, output, per_channel
+
+    def get_weights_and_quantizers(self, layer: keras.layers.Layer) -> list[tuple[Any, Any]]:
+        return [
+            (
+                getattr(layer, name),
+                quantizers.LastValueQuantizer(
+                    num_bits=8, per_axis=self.per_channel, symmetric=True, narrow_range=True
+                ),
+            )
+            for name in self.weights
+        ]
+
+    def set_quantize_weights(self, layer: keras.layers.Layer, quantize_weights: list[Any]) -> None:
+        for name, weight in zip(self.weights, quantize_weights, strict=True):
+            setattr(layer, name, weight)
+
+    def get_activations_and_quantizers(self, layer: keras.layers.Layer) -> list[Any]:
+        return []
+
+    def set_quantize_activations(self, layer: keras.layers.Layer, activations: list[Any]) -> None:
+        pass
+
+    def get_output_quantizers(self, layer: keras.layers.Layer) -> list[quantizers.Quantizer]:
+        return [self.output] if self.output else []
+
+    def get_config(self) -> dict[str, Any]:
+        return {"weights": self.weights, "output": self.output, "per_channel": self.per_channel}
+
+
+LayerFactory = Callable[..., keras.layers.Layer]
+
+
+def in_float(layer: keras.layers.Layer, **quantization: Any) -> keras.layers.Layer:
+    """The layer as it is: the float model."""
+    return layer
+
+
+def in_eight_bits(
+    layer: keras.layers.Layer,
+    *,
+    weights: tuple[str, ...] = (),
+    output: quantizers.Quantizer | None = None,
+    symmetric: bool = False,
+    per_channel: bool = False,
+    same_scale: bool = False,
+) -> keras.layers.Layer:
+    """The layer in TFMOT's wrapper: the quantization-aware model.
+
+    `same_scale` is for layers that only pick values: their output keeps the scale of its source.
+    """
+    if not same_scale:
+        output = output or MovingAverageRange(symmetric)
+    config = EightBit(weights, output, per_channel)
+    return tfmot.quantization.keras.QuantizeWrapperV2(layer, config, name=layer.name)
+
+
+def output_quantized(layer: keras.layers.Layer, x: tf.Tensor) -> tf.Tensor:
+    """`x` on the 8-bit grid of the layer's output; unchanged in the float model.
+
+    The decoder's caches hold rows that the layer wrote in earlier steps.
+    """
+    if not isinstance(layer, tfmot.quantization.keras.QuantizeWrapperV2):
+        return x
+    return layer._output_quantizers[0](x, False, layer._output_quantizer_vars)

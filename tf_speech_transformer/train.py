@@ -1,0 +1,379 @@
+"""Trains a recogniser: float, then post-training ranges, then quantization-aware.
+
+    python -m tf_speech_transformer.train --config=tf_speech_transformer/configs/digits.py \
+        --workdir=runs/digits
+
+The workdir gets `config.json`, `tokenizer/`, one folder for each stage (`float`, `ptq`, `qat`) with
+its checkpoints, `metrics.jsonl` (a line for each log step) and `tensorboard/`.  The same command
+goes on where a killed run stopped, and ends with the same weights as a run that was never killed.
+"""
+
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import ml_collections
+import tensorflow as tf
+import tf_keras as keras
+from absl import app, flags
+from ml_collections import config_flags
+from tqdm import tqdm
+
+from tf_speech_transformer import dataset, quantization
+from tf_speech_transformer.model import TIME_REDUCTION, Dimensions, SpeechTransformer
+from tf_speech_transformer.tokenizer import CharacterTokenizer, Tokenizer
+
+CONFIG = config_flags.DEFINE_config_file("config", None, "Preset, a Python file.")
+WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run's outputs.")
+
+STAGES = ("float", "ptq", "qat")
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One stretch of training.
+
+    `weights` whether weights change, or only the ranges of the quantizers.
+    """
+
+    name: str
+    steps: int
+    learning_rate: float
+    warmup_steps: int
+    weights: bool = True
+
+
+def dimensions(config: ml_collections.ConfigDict, tokenizer: Tokenizer) -> Dimensions:
+    return Dimensions(vocabulary=tokenizer.size, **config.model.to_dict())
+
+
+def build(dims: Dimensions, quantized: bool) -> SpeechTransformer:
+    """A model with its variables made (a first call on two tokens and a few frames)."""
+    make = quantization.in_eight_bits if quantized else quantization.in_float
+    model = SpeechTransformer(dims, make)
+    model(
+        {
+            "features": tf.zeros([2, 16, dims.feature_channels]),
+            "frames": tf.constant([16, 12]),
+            "tokens": tf.zeros([2, 3], tf.int32),
+        }
+    )
+    return model
+
+
+def copy_weights(source: SpeechTransformer, target: SpeechTransformer) -> None:
+    """Sets every variable of `target` that `source` has too, by path; a quantized target keeps
+    the ranges that a float source lacks."""
+    values = {path(v): v for v in source.variables}
+    missing = set(values)
+    for variable in target.variables:
+        if path(variable) in values:
+            variable.assign(values[path(variable)])
+            missing.discard(path(variable))
+    if missing:
+        raise ValueError(f"no place for {sorted(missing)[:3]} and {len(missing) - 3} more weights")
+
+
+def path(variable: tf.Variable) -> str:
+    """The variable's name without the model's own number."""
+    return variable.name.split("/", 1)[1].split(":")[0]
+
+
+def losses(
+    config: ml_collections.ConfigDict,
+    model: SpeechTransformer,
+    tokenizer: Tokenizer,
+    batch: dict[str, tf.Tensor],
+    training: bool,
+) -> dict[str, tf.Tensor]:
+    """Cross-entropy of the decoder joined with CTC on the encoder, and the token accuracy."""
+    tokens, lengths = batch["tokens"], batch["token_lengths"]
+    start = tf.fill([tf.shape(tokens)[0], 1], tokenizer.start)
+    end = tf.fill([tf.shape(tokens)[0], 1], tokenizer.end)
+    targets = tf.concat([tokens, end], 1)  # padded with </s> already
+    weights = tf.sequence_mask(lengths + 1, tf.shape(targets)[1], tf.float32)
+    inputs = {
+        "features": batch["features"],
+        "frames": batch["frames"],
+        "tokens": tf.concat([start, tokens], 1),
+    }
+    logits, ctc_logits = model(inputs, training=training)
+
+    smoothing = config.train.label_smoothing
+    log_probabilities = tf.nn.log_softmax(logits)
+    picked = tf.gather(log_probabilities, targets, batch_dims=2)
+    entropy = -(1 - smoothing) * picked - smoothing * tf.reduce_mean(log_probabilities, -1)
+    attention = tf.reduce_sum(entropy * weights) / tf.reduce_sum(weights)
+
+    present = tf.sequence_mask(lengths, tf.shape(tokens)[1])
+    labels = tf.sparse.SparseTensor(
+        tf.where(present),
+        tf.boolean_mask(tokens, present),
+        tf.cast(tf.shape(tokens), tf.int64),
+    )
+    memory_frames = (batch["frames"] + TIME_REDUCTION - 1) // TIME_REDUCTION
+    # The sparse form (blank last) runs in C++; speech too fast for its letters gives no gradient.
+    ctc_each = tf.compat.v1.nn.ctc_loss(
+        labels,
+        ctc_logits,
+        memory_frames,
+        time_major=False,
+        ignore_longer_outputs_than_inputs=True,
+    )
+    ctc_each = tf.where(tf.math.is_finite(ctc_each), ctc_each, 0.0)
+    ctc = tf.reduce_sum(ctc_each) / tf.cast(tf.reduce_sum(lengths + 1), tf.float32)
+    right = tf.cast(tf.equal(tf.argmax(logits, -1, output_type=tf.int32), targets), tf.float32)
+    weight = config.train.ctc_weight
+    return {
+        "loss": (1 - weight) * attention + weight * ctc,
+        "attention": attention,
+        "ctc": ctc,
+        "accuracy": tf.reduce_sum(right * weights) / tf.reduce_sum(weights),
+    }
+
+
+class Schedule(keras.optimizers.schedules.LearningRateSchedule):
+    """Linear warm-up, then half a cosine down to nothing."""
+
+    def __init__(self, peak: float, warmup_steps: int, steps: int):
+        self.peak, self.warmup_steps, self.steps = peak, warmup_steps, steps
+
+    def __call__(self, step: tf.Tensor) -> tf.Tensor:
+        step = tf.cast(step, tf.float32)
+        warmup = (step + 1) / max(1, self.warmup_steps)
+        progress = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
+        cosine = 0.5 * (1 + tf.cos(3.14159265 * tf.clip_by_value(progress, 0.0, 1.0)))
+        return self.peak * tf.where(step < self.warmup_steps, warmup, cosine)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"peak": self.peak, "warmup_steps": self.warmup_steps, "steps": self.steps}
+
+
+def endless_batches(
+    config: ml_collections.ConfigDict,
+    caches: list[Any],
+    tokenizer: Tokenizer,
+    position: tf.Variable,
+) -> Iterator[dict[str, tf.Tensor]]:
+    """Batches from `position` (epoch, batch) on; a checkpoint of `position` finds them again."""
+    while True:
+        epoch, skipped = (int(x) for x in position.numpy())
+        batches = dataset.batches(
+            caches,
+            tokenizer,
+            batch_frames=config.train.batch_frames,
+            seed=config.seed,
+            epoch=epoch,
+            training=True,
+            spec_augment=config.train.spec_augment,
+        )
+        for batch in batches.skip(skipped):
+            position[1].assign(position[1] + 1)
+            yield batch
+        position.assign([epoch + 1, 0])
+
+
+def train_stage(
+    config: ml_collections.ConfigDict,
+    stage: Stage,
+    model: SpeechTransformer,
+    tokenizer: Tokenizer,
+    training_caches: list[Any],
+    dev_cache: Any,
+    workdir: Path,
+) -> None:
+    """Runs one stage to its end, from its last checkpoint if there is one."""
+    schedule = Schedule(stage.learning_rate, stage.warmup_steps, stage.steps)
+    optimizer = keras.optimizers.Adam(
+        schedule, beta_2=0.98, epsilon=1e-9, global_clipnorm=config.train.clip_norm
+    )
+    variables = model.trained_variables
+    optimizer.build(variables)
+    position = tf.Variable([0, 0], dtype=tf.int64, name="position")
+    step_variable = tf.Variable(0, dtype=tf.int64, name="step")
+    checkpoint = tf.train.Checkpoint(
+        model=model, optimizer=optimizer, position=position, step=step_variable
+    )
+    directory = workdir / stage.name
+    manager = tf.train.CheckpointManager(checkpoint, str(directory), max_to_keep=2)
+    if manager.latest_checkpoint:
+        checkpoint.restore(manager.latest_checkpoint).assert_existing_objects_matched()
+        if int(step_variable) >= stage.steps:
+            return
+        print(f"{stage.name}: going on from step {int(step_variable)} of {stage.steps}")
+
+    channels = model.dims.feature_channels
+    signature = [
+        {
+            "features": tf.TensorSpec([None, None, channels], tf.float32),
+            "frames": tf.TensorSpec([None], tf.int32),
+            "tokens": tf.TensorSpec([None, None], tf.int32),
+            "token_lengths": tf.TensorSpec([None], tf.int32),
+        }
+    ]
+
+    @tf.function(input_signature=signature)
+    def train_step(batch):
+        if not stage.weights:
+            return losses(config, model, tokenizer, batch, training=True)
+        with tf.GradientTape() as tape:
+            metrics = losses(config, model, tokenizer, batch, training=True)
+        gradients = tape.gradient(metrics["loss"], variables)
+        optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        return metrics
+
+    @tf.function(input_signature=signature)
+    def dev_step(batch):
+        return losses(config, model, tokenizer, batch, training=False)
+
+    log = MetricsLog(workdir, stage.name, int(step_variable))
+    batches = endless_batches(config, training_caches, tokenizer, position)
+    running: dict[str, list[float]] = {}
+    started, frames_seen = time.monotonic(), 0.0
+    with tqdm(
+        total=stage.steps, initial=int(step_variable), desc=f"{stage.name} training", unit="step"
+    ) as progress:
+        while int(step_variable) < stage.steps:
+            batch = next(batches)
+            metrics = train_step(batch)
+            step = int(step_variable.assign_add(1))
+            progress.update()
+            frames_seen += float(tf.reduce_sum(batch["frames"]))
+            for name, value in metrics.items():
+                running.setdefault(name, []).append(float(value))
+            if step % config.train.log_steps == 0 or step == stage.steps:
+                means = {name: sum(values) / len(values) for name, values in running.items()}
+                speed = frames_seen / 100 / (time.monotonic() - started)
+                log.write(step, "train", **means, seconds_a_second=speed)
+                progress.set_postfix(loss=f"{means['loss']:.3f}", acc=f"{means['accuracy']:.3f}")
+                running, started, frames_seen = {}, time.monotonic(), 0.0
+            if step % config.train.dev_steps == 0 or step == stage.steps:
+                log.write(step, "dev", **dev_losses(config, dev_cache, tokenizer, dev_step))
+            if step % config.train.checkpoint_steps == 0 or step == stage.steps:
+                manager.save(checkpoint_number=step)
+
+
+def dev_losses(config, dev_cache, tokenizer, dev_step) -> dict[str, float]:
+    """Losses over the dev cache, weighed by utterances."""
+    totals: dict[str, float] = {}
+    count = 0
+    batches = dataset.batches(
+        [dev_cache],
+        tokenizer,
+        batch_frames=config.train.batch_frames,
+        seed=0,
+        epoch=0,
+        training=False,
+        spec_augment=False,
+    )
+    for batch in batches:
+        size = int(batch["frames"].shape[0])
+        count += size
+        for name, value in dev_step(batch).items():
+            totals[name] = totals.get(name, 0.0) + size * float(value)
+    return {name: total / count for name, total in totals.items()}
+
+
+class MetricsLog:
+    """`metrics.jsonl` and TensorBoard scalars; lines after the resumed step are taken back."""
+
+    def __init__(self, workdir: Path, stage: str, step: int):
+        self.stage = stage
+        self.path = workdir / "metrics.jsonl"
+        if self.path.exists():
+            lines = [json.loads(line) for line in self.path.read_text().splitlines() if line]
+            kept = [x for x in lines if x["stage"] != stage or x["step"] <= step]
+            temporary = self.path.with_suffix(".tmp")
+            temporary.write_text("".join(json.dumps(x) + "\n" for x in kept))
+            temporary.replace(self.path)
+        self.board = tf.summary.create_file_writer(str(workdir / "tensorboard" / stage))
+
+    def write(self, step: int, split: str, **values: float) -> None:
+        line = {"stage": self.stage, "step": step, "split": split, **values}
+        with self.path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        with self.board.as_default(step=step):
+            for name, value in values.items():
+                tf.summary.scalar(f"{split}/{name}", value)
+
+
+def stages(config: ml_collections.ConfigDict) -> list[Stage]:
+    train, quantize = config.train, config.quantization
+    return [
+        Stage("float", train.steps, train.learning_rate, train.warmup_steps),
+        Stage("ptq", quantize.range_steps, 0.0, 0, weights=False),
+        Stage("qat", quantize.steps, quantize.learning_rate, quantize.warmup_steps),
+    ]
+
+
+def load(
+    workdir: Path, stage: str
+) -> tuple[SpeechTransformer, Tokenizer, ml_collections.ConfigDict]:
+    """The model that a stage of training ended with, its tokenizer and its configuration."""
+    if stage not in STAGES:
+        raise ValueError(f"no stage {stage!r}: there are {', '.join(STAGES)}")
+    config_file = workdir / "config.json"
+    if not config_file.exists():
+        raise FileNotFoundError(f"{config_file} does not exist: train into {workdir} first")
+    config = ml_collections.ConfigDict(json.loads(config_file.read_text()))
+    tokenizer = CharacterTokenizer.load(workdir / "tokenizer")
+    latest = tf.train.latest_checkpoint(str(workdir / stage))
+    if latest is None:
+        raise FileNotFoundError(f"no checkpoint in {workdir / stage}: finish training first")
+    model = build(dimensions(config, tokenizer), quantized=stage != "float")
+    tf.train.Checkpoint(model=model).restore(latest).expect_partial()
+    return model, tokenizer, config
+
+
+def prepare(config: ml_collections.ConfigDict, workdir: Path) -> None:
+    """Writes what names the run; refuses a workdir of another configuration."""
+    workdir.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(json.loads(config.to_json()), indent=1, sort_keys=True)
+    file = workdir / "config.json"
+    if file.exists() and file.read_text() != text:
+        raise ValueError(
+            f"{file} holds another configuration: choose another --workdir, or delete this one"
+        )
+    temporary = file.with_suffix(".tmp")
+    temporary.write_text(text)
+    temporary.replace(file)
+
+
+def train(config: ml_collections.ConfigDict, workdir: Path) -> None:
+    """The whole job: corpus, float model, ranges, quantization-aware model."""
+    tf.keras.utils.set_random_seed(config.seed)
+    prepare(config, workdir)
+    tokenizer = CharacterTokenizer()
+    tokenizer.save(workdir / "tokenizer")
+    training_caches, dev_cache = dataset.prepare_caches(config, workdir / "cache")
+    dims = dimensions(config, tokenizer)
+    model = build(dims, quantized=False)
+    float_stage, ptq_stage, qat_stage = stages(config)
+    train_stage(config, float_stage, model, tokenizer, training_caches, dev_cache, workdir)
+    quiet = dataclasses.replace(dims, dropout=0.0)  # ranges are those of the device: no dropout
+    quantized = build(quiet, quantized=True)
+    copy_weights(model, quantized)
+    train_stage(config, ptq_stage, quantized, tokenizer, training_caches, dev_cache, workdir)
+    train_stage(config, qat_stage, quantized, tokenizer, training_caches, dev_cache, workdir)
+
+
+def main(argv: list[str]) -> None:
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown argument {argv[1]!r}")
+    try:
+        train(CONFIG.value, Path(WORKDIR.value))
+    except (ValueError, OSError) as error:
+        sys.exit(f"train: {error}")
+
+
+def run() -> None:
+    flags.mark_flags_as_required(["config", "workdir"])
+    app.run(main)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,1 @@
+"""Conversion of a trained model to a bundle of TFLite flatbuffers, and its proofs."""

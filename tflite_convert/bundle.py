@@ -1,0 +1,110 @@
+"""Writes a bundle: two flatbuffers, the tokens, and the manifest that a device reads first."""
+
+import datetime
+import hashlib
+import json
+import shutil
+import subprocess
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from tf_speech_transformer.features import FRONTEND
+from tf_speech_transformer.quantization import FEATURE_SCALE
+from tf_speech_transformer.tokenizer import Tokenizer
+from tflite_convert.flatbuffer import Signature
+
+FORMAT_VERSION = 1
+FEATURE_NUMERATOR, FEATURE_DENOMINATOR = 256, 666  # uint16 feature to int8, as micro_speech does
+
+
+def write_bundle(
+    directory: Path,
+    *,
+    preset: str,
+    precision: str,
+    limits: dict[str, int],
+    mask_value: float,
+    tokenizer: Tokenizer,
+    models: dict[str, tuple[bytes, Signature]],
+    wer: dict[str, Any],
+) -> None:
+    """Makes `directory` and `directory`.zip, whole or not at all.
+
+    `models` holds, for "encoder" and "decoder_step", the flatbuffer and its inputs and outputs.
+    An older bundle of that name is replaced.
+    """
+    directory = directory.resolve()
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
+    try:
+        files = {f"{name}.tflite": content for name, (content, _) in models.items()}
+        files["tokens.txt"] = "".join(f"{token}\n" for token in tokenizer.tokens()).encode()
+        for name, content in files.items():
+            (temporary / name).write_bytes(content)
+        manifest = {
+            "format_version": FORMAT_VERSION,
+            "preset": preset,
+            "precision": precision,
+            "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            "git_revision": git_revision(),
+            "wer": wer,
+            "frontend": FRONTEND,
+            "features": {
+                "numerator": FEATURE_NUMERATOR,
+                "denominator": FEATURE_DENOMINATOR,
+                "scale": FEATURE_SCALE,
+                "zero_point": -128,
+            },
+            "limits": limits,
+            "mask_value": mask_value,
+            "tokenizer": {
+                "kind": tokenizer.kind,
+                "file": "tokens.txt",
+                "start": tokenizer.start,
+                "end": tokenizer.end,
+                "blank": tokenizer.blank,
+            },
+            "files": {
+                name: {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+                for name, content in files.items()
+            },
+            "models": {
+                name: {"file": f"{name}.tflite", **signature}
+                for name, (_, signature) in models.items()
+            },
+        }
+        (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+        archive = temporary.with_suffix(".zip.tmp")
+        try:
+            with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+                for part in sorted(temporary.iterdir()):
+                    file.write(part, part.name)
+            temporary.chmod(0o755)
+            replace_directory(temporary, directory)
+            archive.replace(directory.with_name(directory.name + ".zip"))
+        finally:
+            archive.unlink(missing_ok=True)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def replace_directory(new: Path, target: Path) -> None:
+    """Puts `new` in the place of `target` by renames alone."""
+    if target.exists():
+        old = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent)) / "bundle"
+        target.replace(old)
+        new.replace(target)
+        shutil.rmtree(old.parent, ignore_errors=True)
+    else:
+        new.replace(target)
+
+
+def git_revision() -> str:
+    """The commit that the code is at, with + if it was changed; "unknown" outside a checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty=+"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"

@@ -1,0 +1,108 @@
+"""Turns a trained run into bundles and proves that the 8-bit one is all-integer.
+
+    python -m tflite_convert.convert --workdir=runs/digits [--stage=qat] [--float32]
+
+writes `bundle/` and `bundle.zip` into the workdir, and with --float32 also the twin
+`bundle_float32/` of the float model, for comparison.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from absl import app, flags
+
+from tf_speech_transformer import train
+from tf_speech_transformer.model import TIME_REDUCTION, SpeechTransformer
+from tf_speech_transformer.tokenizer import Tokenizer
+from tflite_convert import bundle, flatbuffer, inspect
+
+WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the training run.")
+STAGE = flags.DEFINE_enum("stage", "qat", ["ptq", "qat"], "Which 8-bit model to convert.")
+OUT = flags.DEFINE_string("out", None, "Bundle directory; default: bundle/ in the workdir.")
+FLOAT32 = flags.DEFINE_bool("float32", False, "Write the float32 twin too.")
+
+
+class ConversionError(Exception):
+    """The flatbuffers are not what a device was promised."""
+
+
+def convert_model(model: SpeechTransformer, limits: dict[str, int]) -> dict:
+    """The two flatbuffers with their signatures; raises ConversionError on a float tensor."""
+    models = {
+        "encoder": flatbuffer.convert_encoder(model, limits["frames"]),
+        "decoder_step": flatbuffer.convert_decoder_step(model, limits["frames"], limits["tokens"]),
+    }
+    if model.quantized:
+        violations = []
+        for name, (content, _) in models.items():
+            violations += inspect.inspect(f"{name}.tflite", content).violations()
+        if violations:
+            raise ConversionError("not all-integer: " + "; ".join(violations[:5]))
+        check_shared_scales(models)
+    return models
+
+
+def check_shared_scales(models: dict) -> None:
+    """The bytes that one flatbuffer writes and the next reads must mean the same numbers."""
+    written = {spec["name"]: spec for _, sig in models.values() for spec in sig["outputs"]}
+    for spec in models["decoder_step"][1]["inputs"]:
+        name = spec["name"]
+        source = name.replace("self_keys", "key_row").replace("self_values", "value_row")
+        if source not in written:
+            continue
+        other = written[source]
+        if (spec["scale"], spec["zero_point"]) != (other["scale"], other["zero_point"]):
+            raise ConversionError(f"decoder_step reads {name} at another scale than {source} has")
+
+
+def write(
+    model: SpeechTransformer, tokenizer: Tokenizer, config, directory: Path, wer: dict
+) -> None:
+    """Converts a model and writes its bundle."""
+    limits = {
+        "frames": config.limits.frames,
+        "memory_frames": config.limits.frames // TIME_REDUCTION,
+        "tokens": config.limits.tokens,
+    }
+    bundle.write_bundle(
+        directory,
+        preset=config.preset,
+        precision="int8" if model.quantized else "float32",
+        limits=limits,
+        mask_value=model.mask_value,
+        tokenizer=tokenizer,
+        models=convert_model(model, limits),
+        wer=wer,
+    )
+
+
+def main(argv: list[str]) -> None:
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown argument {argv[1]!r}")
+    workdir = Path(WORKDIR.value)
+    out = Path(OUT.value) if OUT.value else workdir / "bundle"
+    try:
+        wer_file = workdir / "wer.json"
+        wer = json.loads(wer_file.read_text()) if wer_file.exists() else {}
+        for stage, directory in [
+            (STAGE.value, out),
+            *([("float", out.with_name(out.name + "_float32"))] if FLOAT32.value else []),
+        ]:
+            print(f"converting {stage} to {directory}", flush=True)
+            model, tokenizer, config = train.load(workdir, stage)
+            write(model, tokenizer, config, directory, wer)
+        inspections = inspect.inspect_bundle(out)
+    except (ValueError, OSError, ConversionError) as error:
+        sys.exit(f"convert: {error}")
+    print(inspect.table(inspections))
+    print("all-integer: no float tensor, no DEQUANTIZE")
+
+
+def run() -> None:
+    flags.mark_flag_as_required("workdir")
+    app.run(main)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,161 @@
+"""A model's two flatbuffers: conversion by TensorFlow Lite, then names and order put right."""
+
+import re
+from typing import Any, TypedDict
+
+import flatbuffers
+import numpy as np
+import tensorflow as tf
+from ai_edge_litert import schema_py_generated as schema
+
+from tf_speech_transformer.model import TIME_REDUCTION, SpeechTransformer
+
+DTYPES = {
+    schema.TensorType.FLOAT32: "float32",
+    schema.TensorType.INT8: "int8",
+    schema.TensorType.INT32: "int32",
+}
+
+
+class TensorSpec(TypedDict):
+    """An input or output: `scale` and `zero_point` are None where nothing is quantized."""
+
+    name: str
+    shape: list[int]
+    dtype: str
+    scale: float | None
+    zero_point: int | None
+
+
+class Signature(TypedDict):
+    inputs: list[TensorSpec]
+    outputs: list[TensorSpec]
+
+
+def convert_encoder(model: SpeechTransformer, frames: int) -> tuple[bytes, Signature]:
+    """features [1, T, F], memory_mask [1, S] -> ctc_logits and each layer's cross keys, values."""
+    memory_frames = frames // TIME_REDUCTION
+    inputs = {
+        "features": tf.TensorSpec([1, frames, model.dims.feature_channels]),
+        "memory_mask": tf.TensorSpec([1, memory_frames]),
+    }
+
+    def encoder(features, memory_mask):
+        mask = tf.reshape(memory_mask, [1, 1, 1, memory_frames])
+        memory, ctc = model.encode(features, mask)
+        outputs = {"ctc_logits": ctc}
+        for layer, (keys, values) in enumerate(model.cross(memory)):
+            outputs[f"cross_keys_{layer}"] = keys
+            outputs[f"cross_values_{layer}"] = values
+        return outputs
+
+    return _convert(model, encoder, inputs)
+
+
+def convert_decoder_step(
+    model: SpeechTransformer, frames: int, max_tokens: int
+) -> tuple[bytes, Signature]:
+    """One token, masks, caches, cross keys and values -> logits, and a new row of each cache."""
+    dims = model.dims
+    memory_frames = frames // TIME_REDUCTION
+    inputs = {
+        "token": tf.TensorSpec([1, 1], tf.int32),
+        "self_mask": tf.TensorSpec([1, max_tokens + 1]),
+        "memory_mask": tf.TensorSpec([1, memory_frames]),
+    }
+    for layer in range(dims.decoder_layers):
+        inputs[f"self_keys_{layer}"] = tf.TensorSpec([1, max_tokens, dims.d_model])
+        inputs[f"self_values_{layer}"] = tf.TensorSpec([1, max_tokens, dims.d_model])
+        inputs[f"cross_keys_{layer}"] = tf.TensorSpec([1, dims.heads, memory_frames, dims.d_head])
+        inputs[f"cross_values_{layer}"] = tf.TensorSpec([1, dims.heads, dims.d_head, memory_frames])
+
+    def decoder_step(token, self_mask, memory_mask, **tensors):
+        layers = range(dims.decoder_layers)
+        logits, rows = model.decode_step(
+            token,
+            tf.reshape(self_mask, [1, 1, 1, max_tokens + 1]),
+            tf.reshape(memory_mask, [1, 1, 1, memory_frames]),
+            [(tensors[f"self_keys_{i}"], tensors[f"self_values_{i}"]) for i in layers],
+            [(tensors[f"cross_keys_{i}"], tensors[f"cross_values_{i}"]) for i in layers],
+        )
+        outputs = {"logits": logits}
+        for layer, (key, value) in enumerate(rows):
+            outputs[f"key_row_{layer}"] = key
+            outputs[f"value_row_{layer}"] = value
+        return outputs
+
+    return _convert(model, decoder_step, inputs)
+
+
+def _convert(model, function, inputs: dict[str, tf.TensorSpec]) -> tuple[bytes, Signature]:
+    named = {
+        name: tf.TensorSpec(spec.shape, spec.dtype, name=f"input_{name}")
+        for name, spec in inputs.items()
+    }
+    concrete = tf.function(function).get_concrete_function(**named)
+    # A module of bare variables: handing over the model would save each of its layers first.
+    holder = tf.Module()
+    holder.variables_of_model = model.variables
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], holder)
+    if model.quantized:
+        # The ranges are those of the fake quantizers: there is no data to calibrate on.
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.inference_input_type = tf.int8
+        converter.inference_output_type = tf.int8
+    return tidy(converter.convert())
+
+
+def tidy(content: bytes) -> tuple[bytes, Signature]:
+    """Names inputs and outputs as the signature does, and every tensor by its layer alone.
+
+    The converter joins the names of all the nodes that it fused; of those the most telling one is
+    kept, so that the inspector and a device's error messages can point at a layer, and the file
+    does not carry tens of kilobytes of names.
+    """
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    graph = model.subgraphs[0]
+    signature = model.signatureDefs[0]
+    for index, tensor in enumerate(graph.tensors):
+        tensor.name = short_name(tensor.name.decode(), index)
+    for side in (signature.inputs, signature.outputs):
+        for entry in side:
+            name = entry.name.decode().removeprefix("input_")
+            entry.name = name
+            graph.tensors[entry.tensorIndex].name = name
+    model.description = "speech transformer"
+    model.metadata = None
+    result: Signature = {
+        "inputs": [_spec(graph.tensors[i]) for i in graph.inputs],
+        "outputs": [_spec(graph.tensors[i]) for i in graph.outputs],
+    }
+    builder = flatbuffers.Builder(len(content))
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output()), result
+
+
+def short_name(name: str, index: int) -> str:
+    """The layer path in a converter's name: 'a/b/c/Tensordot/MatMul;x' -> 'a/b/c'."""
+    drop = re.compile(
+        r"(MatMul|Tensordot|BiasAdd|Relu|Conv2D|FakeQuant|AddV2|Add|Sub|Mul|Rsqrt|Reshape|Softmax"
+        r"|ReadVariableOp|transpose|stack|unstack|depthwise|strided_slice|add|concat)"
+    )
+    paths = []
+    for part in name.split(";"):
+        pieces = [piece for piece in part.split("/") if piece and not drop.match(piece)]
+        if pieces:
+            paths.append("/".join(pieces))
+    best = max(paths, key=lambda p: (p.count("/"), -len(p)), default="")
+    return f"{best}:{index}" if best else f"t{index}"
+
+
+def _spec(tensor: Any) -> TensorSpec:
+    quantization = tensor.quantization
+    quantized = quantization is not None and quantization.scale is not None
+    name = tensor.name if isinstance(tensor.name, str) else tensor.name.decode()
+    return {
+        "name": name,
+        "shape": [int(size) for size in tensor.shape],
+        "dtype": DTYPES[tensor.type],
+        "scale": float(np.float32(quantization.scale[0])) if quantized else None,
+        "zero_point": int(quantization.zeroPoint[0]) if quantized else None,
+    }

@@ -1,0 +1,163 @@
+"""Lists what a bundle's flatbuffers compute in, and fails on any float tensor.
+
+python -m tflite_convert.inspect --bundle=runs/digits/bundle [--tensors]
+"""
+
+import collections
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import app, flags
+from ai_edge_litert import schema_py_generated as schema
+
+BUNDLE = flags.DEFINE_string("bundle", None, "Bundle directory.")
+TENSORS = flags.DEFINE_bool("tensors", False, "List every tensor with its range.")
+
+ALLOWED_DTYPES = {"int8", "int32"}
+# Operators that only move values; a QUANTIZE would be a change of scale that training did not see.
+REFUSED_OPERATORS = {"DEQUANTIZE", "CAST", "FAKE_QUANT", "CUSTOM"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Tensor:
+    """A tensor of the graph; `low` and `high` are the real numbers its bytes can stand for."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    constant: bool
+    bytes: int
+    scales: tuple[float, ...]
+    zero_point: int | None
+
+    @property
+    def range(self) -> tuple[float, float] | None:
+        if self.dtype != "int8" or not self.scales:
+            return None
+        scale, zero = max(self.scales), self.zero_point or 0
+        return scale * (-128 - zero), scale * (127 - zero)
+
+
+@dataclasses.dataclass(frozen=True)
+class Inspection:
+    """What a flatbuffer holds."""
+
+    file: str
+    bytes: int
+    operators: dict[str, int]
+    tensors: list[Tensor]
+
+    @property
+    def dtypes(self) -> dict[str, int]:
+        return dict(collections.Counter(tensor.dtype for tensor in self.tensors))
+
+    def violations(self) -> list[str]:
+        """What keeps the flatbuffer from being all-integer, a sentence each."""
+        found = [
+            f"{self.file}: tensor {tensor.name} is {tensor.dtype}"
+            for tensor in self.tensors
+            if tensor.dtype not in ALLOWED_DTYPES
+        ]
+        found += [
+            f"{self.file}: tensor {tensor.name} is int8 without a scale"
+            for tensor in self.tensors
+            if tensor.dtype == "int8" and not tensor.scales
+        ]
+        found += [
+            f"{self.file}: operator {name} does not belong into an all-integer graph"
+            for name in self.operators
+            if name in REFUSED_OPERATORS
+        ]
+        return found
+
+
+def _names(enumeration: Any) -> dict[int, str]:
+    return {value: name for name, value in vars(enumeration).items() if not name.startswith("_")}
+
+
+OPERATOR_NAMES = _names(schema.BuiltinOperator)
+TYPE_NAMES = {value: name.lower() for value, name in _names(schema.TensorType).items()}
+
+
+def inspect(name: str, content: bytes) -> Inspection:
+    """Reads a flatbuffer; `name` is what violations call it."""
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    tensors, operators = [], collections.Counter()
+    for graph in model.subgraphs:
+        for operator in graph.operators:
+            code = model.operatorCodes[operator.opcodeIndex]
+            operators[OPERATOR_NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)]] += 1
+        for tensor in graph.tensors:
+            shape = tuple(int(size) for size in (tensor.shape if tensor.shape is not None else ()))
+            data = model.buffers[tensor.buffer].data
+            quantization = tensor.quantization
+            scales = quantization.scale if quantization is not None else None
+            zero_points = quantization.zeroPoint if quantization is not None else None
+            tensors.append(
+                Tensor(
+                    name=tensor.name.decode(),
+                    shape=shape,
+                    dtype=TYPE_NAMES[tensor.type],
+                    constant=data is not None and len(data) > 0,
+                    bytes=len(data) if data is not None else 0,
+                    scales=() if scales is None else tuple(float(s) for s in scales),
+                    zero_point=None if zero_points is None else int(np.ravel(zero_points)[0]),
+                )
+            )
+    return Inspection(name, len(content), dict(operators.most_common()), tensors)
+
+
+def inspect_bundle(directory: Path) -> list[Inspection]:
+    """Inspections of the flatbuffers of a bundle, encoder first."""
+    files = [directory / "encoder.tflite", directory / "decoder_step.tflite"]
+    for file in files:
+        if not file.exists():
+            raise FileNotFoundError(f"{file} does not exist: --bundle must name a bundle directory")
+    return [inspect(file.name, file.read_bytes()) for file in files]
+
+
+def table(inspections: list[Inspection]) -> str:
+    """Operators and data types, a line each."""
+    lines = []
+    for inspection in inspections:
+        dtypes = ", ".join(f"{count} {dtype}" for dtype, count in inspection.dtypes.items())
+        lines.append(f"{inspection.file}: {inspection.bytes:,} bytes; tensors: {dtypes}")
+        operators = inspection.operators.items()
+        lines += [f"  {count:4d} {name}" for name, count in operators]
+    return "\n".join(lines)
+
+
+def main(argv: list[str]) -> None:
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown argument {argv[1]!r}")
+    try:
+        inspections = inspect_bundle(Path(BUNDLE.value))
+    except OSError as error:
+        sys.exit(f"inspect: {error}")
+    print(table(inspections))
+    if TENSORS.value:
+        for inspection in inspections:
+            for tensor in inspection.tensors:
+                low_high = tensor.range
+                shown = f"[{low_high[0]:.4g}, {low_high[1]:.4g}]" if low_high else ""
+                kind = "constant" if tensor.constant else ""
+                print(
+                    f"{inspection.file}\t{tensor.name}\t{list(tensor.shape)}\t{tensor.dtype}"
+                    f"\t{kind}\t{shown}"
+                )
+    violations = [line for inspection in inspections for line in inspection.violations()]
+    if violations:
+        sys.exit("\n".join(["not all-integer:", *violations]))
+    print("all-integer: no float tensor, no DEQUANTIZE")
+
+
+def run() -> None:
+    flags.mark_flag_as_required("bundle")
+    app.run(main)
+
+
+if __name__ == "__main__":
+    run()
