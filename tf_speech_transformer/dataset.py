@@ -2,7 +2,7 @@
 
 A cache is a directory of shards (`00000.npz`: int8 features of many examples, their lengths and
 texts).  It is made in parallel, a shard at a time; a killed run leaves whole shards, and the next
-one makes the missing ones.  Examples depend on the seed and their number alone.
+one makes the missing ones.  A shard depends on the recipe and its number alone.
 """
 
 import dataclasses
@@ -10,7 +10,6 @@ import hashlib
 import json
 import multiprocessing
 import multiprocessing.connection
-import shutil
 import sys
 from collections.abc import Iterator
 from multiprocessing.context import ForkServerProcess
@@ -197,8 +196,8 @@ def build_cache(
                     code = running.pop(index).exitcode
                     if code:
                         raise OSError(
-                            f"{directory}: the process for shard {index} ended with {code}: see its "
-                            "message above, and run the same command again to go on"
+                            f"{directory}: the process for shard {index} ended with {code}: see its"
+                            " message above, and run the same command again to go on"
                         )
                     bar.update(size[index])
     finally:
@@ -244,23 +243,6 @@ def prepare_caches(
         directory = build_cache(root, name, recipe, chosen.get("processes", 2), tokenizer)
         parts[name] = load_cache(directory)
     return [parts["train"]], parts["dev"]
-
-
-def test_set(config: ml_collections.ConfigDict, root: Path, examples: int) -> Examples:
-    """Strings of voices that training never heard, as they are: no noise, no room."""
-    recipe = Recipe(
-        sources=({"kind": "synthesised", "engine": "espeak", "part": "test", "weight": 1.0},),
-        examples=examples,
-        seed=config.seed + 2000,
-        max_frames=config.limits.frames,
-        max_tokens=config.limits.tokens,
-        augmentation=None,
-    )
-    return load_cache(build_cache(root, "test", recipe))
-
-
-def remove_caches(root: Path) -> None:
-    shutil.rmtree(root, ignore_errors=True)
 
 
 def batches(

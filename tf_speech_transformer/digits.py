@@ -1,22 +1,31 @@
 """Strings of spoken digits: whole ones from a synthesiser, or joined from short recordings.
 
 Whole recordings of other corpora take the same way to the microphone (`record`).
+
+    python -m tf_speech_transformer.digits --out=DIR [--count=1000]
+
+writes a test set of voices that training never hears: FLAC files and `manifest.tsv`.
 """
 
 import collections
 import dataclasses
-from pathlib import Path
+import sys
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import soundfile
 import soxr
+from absl import app, flags
 from tqdm import tqdm
 
 from tf_speech_transformer import corpus, voices
 from tf_speech_transformer.augment import Augmentation, Channel, silence
 from tf_speech_transformer.features import SAMPLE_RATE
+
+OUT = flags.DEFINE_string("out", None, "Directory of the test set.")
+COUNT = flags.DEFINE_integer("count", 1000, "Strings in it.", lower_bound=1)
+SEED = flags.DEFINE_integer("seed", 2001, "Another seed draws other strings.")
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 MOST_DIGITS = 7
@@ -212,3 +221,21 @@ def write_test_set(directory: Path, count: int, seed: int) -> Path:
     temporary.write_text("".join(lines))
     temporary.replace(manifest)
     return manifest
+
+
+def main(argv: list[str]) -> None:
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown argument {argv[1]!r}")
+    try:
+        print(write_test_set(Path(OUT.value), COUNT.value, SEED.value))
+    except (ValueError, OSError) as error:
+        sys.exit(f"digits: {error}")
+
+
+def run() -> None:
+    flags.mark_flag_as_required("out")
+    app.run(main)
+
+
+if __name__ == "__main__":
+    run()

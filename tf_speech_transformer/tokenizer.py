@@ -19,13 +19,21 @@ class Tokenizer(Protocol):
     blank: int
     size: int
 
-    def encode(self, text: str) -> list[int]: ...
+    def encode(self, text: str) -> list[int]:
+        """Ids of the text in lower case, without start and end; ValueError for what has none."""
+        ...
 
-    def decode(self, ids: list[int]) -> str: ...
+    def decode(self, ids: list[int]) -> str:
+        """Text of ids; start, end and blank are left out."""
+        ...
 
-    def tokens(self) -> list[str]: ...
+    def tokens(self) -> list[str]:
+        """The token of each id."""
+        ...
 
-    def save(self, directory: Path) -> None: ...
+    def save(self, directory: Path) -> None:
+        """Writes what `load` of the class reads."""
+        ...
 
 
 class CharacterTokenizer:
@@ -41,7 +49,6 @@ class CharacterTokenizer:
         self.blank = self.size - 1
 
     def encode(self, text: str) -> list[int]:
-        """Ids of the text in lower case; ValueError for a character without an id."""
         ids = []
         for character in " ".join(text.lower().split()):
             token = SPACE if character == " " else character
@@ -61,13 +68,15 @@ class CharacterTokenizer:
         return list(self._tokens)
 
     def save(self, directory: Path) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
-        (directory / "tokens.txt").write_text("".join(f"{token}\n" for token in self._tokens))
+        text = "".join(f"{token}\n" for token in self._tokens)
+        _write(directory / "tokens.txt", text.encode())
 
     @classmethod
     def load(cls, directory: Path) -> "CharacterTokenizer":
         tokenizer = cls()
         file = directory / "tokens.txt"
+        if not file.is_file():
+            raise ValueError(f"{file} does not exist: train into {directory.parent} first")
         if file.read_text().splitlines() != tokenizer.tokens():
             raise ValueError(f"{file} is not the vocabulary of the character tokenizer")
         return tokenizer
@@ -91,9 +100,11 @@ class SentencePieceTokenizer:
     @classmethod
     def train(cls, texts: list[str], pieces: int) -> "SentencePieceTokenizer":
         """A unigram model over `texts`; `pieces` counts `<s>`, `</s>` and `<unk>` too."""
+        if not texts:
+            raise ValueError("no texts to train a tokenizer on")
         out = io.BytesIO()
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(texts),
+            sentence_iterator=(" ".join(text.lower().split()) for text in texts),
             model_writer=out,
             vocab_size=pieces,
             model_type="unigram",
@@ -107,7 +118,16 @@ class SentencePieceTokenizer:
         return cls(out.getvalue())
 
     def encode(self, text: str) -> list[int]:
-        return list(self._processor.encode(text))
+        lower = " ".join(text.lower().split())
+        ids = list(self._processor.encode(lower))
+        if self._processor.unk_id() in ids:
+            known = set("".join(self.tokens())) | {" "}
+            unknown = next((c for c in lower if c not in known), lower)
+            raise ValueError(
+                f"character {unknown!r} of {text!r} is not in the vocabulary: spell it out in the"
+                " transcript"
+            )
+        return ids
 
     def decode(self, ids: list[int]) -> str:
         return self._processor.decode([int(i) for i in ids if i < self.blank])
@@ -116,9 +136,15 @@ class SentencePieceTokenizer:
         return [self._processor.id_to_piece(i) for i in range(self.blank)] + [BLANK]
 
     def save(self, directory: Path) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
-        (directory / self.FILE).write_bytes(self._model)
+        _write(directory / self.FILE, self._model)
 
     @classmethod
     def load(cls, directory: Path) -> "SentencePieceTokenizer":
         return cls((directory / cls.FILE).read_bytes())
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_bytes(content)
+    temporary.replace(path)

@@ -1,9 +1,10 @@
 """Turns a trained run into bundles and proves that the 8-bit one is all-integer.
 
-    python -m tflite_convert.convert --workdir=runs/digits [--stage=qat] [--float32]
+    python -m tflite_convert.convert --workdir=runs/digits [--ptq] [--float32]
 
-writes `bundle/` and `bundle.zip` into the workdir, and with --float32 also the twin
-`bundle_float32/` of the float model, for comparison.
+writes `bundle/` and `bundle.zip`, the quantization-aware model, into the workdir; for comparison,
+with --ptq also `bundle_ptq/`, the float weights with ranges estimated after training, and with
+--float32 also `bundle_float32/`, the float model.
 """
 
 import json
@@ -11,6 +12,7 @@ import sys
 from pathlib import Path
 
 from absl import app, flags
+from tqdm import tqdm
 
 from tf_speech_transformer import train
 from tf_speech_transformer.model import TIME_REDUCTION, SpeechTransformer
@@ -18,8 +20,8 @@ from tf_speech_transformer.tokenizer import Tokenizer
 from tflite_convert import bundle, flatbuffer, inspect
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the training run.")
-STAGE = flags.DEFINE_enum("stage", "qat", ["ptq", "qat"], "Which 8-bit model to convert.")
 OUT = flags.DEFINE_string("out", None, "Bundle directory; default: bundle/ in the workdir.")
+PTQ = flags.DEFINE_bool("ptq", False, "Write the post-training bundle too.")
 FLOAT32 = flags.DEFINE_bool("float32", False, "Write the float32 twin too.")
 
 
@@ -85,11 +87,12 @@ def main(argv: list[str]) -> None:
     try:
         wer_file = workdir / "wer.json"
         wer = json.loads(wer_file.read_text()) if wer_file.exists() else {}
-        for stage, directory in [
-            (STAGE.value, out),
-            *([("float", out.with_name(out.name + "_float32"))] if FLOAT32.value else []),
-        ]:
-            print(f"converting {stage} to {directory}", flush=True)
+        bundles = [("qat", out)]
+        if PTQ.value:
+            bundles.append(("ptq", out.with_name(f"{out.name}_ptq")))
+        if FLOAT32.value:
+            bundles.append(("float", out.with_name(f"{out.name}_float32")))
+        for stage, directory in tqdm(bundles, "converting", unit="bundle"):
             model, tokenizer, config = train.load(workdir, stage)
             write(model, tokenizer, config, directory, wer)
         inspections = inspect.inspect_bundle(out)

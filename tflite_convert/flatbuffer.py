@@ -15,6 +15,14 @@ DTYPES = {
     schema.TensorType.INT8: "int8",
     schema.TensorType.INT32: "int32",
 }
+# Operators whose outputs need no name: they only move values.
+MOVING = {
+    schema.BuiltinOperator.PACK,
+    schema.BuiltinOperator.RESHAPE,
+    schema.BuiltinOperator.STRIDED_SLICE,
+    schema.BuiltinOperator.TRANSPOSE,
+    schema.BuiltinOperator.UNPACK,
+}
 
 
 class TensorSpec(TypedDict):
@@ -110,13 +118,21 @@ def tidy(content: bytes) -> tuple[bytes, Signature]:
 
     The converter joins the names of all the nodes that it fused; of those the most telling one is
     kept, so that the inspector and a device's error messages can point at a layer, and the file
-    does not carry tens of kilobytes of names.
+    does not carry tens of kilobytes of names.  What a reshape or the like moves stays unnamed.
     """
     model = schema.ModelT.InitFromPackedBuf(content, 0)
     graph = model.subgraphs[0]
     signature = model.signatureDefs[0]
+    moved = {
+        output
+        for operator in graph.operators
+        if operator_code(model, operator) in MOVING
+        for output in operator.outputs
+    }
     for index, tensor in enumerate(graph.tensors):
-        tensor.name = short_name(tensor.name.decode(), index)
+        tensor.name = "" if index in moved else short_name(tensor.name.decode())
+        if tensor.quantization is not None:
+            tensor.quantization.min = tensor.quantization.max = None  # no kernel reads them
     for side in (signature.inputs, signature.outputs):
         for entry in side:
             name = entry.name.decode().removeprefix("input_")
@@ -133,7 +149,13 @@ def tidy(content: bytes) -> tuple[bytes, Signature]:
     return bytes(builder.Output()), result
 
 
-def short_name(name: str, index: int) -> str:
+def operator_code(model: Any, operator: Any) -> int:
+    """The builtin operator's number, from either of the places where versions keep it."""
+    code = model.operatorCodes[operator.opcodeIndex]
+    return max(code.builtinCode, code.deprecatedBuiltinCode)
+
+
+def short_name(name: str) -> str:
     """The layer path in a converter's name: 'a/b/c/Tensordot/MatMul;x' -> 'a/b/c'."""
     drop = re.compile(
         r"(MatMul|Tensordot|BiasAdd|Relu|Conv2D|FakeQuant|AddV2|Add|Sub|Mul|Rsqrt|Reshape|Softmax"
@@ -144,8 +166,7 @@ def short_name(name: str, index: int) -> str:
         pieces = [piece for piece in part.split("/") if piece and not drop.match(piece)]
         if pieces:
             paths.append("/".join(pieces))
-    best = max(paths, key=lambda p: (p.count("/"), -len(p)), default="")
-    return f"{best}:{index}" if best else f"t{index}"
+    return max(paths, key=lambda p: (p.count("/"), -len(p)), default="")
 
 
 def _spec(tensor: Any) -> TensorSpec:

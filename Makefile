@@ -1,0 +1,32 @@
+# `make demo` and `make test` set up everything they need in .venv.
+PYTHON ?= python3
+PY := .venv/bin/python
+RUN := runs/digits
+
+.PHONY: demo test benchmark clean
+
+.venv/installed: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(None if (3, 10) <= sys.version_info < (3, 12) else "Python 3.10 or 3.11 is needed (TensorFlow 2.16): make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv .venv
+	$(PY) -m pip install --quiet --upgrade pip
+	$(PY) -m pip install --editable '.[train,test]'
+	touch $@
+
+# From nothing to a bundle: corpus, training, quantization, conversion, proofs, report.
+demo: .venv/installed
+	$(PY) -m tf_speech_transformer.train --config=tf_speech_transformer/configs/digits.py --workdir=$(RUN)
+	$(PY) -m tflite_convert.convert --workdir=$(RUN) --ptq --float32
+	$(PY) -m tf_speech_transformer.digits --out=$(RUN)/test --count=1000
+	$(PY) -m tflite_convert.ladder --workdir=$(RUN) --manifest=$(RUN)/test/manifest.tsv
+	$(PY) -m tflite_convert.report --workdir=$(RUN)
+	$(PY) -m firmware_sim.transcribe --bundle=$(RUN)/bundle $(RUN)/test/audio/00000.flac
+	@echo "bundle: $(RUN)/bundle  report: $(RUN)/report.html"
+
+test: .venv/installed
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy firmware_sim tf_speech_transformer tflite_convert benchmarks
+	$(PY) -m pytest
+
+clean:
+	rm -rf .venv runs
