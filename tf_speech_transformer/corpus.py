@@ -240,21 +240,28 @@ def decode_all(path: Path, utterances: list[Utterance], directory: Path) -> Path
 def part_of(speakers: Iterable[str], part: str) -> list[str]:
     """The speakers of a part, "all", "train" or "dev", sorted.
 
-    One in `DEV_SHARE` voices is held out, by a hash of its name. Of blends (`a*0.3+b*0.7`) those
-    of held-out voices alone are in "dev", those of others alone in "train", and the rest in none.
+    One in `DEV_SHARE` voices is held out, by a hash of its name; fewer voices are all in "train".
+    Of blends (`a*0.3+b*0.7`) those of held-out voices alone are in "dev", those of others alone in
+    "train", and the rest in none.
 
     Raises CorpusError for another part, and for one without speakers.
     """
     if part not in ("all", "train", "dev"):
         raise CorpusError(f"no part {part!r} of a corpus: there are all, train and dev")
-    chosen = []
-    for speaker in sorted(set(speakers)):
-        held_out = {
-            zlib.crc32(voice.partition("*")[0].encode()) % DEV_SHARE == 0
-            for voice in speaker.split("+")
-        }
-        if part == "all" or held_out == {part == "dev"}:
-            chosen.append(speaker)
+    voices = {
+        speaker: {voice.partition("*")[0] for voice in speaker.split("+")} for speaker in speakers
+    }
+    names = set[str]().union(*voices.values())
+    held_out = {name for name in names if zlib.crc32(name.encode()) % DEV_SHARE == 0}
+    if len(names) < DEV_SHARE:
+        held_out = set()
+    chosen = [
+        speaker
+        for speaker, heard in sorted(voices.items())
+        if part == "all"
+        or (part == "train" and not heard & held_out)
+        or (part == "dev" and heard <= held_out)
+    ]
     if not chosen:
         raise CorpusError(f"no speakers are in the part {part!r}: use all, or more speakers")
     return chosen

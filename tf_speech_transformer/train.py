@@ -349,7 +349,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> None:
     prepare(config, workdir)
     tokenizer = CharacterTokenizer()
     tokenizer.save(workdir / "tokenizer")
-    training_caches, dev_cache = dataset.prepare_caches(config, workdir / "cache")
+    training_caches, dev_cache = dataset.prepare_caches(config, workdir / "cache", tokenizer)
     dims = dimensions(config, tokenizer)
     model = build(dims, quantized=False)
     float_stage, ptq_stage, qat_stage = stages(config)

@@ -156,6 +156,8 @@ class _EspeakLibrary:
                 f"espeak-ng does not start with its data in {self.data}: "
                 "reinstall the package espeakng-loader"
             )
+        # espeak-ng seeds its noise from the clock; the same text must give the same samples.
+        self.library.espeak_ng_SetRandSeed(ctypes.c_long(1))
         self._chunks: list[np.ndarray] = []
         self._callback = _EspeakCallback(self._receive)  # must outlive every call of the library
         self.library.espeak_SetSynthCallback(self._callback)

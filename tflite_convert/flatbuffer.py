@@ -123,6 +123,7 @@ def tidy(content: bytes) -> tuple[bytes, Signature]:
     model = schema.ModelT.InitFromPackedBuf(content, 0)
     graph = model.subgraphs[0]
     signature = model.signatureDefs[0]
+    share_buffers(model)
     moved = {
         output
         for operator in graph.operators
@@ -147,6 +148,20 @@ def tidy(content: bytes) -> tuple[bytes, Signature]:
     builder = flatbuffers.Builder(len(content))
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output()), result
+
+
+def share_buffers(model: Any) -> None:
+    """One empty buffer for all activations, and one buffer for equal constants."""
+    empty = schema.BufferT()
+    buffers, places = [empty], {b"": 0}
+    for tensor in model.subgraphs[0].tensors:
+        data = model.buffers[tensor.buffer].data
+        key = b"" if data is None else bytes(data)
+        if key not in places:
+            places[key] = len(buffers)
+            buffers.append(model.buffers[tensor.buffer])
+        tensor.buffer = places[key]
+    model.buffers = buffers
 
 
 def operator_code(model: Any, operator: Any) -> int:

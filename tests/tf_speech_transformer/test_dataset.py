@@ -88,7 +88,7 @@ def test_cache_holds_what_one_process_would_make(manifest, tmp_path):
     assert sorted(x.name for x in directory.iterdir()) == ["00000.npz", "00001.npz"]
     cache = dataset.load_cache(directory)
     assert len(cache.texts) == len(cache.features) == recipe.examples
-    ((features, lengths, texts),) = make(recipe, tmp_path, range(1, 2))
+    ((features, _, texts),) = make(recipe, tmp_path, range(1, 2))
     assert cache.texts[-3:] == texts
     assert np.array_equal(np.concatenate(cache.features[-3:]), features)
 

@@ -1,0 +1,1 @@
+"""Measurements of a bundle; each module prints a table, see README.md."""
