@@ -41,7 +41,7 @@ def open_corpus(path: Path) -> tuple[list[dict[str, str]], Callable[[str], bytes
 
         transcripts = [name for name in names if Path(name).name == "transcripts.tsv"]
     elif path.is_file() and tarfile.is_tarfile(path):
-        with tarfile.open(path) as archive:
+        with tarfile.open(path, "r:") as archive:
             members = {m.name.removeprefix("./"): m for m in archive.getmembers() if m.isfile()}
 
         def read(name: str) -> bytes:
@@ -132,7 +132,7 @@ def main(argv: Sequence[str]) -> int:
                 Path(arguments.spoken_digits), Path(arguments.out), arguments.count, arguments.seed
             )
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, tarfile.TarError) as error:
         return report.fail(error)
     return 0
 

@@ -23,10 +23,6 @@ from tf_speech_transformer import corpus, voices
 from tf_speech_transformer.augment import Augmentation, Channel, silence
 from tf_speech_transformer.features import SAMPLE_RATE
 
-OUT = flags.DEFINE_string("out", None, "Directory of the test set.")
-COUNT = flags.DEFINE_integer("count", 1000, "Strings in it.", lower_bound=1)
-SEED = flags.DEFINE_integer("seed", 2001, "Another seed draws other strings.")
-
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 MOST_DIGITS = 7
 
@@ -227,12 +223,16 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown argument {argv[1]!r}")
     try:
-        print(write_test_set(Path(OUT.value), COUNT.value, SEED.value))
+        print(write_test_set(Path(flags.FLAGS.out), flags.FLAGS.count, flags.FLAGS.seed))
     except (ValueError, OSError) as error:
         sys.exit(f"digits: {error}")
 
 
 def run() -> None:
+    # Defined here, not on import: other scripts use this module as a library.
+    flags.DEFINE_string("out", None, "Directory of the test set.")
+    flags.DEFINE_integer("count", 1000, "Strings in it.", lower_bound=1)
+    flags.DEFINE_integer("seed", 2001, "Another seed draws other strings.")
     flags.mark_flag_as_required("out")
     app.run(main)
 

@@ -24,12 +24,6 @@ from tf_speech_transformer.features import as_float, microfrontend
 from tf_speech_transformer.model import TIME_REDUCTION, SpeechTransformer
 from tf_speech_transformer.tokenizer import Tokenizer
 
-WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the training run.")
-MANIFEST = flags.DEFINE_string("manifest", None, "Tab-separated file: audio, text, speaker.")
-STAGES = flags.DEFINE_list("stages", list(train.STAGES), "Which models of the run.")
-LIMIT = flags.DEFINE_integer("limit", 0, "Only the first utterances; 0 takes all.")
-OUT = flags.DEFINE_string("json", None, "Output; default: keras.json in the workdir.")
-
 
 def greedy_decoder(
     model: SpeechTransformer, tokenizer: Tokenizer, max_tokens: int
@@ -163,10 +157,12 @@ def evaluate(workdir: Path, stages: list[str], manifest: Path, limit: int) -> di
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown argument {argv[1]!r}")
-    workdir = Path(WORKDIR.value)
+    workdir = Path(flags.FLAGS.workdir)
     try:
-        result = evaluate(workdir, STAGES.value, Path(MANIFEST.value), LIMIT.value)
-        out = Path(OUT.value) if OUT.value else workdir / "keras.json"
+        result = evaluate(
+            workdir, flags.FLAGS.stages, Path(flags.FLAGS.manifest), flags.FLAGS.limit
+        )
+        out = Path(flags.FLAGS.json) if flags.FLAGS.json else workdir / "keras.json"
         temporary = out.with_suffix(".tmp")
         temporary.write_text(json.dumps(result, indent=1))
         temporary.replace(out)
@@ -177,6 +173,12 @@ def main(argv: list[str]) -> None:
 
 
 def run() -> None:
+    # Defined here, not on import: other scripts use this module as a library.
+    flags.DEFINE_string("workdir", None, "Directory of the training run.")
+    flags.DEFINE_string("manifest", None, "Tab-separated file: audio, text, speaker.")
+    flags.DEFINE_list("stages", list(train.STAGES), "Which models of the run.")
+    flags.DEFINE_integer("limit", 0, "Only the first utterances; 0 takes all.")
+    flags.DEFINE_string("json", None, "Output; default: keras.json in the workdir.")
     flags.mark_flags_as_required(["workdir", "manifest"])
     app.run(main)
 

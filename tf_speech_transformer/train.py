@@ -27,9 +27,6 @@ from tf_speech_transformer import dataset, quantization
 from tf_speech_transformer.model import TIME_REDUCTION, Dimensions, SpeechTransformer
 from tf_speech_transformer.tokenizer import CharacterTokenizer, Tokenizer
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "Preset, a Python file.")
-WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run's outputs.")
-
 STAGES = ("float", "ptq", "qat")
 
 
@@ -365,12 +362,15 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown argument {argv[1]!r}")
     try:
-        train(CONFIG.value, Path(WORKDIR.value))
+        train(flags.FLAGS.config, Path(flags.FLAGS.workdir))
     except (ValueError, OSError) as error:
         sys.exit(f"train: {error}")
 
 
 def run() -> None:
+    # Defined here, not on import: other scripts use this module as a library.
+    config_flags.DEFINE_config_file("config", None, "Preset, a Python file.")
+    flags.DEFINE_string("workdir", None, "Directory of the run's outputs.")
     flags.mark_flags_as_required(["config", "workdir"])
     app.run(main)
 

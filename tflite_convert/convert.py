@@ -19,11 +19,6 @@ from tf_speech_transformer.model import TIME_REDUCTION, SpeechTransformer
 from tf_speech_transformer.tokenizer import Tokenizer
 from tflite_convert import bundle, flatbuffer, inspect
 
-WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the training run.")
-OUT = flags.DEFINE_string("out", None, "Bundle directory; default: bundle/ in the workdir.")
-PTQ = flags.DEFINE_bool("ptq", False, "Write the post-training bundle too.")
-FLOAT32 = flags.DEFINE_bool("float32", False, "Write the float32 twin too.")
-
 
 class ConversionError(Exception):
     """The flatbuffers are not what a device was promised."""
@@ -82,15 +77,15 @@ def write(
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown argument {argv[1]!r}")
-    workdir = Path(WORKDIR.value)
-    out = Path(OUT.value) if OUT.value else workdir / "bundle"
+    workdir = Path(flags.FLAGS.workdir)
+    out = Path(flags.FLAGS.out) if flags.FLAGS.out else workdir / "bundle"
     try:
         wer_file = workdir / "wer.json"
         wer = json.loads(wer_file.read_text()) if wer_file.exists() else {}
         bundles = [("qat", out)]
-        if PTQ.value:
+        if flags.FLAGS.ptq:
             bundles.append(("ptq", out.with_name(f"{out.name}_ptq")))
-        if FLOAT32.value:
+        if flags.FLAGS.float32:
             bundles.append(("float", out.with_name(f"{out.name}_float32")))
         for stage, directory in tqdm(bundles, "converting", unit="bundle"):
             model, tokenizer, config = train.load(workdir, stage)
@@ -103,6 +98,11 @@ def main(argv: list[str]) -> None:
 
 
 def run() -> None:
+    # Defined here, not on import: other scripts use this module as a library.
+    flags.DEFINE_string("workdir", None, "Directory of the training run.")
+    flags.DEFINE_string("out", None, "Bundle directory; default: bundle/ in the workdir.")
+    flags.DEFINE_bool("ptq", False, "Write the post-training bundle too.")
+    flags.DEFINE_bool("float32", False, "Write the float32 twin too.")
     flags.mark_flag_as_required("workdir")
     app.run(main)
 

@@ -13,9 +13,6 @@ import numpy as np
 from absl import app, flags
 from ai_edge_litert import schema_py_generated as schema
 
-BUNDLE = flags.DEFINE_string("bundle", None, "Bundle directory.")
-TENSORS = flags.DEFINE_bool("tensors", False, "List every tensor with its range.")
-
 ALLOWED_DTYPES = {"int8", "int32"}
 # Operators that only move values; a QUANTIZE would be a change of scale that training did not see.
 REFUSED_OPERATORS = {"DEQUANTIZE", "CAST", "FAKE_QUANT", "CUSTOM"}
@@ -134,11 +131,11 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown argument {argv[1]!r}")
     try:
-        inspections = inspect_bundle(Path(BUNDLE.value))
+        inspections = inspect_bundle(Path(flags.FLAGS.bundle))
     except OSError as error:
         sys.exit(f"inspect: {error}")
     print(table(inspections))
-    if TENSORS.value:
+    if flags.FLAGS.tensors:
         for inspection in inspections:
             for tensor in inspection.tensors:
                 low_high = tensor.range
@@ -155,6 +152,9 @@ def main(argv: list[str]) -> None:
 
 
 def run() -> None:
+    # Defined here, not on import: other scripts use this module as a library.
+    flags.DEFINE_string("bundle", None, "Bundle directory.")
+    flags.DEFINE_bool("tensors", False, "List every tensor with its range.")
     flags.mark_flag_as_required("bundle")
     app.run(main)
 
