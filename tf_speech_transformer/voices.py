@@ -156,7 +156,7 @@ class _EspeakLibrary:
                 f"espeak-ng does not start with its data in {self.data}: "
                 "reinstall the package espeakng-loader"
             )
-        # espeak-ng seeds its noise from the clock; the same text must give the same samples.
+        # espeak-ng seeds its noise from the clock; the same readings must give the same samples.
         self.library.espeak_ng_SetRandSeed(ctypes.c_long(1))
         self._chunks: list[np.ndarray] = []
         self._callback = _EspeakCallback(self._receive)  # must outlive every call of the library
@@ -206,7 +206,9 @@ def _espeak_library() -> _EspeakLibrary:
 class Espeak:
     """espeak-ng: formant synthesis, very fast and very robotic; accents times voice variants.
 
-    Speakers are named `accent+variant`, such as `en-us+m3`.
+    Speakers are named `accent+variant`, such as `en-us+m3`. Flutter and noise carry over
+    from reading to reading: the same readings in the same order give the same samples, but a text
+    sounds a little different after another.
     """
 
     name = "espeak"

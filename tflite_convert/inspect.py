@@ -82,7 +82,8 @@ TYPE_NAMES = {value: name.lower() for value, name in _names(schema.TensorType).i
 def inspect(name: str, content: bytes) -> Inspection:
     """Reads a flatbuffer; `name` is what violations call it."""
     model = schema.ModelT.InitFromPackedBuf(content, 0)
-    tensors, operators = [], collections.Counter()
+    tensors: list[Tensor] = []
+    operators: collections.Counter[str] = collections.Counter()
     for graph in model.subgraphs:
         for operator in graph.operators:
             code = model.operatorCodes[operator.opcodeIndex]

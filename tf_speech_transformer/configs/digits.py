@@ -29,29 +29,29 @@ def get_config() -> ConfigDict:
     config.corpus.sources = (
         {"kind": "synthesised", "engine": "espeak", "part": "train", "weight": 1.0},
     )
-    config.corpus.train_examples = 20_000
-    config.corpus.dev_examples = 500
+    config.corpus.train_examples = 10_000
+    config.corpus.dev_examples = 300
 
     config.limits = ConfigDict()
     config.limits.frames = 512  # 5.12 s: what the encoder sees at once
     config.limits.tokens = 64
 
     config.train = ConfigDict()
-    config.train.steps = 3000
+    config.train.steps = 900
     config.train.batch_frames = 12_800  # 128 s of padded audio
     config.train.learning_rate = 1.5e-3
-    config.train.warmup_steps = 300
+    config.train.warmup_steps = 150
     config.train.clip_norm = 5.0
     config.train.label_smoothing = 0.1
     config.train.ctc_weight = 0.3
     config.train.spec_augment = True
     config.train.log_steps = 50
-    config.train.dev_steps = 500
-    config.train.checkpoint_steps = 500
+    config.train.dev_steps = 300
+    config.train.checkpoint_steps = 150
 
     config.quantization = ConfigDict()
-    config.quantization.range_steps = 100
-    config.quantization.steps = 500
+    config.quantization.range_steps = 60
+    config.quantization.steps = 150
     config.quantization.learning_rate = 1e-4
-    config.quantization.warmup_steps = 50
+    config.quantization.warmup_steps = 20
     return config

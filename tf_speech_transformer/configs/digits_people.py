@@ -35,8 +35,12 @@ def get_config() -> ConfigDict:
             for name, share in SHARES.items()
         ),
     )
-    config.corpus.train_examples = 40_000
-    config.train.steps = 3600
+    config.corpus.train_examples = 30_000
+    config.corpus.dev_examples = 500
+    config.train.steps = 3200
     config.train.warmup_steps = 400
-    config.quantization.steps = 500
+    config.train.dev_steps = 500
+    config.train.checkpoint_steps = 250
+    config.quantization.range_steps = 100
+    config.quantization.steps = 400
     return config
