@@ -18,6 +18,7 @@ from firmware_sim.bundle import Bundle, BundleError, TensorSpec
 from firmware_sim.runtime import Runtime, Tensors
 
 _IMPOSSIBLE: Final = -math.inf
+_UNLIKELY: Final = -1e4  # a text too fast for CTC's frames: attention alone decides
 
 
 class Decoding(str, enum.Enum):
@@ -35,7 +36,7 @@ class DecodingOptions:
     decoding: Decoding = Decoding.GREEDY
     beam: int = 4  # hypotheses kept, for Decoding.BEAM
     length_penalty: float = 0.0  # scores are divided by (number of tokens)^length_penalty
-    ctc_weight: float = 0.0  # of the CTC score in a complete hypothesis, 0 to 1
+    ctc_weight: float = 0.0  # of the CTC score, 0 to 1; for Decoding.BEAM at every token
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "decoding", Decoding(self.decoding))
@@ -120,12 +121,12 @@ class Decoder:
         seconds: list[float] = []
         state = self.start(encoded, frames)
         if options.decoding is Decoding.GREEDY:
-            found = [self._greedy(state, seconds)]
+            tokens, score, ended = self._greedy(state, seconds)
+            found = [(tokens, self._complete_score(tokens, score, ctc), ended)]
         else:
-            found = self._beam(state, seconds)
-        scored = [
-            (self._complete_score(tokens, score, ctc), tokens, e) for tokens, score, e in found
-        ]
+            prefixes = CtcPrefixes(ctc, self._tokens.blank) if ctc is not None else None
+            found = self._beam(state, seconds, prefixes)
+        scored = [(self._normalise(score, len(tokens)), tokens, e) for tokens, score, e in found]
         score, tokens, ended = max(scored, key=lambda item: item[0])
         return Hypothesis(tokens, score, ended, tuple(seconds))
 
@@ -181,47 +182,66 @@ class Decoder:
         return tuple(tokens), score, False
 
     def _beam(
-        self, state: StepState, seconds: list[float]
+        self, state: StepState, seconds: list[float], prefixes: "CtcPrefixes | None"
     ) -> list[tuple[tuple[int, ...], float, bool]]:
-        """Hypotheses that ended; if none did, those that the limit cut off."""
-        beam, limit = self._options.beam, self._bundle.limits.tokens
-        active: list[tuple[tuple[int, ...], float, StepState]] = [((), 0.0, state)]
+        """Hypotheses that ended; if none did, those that the limit cut off.
+
+        With `prefixes` each score is joint, (1 - w) attention + w CTC, at every token: CTC goes
+        through the speech from left to right once, and so keeps attention from skipping or
+        repeating words (Watanabe et al., 2017).
+        """
+        beam, limit, end = self._options.beam, self._bundle.limits.tokens, self._tokens.end
+        weight = self._options.ctc_weight if prefixes is not None else 0.0
+        active = [_Partial((), 0.0, 0.0, state, prefixes.empty() if prefixes else None)]
         ended: list[tuple[tuple[int, ...], float, bool]] = []
         for step in range(limit):
-            runs = [self._invoke(state, seconds) for _, _, state in active]
-            totals = np.stack(
-                [
-                    score + self._log_probabilities(outputs).astype(np.float64)
-                    for (_, score, _), outputs in zip(active, runs, strict=True)
-                ]
-            )
-            # Stable order: equal scores keep the better parent and the lower token.
-            best = np.argsort(-totals, axis=None, kind="stable")[: 2 * beam]
-            following: list[tuple[tuple[int, ...], float, StepState]] = []
-            for flat in best:
-                parent, token = divmod(int(flat), totals.shape[1])
-                score = float(totals[parent, token])
-                if score == _IMPOSSIBLE or len(following) == beam:
-                    break
-                tokens, _, state = active[parent]
-                if token == self._tokens.end:
-                    ended.append((tokens, score, True))
+            runs = [self._invoke(partial.state, seconds) for partial in active]
+            candidates: list[tuple[float, int, int, float, CtcPrefix | None]] = []
+            for parent, (partial, outputs) in enumerate(zip(active, runs, strict=True)):
+                attention = partial.attention + self._log_probabilities(outputs).astype(np.float64)
+                # Stable order: equal scores keep the lower token.
+                chosen = np.argsort(-attention, kind="stable")[: 2 * beam]
+                chosen = chosen[attention[chosen] > _IMPOSSIBLE]
+                if prefixes is None or partial.prefix is None:
+                    candidates += [
+                        (float(attention[token]), parent, int(token), float(attention[token]), None)
+                        for token in chosen
+                    ]
                     continue
-                state = state.copy()
+                grown = prefixes.grow(partial.prefix, chosen[chosen != end])
+                if end in chosen:
+                    grown[end] = partial.prefix.ended()
+                for token in (int(t) for t in chosen):
+                    score = (1 - weight) * attention[token] + weight * grown[token].score
+                    candidates.append(
+                        (float(score), parent, token, float(attention[token]), grown[token])
+                    )
+            candidates.sort(key=lambda candidate: -candidate[0])
+            following: list[_Partial] = []
+            for score, parent, token, attention_score, prefix in candidates[: 2 * beam]:
+                if len(following) == beam:
+                    break
+                partial = active[parent]
+                if token == end:
+                    ended.append((partial.tokens, score, True))
+                    continue
+                state = partial.state.copy()
                 self.advance(state, runs[parent], step, token)
-                following.append(((*tokens, token), score, state))
+                following.append(
+                    _Partial((*partial.tokens, token), score, attention_score, state, prefix)
+                )
             active = following
             if not active or self._is_settled(ended, active):
                 break
-        return ended or [(tokens, score, False) for tokens, score, _ in active]
+        return ended or [(partial.tokens, partial.score, False) for partial in active]
 
-    def _is_settled(self, ended: list[Any], active: list[Any]) -> bool:
-        """Whether enough hypotheses ended, none of which an active one can still overtake."""
-        if len(ended) < (self._options.beam if self._options.ctc_weight else 1):
+    def _is_settled(self, ended: list[Any], active: "list[_Partial]") -> bool:
+        """Whether a hypothesis ended that no active one can still overtake."""
+        if not ended:
             return False
         best = max(self._normalise(score, len(tokens)) for tokens, score, _ in ended)
         # A score only falls; the length penalty forgives most at the greatest length.
-        return best >= self._normalise(active[0][1], self._bundle.limits.tokens)
+        return best >= self._normalise(active[0].score, self._bundle.limits.tokens)
 
     def _normalise(self, score: float, tokens: int) -> float:
         return score / (tokens + 1) ** self._options.length_penalty  # + 1 for the end
@@ -232,12 +252,86 @@ class Decoder:
         weight = self._options.ctc_weight
         if weight and ctc is not None:
             score = (1.0 - weight) * score + weight * ctc_score(ctc, tokens, self._tokens.blank)
-        return self._normalise(score, len(tokens))
+        return score
 
     def _ctc_best_path(self, ctc: npt.NDArray[np.float32]) -> Hypothesis:
         tokens, score = ctc_greedy(ctc, self._tokens.blank)
         special = (self._tokens.start, self._tokens.end)
         return Hypothesis(tuple(t for t in tokens if t not in special), score, True, ())
+
+
+@dataclasses.dataclass(frozen=True)
+class CtcPrefix:
+    """CTC's view of a text so far: that it, and nothing more, was said up to each frame."""
+
+    score: float  # log probability of all texts that begin with this one
+    last: int | None  # token
+    label: npt.NDArray[np.float64]  # [frames], alignments that end in the last token
+    blank: npt.NDArray[np.float64]  # [frames], alignments that end in a blank
+
+    def ended(self) -> "CtcPrefix":
+        """The same text as a whole one."""
+        whole = float(np.logaddexp(self.label[-1], self.blank[-1]))
+        return dataclasses.replace(self, score=max(whole, _UNLIKELY))
+
+
+class CtcPrefixes:
+    """CTC prefix scores (Graves, 2008; Watanabe et al., 2017, algorithm 2) without a loop in time.
+
+    The recursion label[t] = (label[t-1] + before[t]) * p[t] is a cumulative sum once it is divided
+    by the cumulative product of p; logarithms keep it in range.
+    """
+
+    def __init__(self, log_probabilities: npt.NDArray[np.float32], blank: int) -> None:
+        """`log_probabilities`: float [frames, V], at least one frame."""
+        self._emission = log_probabilities.astype(np.float64)
+        self._product = np.cumsum(self._emission, axis=0)
+        self._blank = blank
+
+    def empty(self) -> CtcPrefix:
+        """The empty text: blanks alone."""
+        blanks = self._product[:, self._blank]
+        return CtcPrefix(0.0, None, np.full(len(blanks), _IMPOSSIBLE), blanks)
+
+    def grow(self, prefix: CtcPrefix, tokens: npt.NDArray[np.int64]) -> dict[int, CtcPrefix]:
+        """The prefix with each of the tokens put to it."""
+        emission = self._emission[:, tokens]
+        said = np.logaddexp(prefix.label, prefix.blank)[:, None]
+        # A token like the last one must have a blank between.
+        said = np.where(tokens == prefix.last, prefix.blank[:, None], said)
+        first = np.full((1, len(tokens)), 0.0 if prefix.last is None else _IMPOSSIBLE)
+        before = np.concatenate([first, said[:-1]])
+        scores = np.logaddexp.reduce(before + emission, axis=0)
+        label = self._through(before, emission, self._product[:, tokens])
+        earlier = np.concatenate([np.full((1, len(tokens)), _IMPOSSIBLE), label[:-1]])
+        column = slice(self._blank, self._blank + 1)
+        blank = self._through(earlier, self._emission[:, column], self._product[:, column])
+        return {
+            int(token): CtcPrefix(
+                max(float(score), _UNLIKELY), int(token), label[:, i], blank[:, i]
+            )
+            for i, (token, score) in enumerate(zip(tokens, scores, strict=True))
+        }
+
+    @staticmethod
+    def _through(
+        before: npt.NDArray[np.float64],
+        emission: npt.NDArray[np.float64],
+        product: npt.NDArray[np.float64],
+    ) -> npt.NDArray[np.float64]:
+        """x[t] = log(exp(x[t-1]) + exp(before[t])) + emission[t], for x[-1] = -inf."""
+        return product + np.logaddexp.accumulate(before - (product - emission), axis=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Partial:
+    """An unfinished hypothesis of the beam."""
+
+    tokens: tuple[int, ...]
+    score: float  # joint, what the beam is sorted by
+    attention: float
+    state: StepState
+    prefix: CtcPrefix | None
 
 
 def mask_values(spec: TensorSpec, mask_value: float) -> tuple[Any, Any]:

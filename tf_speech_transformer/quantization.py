@@ -22,7 +22,7 @@ SCORE_SPAN = 16.0  # scores further below the largest count as masked: e^-16 is 
 MASK_VALUE = -SCORE_SPAN  # added to the score of a masked position
 
 
-class MovingAverageRange(quantizers.Quantizer):
+class MovingAverageRange(tfmot.quantization.keras.quantizers.Quantizer):
     """Fake-quantizes an activation with the moving average of its minimum and maximum.
 
     `symmetric` puts the zero point at 0, as TFLite demands of keys and values, which take the
@@ -67,7 +67,7 @@ class MovingAverageRange(quantizers.Quantizer):
         return {"symmetric": self.symmetric, "span": self.span}
 
 
-class FixedRange(quantizers.Quantizer):
+class FixedRange(tfmot.quantization.keras.quantizers.Quantizer):
     """Fake-quantizes with a range known beforehand (softmax, features, masks)."""
 
     def __init__(self, low: float, high: float):
@@ -102,7 +102,7 @@ class EightBit(tfmot.quantization.keras.QuantizeConfig):
     def __init__(
         self,
         weights: tuple[str, ...] = (),
-        output: quantizers.Quantizer | None = None,
+        output: tfmot.quantization.keras.quantizers.Quantizer | None = None,
         per_channel: bool = False,
     ):
         self.weights, self.output, self.per_channel = weights, output, per_channel
@@ -128,7 +128,7 @@ class EightBit(tfmot.quantization.keras.QuantizeConfig):
     def set_quantize_activations(self, layer: keras.layers.Layer, activations: list[Any]) -> None:
         pass
 
-    def get_output_quantizers(self, layer: keras.layers.Layer) -> list[quantizers.Quantizer]:
+    def get_output_quantizers(self, layer: keras.layers.Layer) -> list[Any]:
         return [self.output] if self.output else []
 
     def get_config(self) -> dict[str, Any]:
@@ -147,7 +147,7 @@ def in_eight_bits(
     layer: keras.layers.Layer,
     *,
     weights: tuple[str, ...] = (),
-    output: quantizers.Quantizer | None = None,
+    output: tfmot.quantization.keras.quantizers.Quantizer | None = None,
     symmetric: bool = False,
     per_channel: bool = False,
     same_scale: bool = False,

@@ -90,6 +90,36 @@ def write_bundle(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def update_wer(directory: Path, wer: dict[str, Any]) -> None:
+    """Puts measured word error rates into the manifest of a bundle and of its zip, if it has one.
+
+    Each of the two changes whole or not at all.  Raises FileNotFoundError without a manifest.
+    """
+    directory = directory.resolve()
+    file = directory / "manifest.json"
+    if not file.exists():
+        raise FileNotFoundError(f"{file} does not exist: convert the run first")
+    content = json.dumps({**json.loads(file.read_text()), "wer": wer}, indent=1) + "\n"
+    archive = directory.with_name(directory.name + ".zip")
+    temporary_file = file.with_name(".manifest.json.tmp")
+    temporary_archive = archive.with_name(f".{archive.name}.tmp")
+    try:
+        temporary_file.write_text(content)
+        if archive.exists():
+            with (
+                zipfile.ZipFile(archive) as old,
+                zipfile.ZipFile(temporary_archive, "w", zipfile.ZIP_DEFLATED) as new,
+            ):
+                for part in old.infolist():
+                    same = part.filename != file.name
+                    new.writestr(part, old.read(part) if same else content)
+            temporary_archive.replace(archive)
+        temporary_file.replace(file)
+    finally:
+        temporary_file.unlink(missing_ok=True)
+        temporary_archive.unlink(missing_ok=True)
+
+
 def replace_directory(new: Path, target: Path) -> None:
     """Puts `new` in the place of `target` by renames alone."""
     if target.exists():

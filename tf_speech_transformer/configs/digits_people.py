@@ -37,10 +37,10 @@ def get_config() -> ConfigDict:
     )
     config.corpus.train_examples = 30_000
     config.corpus.dev_examples = 500
-    config.train.steps = 3200
+    config.train.steps = 2900
     config.train.warmup_steps = 400
     config.train.dev_steps = 500
     config.train.checkpoint_steps = 250
     config.quantization.range_steps = 100
-    config.quantization.steps = 400
+    config.quantization.steps = 300
     return config
