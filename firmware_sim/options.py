@@ -11,7 +11,7 @@ BUNDLE = flags.DEFINE_string("bundle", None, "Directory or .zip of the bundle.",
 RUNTIME = flags.DEFINE_enum("runtime", "litert", list(RUNTIMES), "What executes the models.")
 NUM_THREADS = flags.DEFINE_integer("num_threads", 1, "Threads of LiteRT.", lower_bound=1)
 DECODING = flags.DEFINE_enum(
-    "decoding", Decoding.GREEDY.value, [d.value for d in Decoding], "How tokens are chosen."
+    "decoding", Decoding.BEAM.value, [d.value for d in Decoding], "How tokens are chosen."
 )
 BEAM = flags.DEFINE_integer("beam", 4, "Hypotheses kept by --decoding=beam.", lower_bound=1)
 LENGTH_PENALTY = flags.DEFINE_float(
@@ -22,8 +22,8 @@ LENGTH_PENALTY = flags.DEFINE_float(
 )
 CTC_WEIGHT = flags.DEFINE_float(
     "ctc_weight",
-    0.0,
-    "Weight of the CTC score in complete hypotheses.",
+    0.3,
+    "Weight of the CTC score, at every token of a beam; greedy decoding does not use it.",
     lower_bound=0.0,
     upper_bound=1.0,
 )

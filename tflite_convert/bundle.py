@@ -1,5 +1,6 @@
 """Writes a bundle: two flatbuffers, the tokens, and the manifest that a device reads first."""
 
+import ctypes
 import datetime
 import hashlib
 import json
@@ -121,14 +122,21 @@ def update_wer(directory: Path, wer: dict[str, Any]) -> None:
 
 
 def replace_directory(new: Path, target: Path) -> None:
-    """Puts `new` in the place of `target` by renames alone."""
-    if target.exists():
-        old = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent)) / "bundle"
-        target.replace(old)
+    """Puts `new` in the place of `target`; at every moment there is a whole directory of that name.
+
+    Where the file system cannot exchange two names at once, the old one is moved aside first.
+    """
+    if not target.exists():
         new.replace(target)
-        shutil.rmtree(old.parent, ignore_errors=True)
-    else:
-        new.replace(target)
+        return
+    exchange, here = 2, -100  # RENAME_EXCHANGE, AT_FDCWD
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.renameat2(here, bytes(new), here, bytes(target), exchange) == 0:
+        return  # `new` now names the old one; the caller removes it
+    old = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent)) / "bundle"
+    target.replace(old)
+    new.replace(target)
+    shutil.rmtree(old.parent, ignore_errors=True)
 
 
 def git_revision() -> str:

@@ -1,0 +1,148 @@
+"""The model computes what the paper describes, whole or a token at a time."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_speech_transformer import quantization
+from tf_speech_transformer.model import Dimensions, SpeechTransformer
+from tf_speech_transformer.train import build, copy_weights
+
+TINY = Dimensions(
+    vocabulary=11,
+    feature_channels=40,
+    conv_channels=(4, 8),
+    strided=True,
+    d_model=16,
+    heads=2,
+    d_ff=16,
+    encoder_layers=1,
+    decoder_layers=1,
+    encoder_positions=True,
+    dropout=0.0,
+)
+
+
+def batch(count: int = 2, frames: int = 64, tokens: int = 5) -> dict[str, tf.Tensor]:
+    rng = np.random.default_rng(3)
+    return {
+        "features": tf.constant(rng.uniform(0, 7, (count, frames, 40)).astype(np.float32)),
+        "frames": tf.constant([frames] * count),
+        "tokens": tf.constant(rng.integers(2, 10, (count, tokens)), tf.int32),
+    }
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["float", "quantized"])
+def model(request: pytest.FixtureRequest) -> SpeechTransformer:
+    tf.random.set_seed(1)
+    built = build(TINY, quantized=request.param)
+    for _ in range(3):  # gives the quantizers their ranges
+        built(batch(), training=True)
+    return built
+
+
+def stepwise_logits(model: SpeechTransformer, inputs: dict[str, tf.Tensor]) -> np.ndarray:
+    """Logits of decode_step, token by token, with caches of 8 slots."""
+    memory_frames, slots = inputs["features"].shape[1] // 4, 8
+    memory_mask = model.memory_mask(inputs["frames"], memory_frames)
+    memory, _ = model.encode(inputs["features"], memory_mask)
+    cross = model.cross(memory)
+    count, length = inputs["tokens"].shape
+    caches = [np.zeros((count, slots, TINY.d_model), np.float32) for _ in range(2)]
+    logits = []
+    for step in range(length):
+        mask = np.full((count, 1, 1, slots + 1), model.mask_value, np.float32)
+        mask[..., :step] = 0
+        mask[..., -1] = 0
+        token = inputs["tokens"][:, step : step + 1]
+        pairs = [(tf.constant(caches[0]), tf.constant(caches[1]))]
+        out, rows = model.decode_step(token, tf.constant(mask), memory_mask, pairs, cross)
+        logits.append(out.numpy())
+        for cache, row in zip(caches, rows[0], strict=True):
+            cache[:, step] = row.numpy()[:, 0]
+    return np.stack(logits, 1)
+
+
+def test_decoder_step_equals_full_decoder(model: SpeechTransformer) -> None:
+    inputs = batch()
+    whole = model(inputs)[0].numpy()
+    # In 8 bits a value on the edge between two steps may fall to either side.
+    tolerance = 1e-4 if not model.quantized else 0.08 * np.ptp(whole)
+    np.testing.assert_allclose(stepwise_logits(model, inputs), whole, atol=tolerance)
+
+
+def test_later_tokens_do_not_change_earlier_logits(model: SpeechTransformer) -> None:
+    inputs = batch()
+    changed = inputs["tokens"].numpy()
+    changed[:, -1] = 2 + (changed[:, -1] - 1) % 8
+    before = model(inputs)[0].numpy()
+    after = model({**inputs, "tokens": tf.constant(changed)})[0].numpy()
+    np.testing.assert_allclose(after[:, :-1], before[:, :-1], atol=1e-5)
+    assert np.abs(after[:, -1] - before[:, -1]).max() > 1e-3
+
+
+def test_padding_does_not_change_the_logits() -> None:
+    model = build(TINY, quantized=False)
+    inputs = batch(frames=64)
+    padded = tf.pad(inputs["features"], [[0, 0], [0, 64], [0, 0]])
+    short = model(inputs)[0].numpy()
+    long = model({**inputs, "features": padded})[0].numpy()
+    np.testing.assert_allclose(long, short, atol=0.05 * np.ptp(short))
+
+
+def test_positions_tell_the_order_of_distant_sounds() -> None:
+    """Two sounds apart by more than the receptive field: exchanged, only positions can tell."""
+    rng = np.random.default_rng(0)
+    sounds = rng.uniform(0, 7, (2, 16, 40)).astype(np.float32)
+    gap = np.zeros((48, 40), np.float32)
+    one = np.concatenate([gap, sounds[0], gap, sounds[1], gap])[None]
+    other = np.concatenate([gap, sounds[1], gap, sounds[0], gap])[None]
+    difference = {}
+    for positions in (False, True):
+        tf.random.set_seed(1)
+        model = build(
+            Dimensions(**{**TINY.__dict__, "encoder_positions": positions}), quantized=False
+        )
+        inputs = {"frames": tf.constant([176]), "tokens": tf.constant([[0, 3]])}
+        a, b = (model({**inputs, "features": tf.constant(x)})[0].numpy() for x in (one, other))
+        difference[positions] = np.abs(a - b).max()
+    assert difference[True] > 100 * difference[False]
+
+
+def test_quantized_model_takes_over_all_float_weights() -> None:
+    source, target = build(TINY, quantized=False), build(TINY, quantized=True)
+    copy_weights(source, target)
+    assert len(source.trained_variables) == len(target.trained_variables)
+    for a, b in zip(
+        sorted(source.trained_variables, key=lambda v: v.name.split("/", 1)[1]),
+        sorted(target.trained_variables, key=lambda v: v.name.split("/", 1)[1]),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(a.numpy(), b.numpy())
+
+
+def test_weights_of_a_deeper_model_are_refused() -> None:
+    deeper = Dimensions(**{**TINY.__dict__, "encoder_layers": 2})
+    with pytest.raises(ValueError, match="no place for"):
+        copy_weights(build(deeper, quantized=False), build(TINY, quantized=True))
+
+
+def test_symmetric_ranges_have_their_zero_point_at_zero() -> None:
+    quantizer = quantization.MovingAverageRange(symmetric=True)
+    layer = tf.keras.layers.Layer()
+    variables = quantizer.build((), "output", layer)
+    x = tf.constant([-3.0, 0.0, 5.0])
+    quantizer(x, True, variables)
+    scale = (float(variables["max"]) - float(variables["min"])) / 255
+    assert float(variables["min"]) / scale == pytest.approx(-128, abs=1e-3)
+    np.testing.assert_allclose(quantizer(x, False, variables)[1], 0.0, atol=1e-7)
+
+
+def test_ranges_move_with_the_decay_of_the_paper() -> None:
+    quantizer = quantization.MovingAverageRange()
+    variables = quantizer.build((), "output", tf.keras.layers.Layer())
+    quantizer(tf.constant([-1.0, 2.0]), True, variables)
+    quantizer(tf.constant([-1.0, 4.0]), True, variables)
+    assert float(variables["max"]) == pytest.approx(0.9 * 2 + 0.1 * 4)
+    quantizer(tf.constant([-1.0, 9.0]), False, variables)
+    assert float(variables["max"]) == pytest.approx(0.9 * 2 + 0.1 * 4)

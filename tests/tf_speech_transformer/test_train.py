@@ -1,0 +1,135 @@
+"""Training runs to its end, is not disturbed by a kill, and refuses what does not fit."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from tests.conftest import REPOSITORY
+from tf_speech_transformer import train
+from tf_speech_transformer.model import SpeechTransformer
+
+TINY = {
+    "corpus.train_examples": 40,
+    "corpus.dev_examples": 8,
+    "model.conv_channels": "(4,8)",
+    "model.d_model": 16,
+    "model.heads": 2,
+    "model.d_ff": 16,
+    "model.encoder_layers": 1,
+    "model.decoder_layers": 1,
+    "train.steps": 6,
+    "train.batch_frames": 1200,
+    "train.warmup_steps": 2,
+    "train.log_steps": 1,
+    "train.dev_steps": 6,
+    "train.checkpoint_steps": 2,
+    "quantization.range_steps": 2,
+    "quantization.steps": 3,
+    "quantization.warmup_steps": 1,
+}
+
+
+def command(workdir: pathlib.Path, **changes: object) -> list[str]:
+    return [
+        sys.executable,
+        "-m",
+        "tf_speech_transformer.train",
+        "--config=tf_speech_transformer/configs/digits.py",
+        f"--workdir={workdir}",
+        *(f"--config.{name}={value}" for name, value in {**TINY, **changes}.items()),
+    ]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    workdir = tmp_path_factory.mktemp("train") / "undisturbed"
+    done = subprocess.run(command(workdir), capture_output=True, text=True, cwd=REPOSITORY)
+    assert done.returncode == 0, done.stderr
+    return workdir
+
+
+def weights(model: SpeechTransformer) -> dict[str, np.ndarray]:
+    return {train.path(variable): variable.numpy() for variable in model.variables}
+
+
+def test_every_stage_logs_and_leaves_a_model(undisturbed: pathlib.Path) -> None:
+    lines = [json.loads(x) for x in (undisturbed / "metrics.jsonl").read_text().splitlines()]
+    assert {line["stage"] for line in lines} == set(train.STAGES)
+    assert all(np.isfinite(line["loss"]) for line in lines)
+    assert list((undisturbed / "tensorboard" / "qat").glob("events*"))
+
+
+def test_post_training_changes_ranges_alone_and_qat_weights_too(undisturbed: pathlib.Path) -> None:
+    models = {stage: weights(train.load(undisturbed, stage)[0]) for stage in train.STAGES}
+    shared = models["float"].keys()
+    assert all(np.array_equal(models["float"][k], models["ptq"][k]) for k in shared)
+    assert any(not np.array_equal(models["ptq"][k], models["qat"][k]) for k in shared)
+    ranges = [k for k in models["ptq"] if k.endswith("output_max")]
+    assert len(ranges) > 50
+    assert all(models["ptq"][k] > 0 for k in ranges)
+
+
+def test_a_killed_run_ends_as_if_never_killed(
+    undisturbed: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    workdir = tmp_path / "killed"
+    log = workdir / "metrics.jsonl"
+    process = subprocess.Popen(
+        command(workdir), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=REPOSITORY
+    )
+    while process.poll() is None:
+        if log.exists() and len(log.read_text().splitlines()) >= 3:
+            os.kill(process.pid, signal.SIGKILL)
+            break
+        time.sleep(0.02)
+    assert process.wait() == -signal.SIGKILL, "the run ended before it could be killed"
+    assert not (workdir / "qat").exists()
+    done = subprocess.run(command(workdir), capture_output=True, text=True, cwd=REPOSITORY)
+    assert done.returncode == 0, done.stderr
+    one, other = (weights(train.load(path, "qat")[0]) for path in (undisturbed, workdir))
+    assert one.keys() == other.keys()
+    for name in one:
+        np.testing.assert_array_equal(other[name], one[name], err_msg=name)
+
+
+def test_another_configuration_is_refused(undisturbed: pathlib.Path) -> None:
+    before = (undisturbed / "config.json").read_bytes()
+    changed = command(undisturbed, **{"train.steps": 7})
+    done = subprocess.run(changed, capture_output=True, text=True, cwd=REPOSITORY)
+    assert done.returncode != 0
+    assert "holds another configuration" in done.stderr
+    assert (undisturbed / "config.json").read_bytes() == before
+
+
+def test_a_missing_manifest_is_one_clear_sentence(tmp_path: pathlib.Path) -> None:
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "tf_speech_transformer.train",
+            "--config=tf_speech_transformer/configs/digits_people.py",
+            f"--workdir={tmp_path / 'run'}",
+        ],
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
+        env={**os.environ, "VOICES": str(tmp_path)},
+    )
+    assert done.returncode != 0
+    assert "kokoro" in done.stderr
+    assert "does not exist" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_untrained_workdir_cannot_be_loaded(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"config\.json does not exist"):
+        train.load(tmp_path, "qat")
+    with pytest.raises(ValueError, match="no stage"):
+        train.load(tmp_path, "fp8")

@@ -1,0 +1,85 @@
+"""A run as training and conversion leave it, made without training."""
+
+import json
+import pathlib
+
+import ml_collections
+import numpy as np
+import pytest
+import soundfile
+import tensorflow as tf
+
+from tests.conftest import synthesise
+from tf_speech_transformer import train
+from tf_speech_transformer.features import as_float, microfrontend
+from tf_speech_transformer.tokenizer import CharacterTokenizer
+from tflite_convert import convert
+
+CONFIG = ml_collections.ConfigDict(
+    {
+        "preset": "tiny",
+        "model": {
+            "feature_channels": 40,
+            "conv_channels": (4, 8),
+            "strided": True,
+            "d_model": 16,
+            "heads": 2,
+            "d_ff": 16,
+            "encoder_layers": 1,
+            "decoder_layers": 1,
+            "encoder_positions": True,
+            "dropout": 0.0,
+        },
+        "limits": {"frames": 128, "tokens": 8},
+    }
+)
+TEXTS = ("one two", "three", "nine four")
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """Workdir with checkpoints `float` and `qat` of untrained weights, and their bundles."""
+    workdir = tmp_path_factory.mktemp("run")
+    train.prepare(CONFIG, workdir)
+    tokenizer = CharacterTokenizer()
+    tokenizer.save(workdir / "tokenizer")
+    dims = train.dimensions(CONFIG, tokenizer)
+    tf.random.set_seed(5)
+    in_float = train.build(dims, quantized=False)
+    quantized = train.build(dims, quantized=True)
+    train.copy_weights(in_float, quantized)
+    features = as_float(microfrontend(synthesise(TEXTS[0])))[:128]
+    inputs = {
+        "features": tf.constant(np.pad(features, [(0, 128 - len(features)), (0, 0)])[None]),
+        "frames": tf.constant([len(features)]),
+        "tokens": tf.constant([[tokenizer.start, *tokenizer.encode(TEXTS[0])]]),
+    }
+    for _ in range(3):
+        quantized(inputs, training=True)  # the ranges
+    for stage, model in (("float", in_float), ("qat", quantized)):
+        checkpoint = tf.train.Checkpoint(model=model)
+        tf.train.CheckpointManager(checkpoint, str(workdir / stage), max_to_keep=1).save()
+    convert.write(quantized, tokenizer, CONFIG, workdir / "bundle", {})
+    convert.write(in_float, tokenizer, CONFIG, workdir / "bundle_float32", {})
+    metrics = [
+        {"stage": stage, "step": step, "split": split, "loss": 3.0 / step, "accuracy": 0.1 * step}
+        for stage in ("float", "ptq", "qat")
+        for step in (1, 2, 3)
+        for split in ("train", "dev")
+    ]
+    metrics[0]["loss"] = float("inf")
+    lines = "".join(json.dumps(line) + "\n" for line in metrics)
+    (workdir / "metrics.jsonl").write_text(lines)
+    return workdir
+
+
+@pytest.fixture(scope="session")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """Three spoken strings."""
+    directory = tmp_path_factory.mktemp("test")
+    lines = ["audio\ttext\n"]
+    for i, text in enumerate(TEXTS):
+        soundfile.write(directory / f"{i}.wav", synthesise(text), 16000)
+        lines.append(f"{i}.wav\t{text}\n")
+    (directory / "manifest.tsv").write_text("".join(lines))
+    return directory / "manifest.tsv"
