@@ -112,14 +112,15 @@ class Elementwise(keras.layers.Layer):
 class Product(keras.layers.Layer):
     """Product with the transpose of the second, for each head.
 
-    [B, H, M, K] x [B, H, N, K] -> [B, H, M, N].  For a single utterance (a device's graph) the
-    heads are taken apart: each becomes a FULLY_CONNECTED with an activation in the place of
-    weights, many times faster in 8 bits than BATCH_MATMUL.
+    [B, H, M, K] x [B, H, N, K] -> [B, H, M, N].  For a single utterance (the device's encoder)
+    the heads are taken apart: each becomes a FULLY_CONNECTED with an activation in the place of
+    weights, many times faster in 8 bits than BATCH_MATMUL.  For the single row of a decoder step
+    there is nothing to gain but a larger file.
     """
 
     def call(self, inputs):
         left, right = inputs
-        if left.shape[0] != 1:
+        if left.shape[0] != 1 or left.shape[2] == 1:
             return tf.matmul(left, right, transpose_b=True)
         heads = zip(
             tf.unstack(tf.reshape(left, left.shape[1:])),
