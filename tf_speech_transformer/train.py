@@ -64,15 +64,30 @@ def build(dims: Dimensions, quantized: bool) -> SpeechTransformer:
 
 def copy_weights(source: SpeechTransformer, target: SpeechTransformer) -> None:
     """Sets every variable of `target` that `source` has too, by path; a quantized target keeps
-    the ranges that a float source lacks."""
+    the ranges that a float source lacks.
+
+    Raises ValueError, with nothing changed, where the models are of other dimensions.
+    """
     values = {path(v): v for v in source.variables}
-    missing = set(values)
-    for variable in target.variables:
-        if path(variable) in values:
-            variable.assign(values[path(variable)])
-            missing.discard(path(variable))
-    if missing:
-        raise ValueError(f"no place for {sorted(missing)[:3]} and {len(missing) - 3} more weights")
+    places = {path(v): v for v in target.variables}
+    homeless = sorted(values.keys() - places.keys())
+    unset = sorted({path(v) for v in target.trained_variables} - values.keys())
+    misshapen = sorted(
+        name for name in values.keys() & places.keys() if values[name].shape != places[name].shape
+    )
+    for problem, names in (
+        ("no place for", homeless),
+        ("no values for", unset),
+        ("other shapes of", misshapen),
+    ):
+        if names:
+            listed = ", ".join(names[:3])
+            raise ValueError(
+                f"{problem} {len(names)} weights ({listed}{', ...' if names[3:] else ''}): "
+                "the two models differ in their dimensions"
+            )
+    for name, value in values.items():
+        places[name].assign(value)
 
 
 def path(variable: tf.Variable) -> str:
@@ -282,7 +297,7 @@ class MetricsLog:
         self.stage = stage
         self.path = workdir / "metrics.jsonl"
         if self.path.exists():
-            lines = [json.loads(line) for line in self.path.read_text().splitlines() if line]
+            lines = [line for line in map(parsed, self.path.read_text().splitlines()) if line]
             kept = [x for x in lines if x["stage"] != stage or x["step"] <= step]
             temporary = self.path.with_suffix(".tmp")
             temporary.write_text("".join(json.dumps(x) + "\n" for x in kept))
@@ -296,6 +311,14 @@ class MetricsLog:
         with self.board.as_default(step=step):
             for name, value in values.items():
                 tf.summary.scalar(f"{split}/{name}", value)
+
+
+def parsed(line: str) -> dict[str, Any] | None:
+    """A line of the metrics; None for one that a full disk or a power cut has torn."""
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError:
+        return None
 
 
 def stages(config: ml_collections.ConfigDict) -> list[Stage]:

@@ -87,6 +87,11 @@ def write_bundle(
             archive.replace(directory.with_name(directory.name + ".zip"))
         finally:
             archive.unlink(missing_ok=True)
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        # A full disk does not say where.
+        raise OSError(error.errno, error.strerror, str(directory)) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

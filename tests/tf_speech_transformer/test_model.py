@@ -90,6 +90,38 @@ def test_padding_does_not_change_the_logits() -> None:
     np.testing.assert_allclose(long, short, atol=0.05 * np.ptp(short))
 
 
+def test_other_utterances_of_the_batch_do_not_change_the_memory(model: SpeechTransformer) -> None:
+    inputs = batch(count=3)
+    mask = model.memory_mask(tf.constant([64, 40, 52]), 16)
+    together, together_ctc = model.encode(inputs["features"], mask)
+    alone, alone_ctc = model.encode(inputs["features"][1:2], mask[1:2])
+    # In 8 bits a value on the edge between two steps may fall to either side.
+    tolerance = 1e-4 if not model.quantized else 0.08
+    for a, b in ((together, alone), (together_ctc, alone_ctc)):
+        np.testing.assert_allclose(a[1:2], b, atol=tolerance * np.ptp(b.numpy()))
+
+
+def test_masked_memory_is_not_attended_to() -> None:
+    """Whatever stands beyond the speech in the memory, the decoder says the same."""
+    model = build(TINY, quantized=False)
+    inputs = batch(count=1)
+    mask = model.memory_mask(tf.constant([40]), 16)
+    memory, _ = model.encode(inputs["features"], mask)
+    noise = tf.concat([memory[:, :10], 3.0 - memory[:, 10:]], 1)
+    one, other = (model.decode(inputs["tokens"], model.cross(x), mask) for x in (memory, noise))
+    np.testing.assert_allclose(one, other, atol=1e-5)
+    unmasked = model.decode(inputs["tokens"], model.cross(noise), tf.zeros_like(mask))
+    assert np.abs(unmasked - other).max() > 1e-3
+
+
+def test_positions_cost_no_weights() -> None:
+    counts = {
+        sum(int(tf.size(v)) for v in build(dims, quantized=False).trained_variables)
+        for dims in (TINY, Dimensions(**{**TINY.__dict__, "encoder_positions": False}))
+    }
+    assert len(counts) == 1
+
+
 def test_positions_tell_the_order_of_distant_sounds() -> None:
     """Two sounds apart by more than the receptive field: exchanged, only positions can tell."""
     rng = np.random.default_rng(0)

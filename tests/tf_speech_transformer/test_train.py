@@ -108,6 +108,15 @@ def test_another_configuration_is_refused(undisturbed: pathlib.Path) -> None:
     assert (undisturbed / "config.json").read_bytes() == before
 
 
+def test_metrics_torn_by_a_full_disk_do_not_stop_a_resumed_run(tmp_path: pathlib.Path) -> None:
+    whole = [{"stage": "float", "step": step, "split": "train", "loss": 1.0} for step in (2, 4)]
+    lines = "".join(json.dumps(line) + "\n" for line in whole)
+    (tmp_path / "metrics.jsonl").write_text(lines + '{"stage": "float", "st')
+    train.MetricsLog(tmp_path, "float", 2)
+    kept = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in kept] == whole[:1]
+
+
 def test_a_missing_manifest_is_one_clear_sentence(tmp_path: pathlib.Path) -> None:
     done = subprocess.run(
         [

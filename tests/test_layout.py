@@ -1,0 +1,42 @@
+"""Imports go one way: training knows no conversion, and conversion no device side."""
+
+import ast
+import pathlib
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+# Package -> packages that it must not import.
+FORBIDDEN = {
+    "tf_speech_transformer": {"tflite_convert", "firmware_sim", "benchmarks"},
+    "tflite_convert": {"firmware_sim", "benchmarks"},
+    "firmware_sim": {"tf_speech_transformer", "tflite_convert", "benchmarks"},
+}
+
+
+def imported(path: pathlib.Path) -> set[str]:
+    """Names of the top-level packages that a file imports, inside functions too."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add((node.module or "").split(".")[0])
+    return names
+
+
+FILES = [
+    path.relative_to(REPOSITORY)
+    for package in FORBIDDEN
+    for path in sorted((REPOSITORY / package).rglob("*.py"))
+]
+
+
+@pytest.mark.parametrize("file", FILES, ids=str)
+def test_a_package_imports_only_what_stands_before_it(file: pathlib.Path) -> None:
+    assert not imported(REPOSITORY / file) & FORBIDDEN[file.parts[0]]
+
+
+def test_every_package_is_looked_at() -> None:
+    assert {file.parts[0] for file in FILES} == FORBIDDEN.keys()

@@ -1,0 +1,118 @@
+"""Every operation of the quantization-aware model is on 8 bits, with the ranges that TFLite has."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_model_optimization as tfmot
+
+from tests.tf_speech_transformer.test_model import TINY
+from tf_speech_transformer import quantization, train
+from tf_speech_transformer.model import Dropout, SpeechTransformer
+from tf_speech_transformer.train import build, copy_weights
+from tflite_convert.layers import walk
+
+Wrapper = tfmot.quantization.keras.QuantizeWrapperV2
+
+
+@pytest.fixture(scope="module")
+def in_float() -> SpeechTransformer:
+    return build(TINY, quantized=False)
+
+
+@pytest.fixture(scope="module")
+def in_eight_bits() -> SpeechTransformer:
+    return build(TINY, quantized=True)
+
+
+def test_every_arithmetic_layer_has_its_quantizers(in_eight_bits: SpeechTransformer) -> None:
+    layers = dict(walk(in_eight_bits))
+    bare = {path for path, layer in layers.items() if not isinstance(layer, Wrapper)}
+    assert all(isinstance(layers[path], Dropout) for path in bare), bare
+    wrapped = {path: layer for path, layer in layers.items() if path not in bare}
+    assert len(wrapped) > 50
+    unranged = {p for p, x in wrapped.items() if not x.quantize_config.get_output_quantizers(x)}
+    assert unranged == {"embedding"}  # it only picks rows: the scale of its weights
+    keras = tf.keras.layers
+    for path, layer in wrapped.items():
+        if isinstance(layer.layer, (keras.Dense, keras.Conv2D, keras.Embedding)):
+            assert len(layer._weight_vars) == 1, path
+
+
+def test_pooling_moves_values_and_has_no_quantizer() -> None:
+    model = build(dataclasses.replace(TINY, strided=False), quantized=True)
+    bare = {type(x).__name__ for _, x in walk(model) if not isinstance(x, Wrapper)}
+    assert bare == {"Dropout", "MaxPooling2D"}
+
+
+def test_keys_and_values_are_symmetric(in_eight_bits: SpeechTransformer) -> None:
+    attentions = [block.attention for block in in_eight_bits.encoder + in_eight_bits.decoder]
+    attentions += [block.cross for block in in_eight_bits.decoder]
+    for attention in attentions:
+        for layer in (attention.key, attention.value):
+            (quantizer,) = layer.quantize_config.get_output_quantizers(layer)
+            assert quantizer.symmetric
+
+
+@pytest.mark.parametrize(
+    ("quantizer", "scale", "low"),
+    [
+        (quantization.PROBABILITIES, 1 / 256, 0.0),
+        (quantization.FEATURES, 1 / 32, 0.0),
+        (quantization.POSITIONS, 1 / 128, -1.0),
+        (quantization.MASK, quantization.SCORE_SPAN / 255, quantization.MASK_VALUE),
+    ],
+    ids=["probabilities", "features", "positions", "mask"],
+)
+def test_fixed_ranges_have_their_scale_and_end_points(
+    quantizer: quantization.FixedRange, scale: float, low: float
+) -> None:
+    grid = low + scale * np.arange(256, dtype=np.float32)
+    halfway = tf.constant(grid + 0.4 * scale)
+    np.testing.assert_allclose(quantizer(halfway, False, {}), grid, atol=scale / 100)
+    ends = quantizer(tf.constant([low - 5, grid[-1] + 5]), False, {})
+    np.testing.assert_allclose(ends, [low, grid[-1]], atol=scale / 100)
+
+
+def test_scores_keep_a_span_below_their_largest() -> None:
+    quantizer = quantization.SCORES
+    variables = quantizer.build((), "output", tf.keras.layers.Layer())
+    out = quantizer(tf.constant([-300.0, 2.0, 5.0]), True, variables)
+    assert float(variables["max"]) - float(variables["min"]) == quantization.SCORE_SPAN
+    step = quantization.SCORE_SPAN / 255
+    np.testing.assert_allclose(out, [5 - quantization.SCORE_SPAN, 2, 5], atol=step)
+
+
+def test_a_layer_in_float_is_left_as_it_is() -> None:
+    layer = tf.keras.layers.Dense(3)
+    assert quantization.in_float(layer, weights=("kernel",)) is layer
+    x = tf.constant([0.123456])
+    assert quantization.output_quantized(layer, x) is x
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"encoder_layers": 2}, "no place for"),
+        ({"d_ff": 24}, "other shapes of"),
+        ({"vocabulary": 12}, "other shapes of"),
+    ],
+    ids=["deeper", "wider", "more tokens"],
+)
+def test_weights_of_other_dimensions_are_refused_and_nothing_changes(
+    change: dict[str, Any], message: str, in_eight_bits: SpeechTransformer
+) -> None:
+    before = [v.numpy() for v in in_eight_bits.variables]
+    other = build(dataclasses.replace(TINY, **change), quantized=False)
+    with pytest.raises(ValueError, match=f"{message} .*differ in their dimensions"):
+        copy_weights(other, in_eight_bits)
+    for variable, value in zip(in_eight_bits.variables, before, strict=True):
+        np.testing.assert_array_equal(variable.numpy(), value, err_msg=train.path(variable))
+
+
+def test_weights_of_a_shallower_model_are_refused(in_float: SpeechTransformer) -> None:
+    deeper = build(dataclasses.replace(TINY, decoder_layers=2), quantized=True)
+    with pytest.raises(ValueError, match=r"no values for .*decoder_1"):
+        copy_weights(in_float, deeper)

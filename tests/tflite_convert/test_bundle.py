@@ -1,0 +1,183 @@
+"""A bundle is written whole or not at all, whatever happens to the writer or its disk."""
+
+import errno
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from firmware_sim import bundle as device_bundle
+from tests.conftest import REPOSITORY
+from tf_speech_transformer.tokenizer import CharacterTokenizer
+from tflite_convert import bundle
+
+
+def write(source: pathlib.Path, target: pathlib.Path, preset: str) -> None:
+    """Writes the flatbuffers of the bundle `source` as a bundle of another name."""
+    manifest: dict[str, Any] = json.loads((source / "manifest.json").read_text())
+    models = {
+        name: ((source / f"{name}.tflite").read_bytes(), signature)
+        for name, signature in manifest["models"].items()
+    }
+    for _, signature in models.values():
+        signature.pop("file")
+    bundle.write_bundle(
+        target,
+        preset=preset,
+        precision="int8",
+        limits=manifest["limits"],
+        mask_value=manifest["mask_value"],
+        tokenizer=CharacterTokenizer(),
+        models=models,
+        wer={},
+    )
+
+
+@pytest.fixture
+def target(digits_bundle: pathlib.Path, tmp_path: pathlib.Path) -> pathlib.Path:
+    """A bundle of the preset "old", with its zip, alone in a folder."""
+    path = tmp_path / "runs" / "bundle"
+    write(digits_bundle, path, "old")
+    return path
+
+
+def presets(target: pathlib.Path) -> list[str]:
+    """Of the directory and of the zip, each read and checked as a device does."""
+    return [device_bundle.load(p).preset for p in (target, target.with_name("bundle.zip"))]
+
+
+def test_a_new_bundle_takes_the_place_of_the_old(
+    target: pathlib.Path, digits_bundle: pathlib.Path
+) -> None:
+    assert presets(target) == ["old", "old"]
+    write(digits_bundle, target, "new")
+    assert presets(target) == ["new", "new"]
+    assert sorted(p.name for p in target.parent.iterdir()) == ["bundle", "bundle.zip"]
+
+
+def test_a_device_reads_the_bytes_that_were_written(
+    target: pathlib.Path, digits_bundle: pathlib.Path
+) -> None:
+    written, source = device_bundle.load(target), device_bundle.load(digits_bundle)
+    for one, other in (
+        (written.encoder, source.encoder),
+        (written.decoder_step, source.decoder_step),
+    ):
+        assert one.inputs == other.inputs
+        assert one.outputs == other.outputs
+        assert (target / one.file).read_bytes() == (digits_bundle / other.file).read_bytes()
+
+
+def test_kill_9_at_any_moment_leaves_a_whole_bundle(
+    target: pathlib.Path, digits_bundle: pathlib.Path
+) -> None:
+    """Killed half-way through the n-th file operation, and right after it, for every n."""
+    script = textwrap.dedent(
+        """
+        import os, pathlib, signal, sys, zipfile
+        from firmware_sim import bundle as device_bundle
+        from tests.tflite_convert.test_bundle import presets, write
+        from tflite_convert import bundle
+
+        source, target = map(pathlib.Path, sys.argv[1:])
+        countdown = 0
+
+        def killing(function, half):
+            def wrapped(*args, **kwargs):
+                global countdown
+                countdown -= half
+                if countdown == 0 and half:
+                    function(args[0], args[1][: len(args[1]) // 2])
+                    os.kill(os.getpid(), signal.SIGKILL)
+                countdown -= 1
+                result = function(*args, **kwargs)
+                if countdown == 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return result
+            return wrapped
+
+        for owner, name, half in (
+            (pathlib.Path, "write_bytes", True),
+            (pathlib.Path, "write_text", True),
+            (pathlib.Path, "replace", False),
+            (zipfile.ZipFile, "write", False),
+            (bundle, "replace_directory", False),
+        ):
+            setattr(owner, name, killing(getattr(owner, name), half))
+        for n in range(1, 100):
+            child = os.fork()
+            if not child:
+                countdown = n
+                write(source, target, "new")
+                os._exit(0)
+            status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            assert status in (0, -signal.SIGKILL), status
+            print(status, *presets(target))
+            if status == 0:
+                break
+        """
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(digits_bundle), str(target)],
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    )
+    assert done.returncode == 0, done.stderr
+    outcomes = [line.split() for line in done.stdout.splitlines()]
+    killed_with_the_old = [x for x in outcomes if x == ["-9", "old", "old"]]
+    assert len(killed_with_the_old) >= 8
+    assert ["-9", "new", "old"] in outcomes  # between the directory and its zip
+    assert outcomes[-1] == ["0", "new", "new"]
+
+
+@pytest.fixture
+def small_disk(tmp_path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A file system of 5 MB."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small disk")
+    path = tmp_path / "disk"
+    path.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=5m", "tmpfs", str(path)]
+    mounted = subprocess.run(command, capture_output=True, text=True)
+    if mounted.returncode != 0:
+        pytest.skip(f"cannot mount a small disk: {mounted.stderr.strip()}")
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", str(path)], check=True)
+
+
+def test_a_full_disk_leaves_the_old_bundle_and_says_where(
+    small_disk: pathlib.Path, digits_bundle: pathlib.Path
+) -> None:
+    target = small_disk / "bundle"
+    write(digits_bundle, target, "old")
+    state = os.statvfs(small_disk)
+    model = (digits_bundle / "encoder.tflite").stat().st_size
+    free = state.f_bavail * state.f_frsize
+    assert free > model, "the small disk is too small for the test"
+    (small_disk / "filler").write_bytes(bytes(free - model // 2))
+    with pytest.raises(OSError, match=r"No space left on device: '.*/disk/bundle'") as raised:
+        write(digits_bundle, target, "new")
+    assert raised.value.errno == errno.ENOSPC
+    assert presets(target) == ["old", "old"]
+    assert sorted(p.name for p in small_disk.iterdir()) == ["bundle", "bundle.zip", "filler"]
+
+
+def test_measured_error_rates_reach_the_directory_and_the_zip(target: pathlib.Path) -> None:
+    bundle.update_wer(target, {"qat": 0.25})
+    for path in (target, target.with_name("bundle.zip")):
+        assert device_bundle.load(path).wer == {"qat": 0.25}
+
+
+def test_error_rates_of_no_bundle_are_refused(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(FileNotFoundError, match="convert the run first"):
+        bundle.update_wer(tmp_path / "bundle", {})

@@ -1,0 +1,94 @@
+"""A flatbuffer's signature is what devices read, and its decoder says what the Keras model does."""
+
+import pathlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from firmware_sim import bundle as device_bundle
+from firmware_sim import runtime
+from firmware_sim.decoder import Decoder, DecodingOptions
+from firmware_sim.recognizer import Recognizer, encoder_inputs
+from tests.conftest import synthesise
+from tf_speech_transformer import evaluate, train
+from tf_speech_transformer.features import as_float, microfrontend
+from tf_speech_transformer.model import SpeechTransformer
+from tf_speech_transformer.tokenizer import Tokenizer
+from tflite_convert import convert, flatbuffer
+
+TEXTS = ("one two", "three", "nine four")
+Loaded = tuple[SpeechTransformer, Tokenizer, device_bundle.Bundle]
+
+
+@pytest.fixture(scope="module", params=["qat", "float"])
+def loaded(request: pytest.FixtureRequest, tiny_run: pathlib.Path) -> Loaded:
+    """A stage's Keras model and the bundle made from it."""
+    model, tokenizer, _ = train.load(tiny_run, request.param)
+    name = "bundle" if request.param == "qat" else "bundle_float32"
+    return model, tokenizer, device_bundle.load(tiny_run / name)
+
+
+def test_decoder_steps_on_a_device_give_the_logits_of_the_keras_decoder(loaded: Loaded) -> None:
+    model, tokenizer, bundle = loaded
+    features = microfrontend(synthesise("one two"))[: bundle.limits.frames]
+    tokens = [tokenizer.start, *tokenizer.encode("one two")]
+
+    padded = np.full((1, bundle.limits.frames, 40), -128, np.int8)
+    padded[0, : len(features)] = features
+    mask = model.memory_mask(tf.constant([len(features)]), bundle.limits.memory_frames)
+    memory, _ = model.encode(tf.constant(as_float(padded)), mask)
+    keras = model.decode(tf.constant([tokens]), model.cross(memory), mask).numpy()[0]
+
+    encoder, step = (
+        runtime.load("litert-reference", x, 1) for x in (bundle.encoder, bundle.decoder_step)
+    )
+    decoder = Decoder(bundle, step, DecodingOptions())
+    state = decoder.start(encoder.invoke(encoder_inputs(bundle, features)), len(features))
+    spec = bundle.decoder_step.output("logits")
+    device = []
+    for position, token in enumerate(tokens):
+        assert state.inputs["token"][0, 0] == token
+        outputs = step.invoke(state.inputs)
+        device.append(spec.dequantize(outputs["logits"][0]))
+        following = tokens[position + 1] if position + 1 < len(tokens) else 0
+        decoder.advance(state, outputs, position, following)
+    difference = np.abs(np.stack(device) - keras)
+    if spec.scale is None:
+        assert difference.max() < 1e-3 * np.ptp(keras)
+    else:
+        assert np.mean(difference < 2.5 * spec.scale) > 0.9
+        assert difference.max() < 0.25 * np.ptp(keras)
+
+
+def test_float_twin_says_what_the_float_model_says(tiny_run: pathlib.Path) -> None:
+    model, tokenizer, config = train.load(tiny_run, "float")
+    spoken = [synthesise(text) for text in TEXTS]
+    frames, tokens = config.limits.frames, config.limits.tokens
+    features = [as_float(microfrontend(samples))[:frames] for samples in spoken]
+    keras = evaluate.transcribe(model, tokenizer, features, frames, tokens)
+    recognizer = Recognizer(device_bundle.load(tiny_run / "bundle_float32"))
+    assert [recognizer.transcribe(samples).text for samples in spoken] == keras
+    assert any(keras)
+
+
+def test_names_of_layers_are_kept_and_those_of_operations_dropped() -> None:
+    name = "model/encoder_0/attention/query/Tensordot/MatMul;model/encoder_0/BiasAdd"
+    assert flatbuffer.short_name(name) == "model/encoder_0/attention/query"
+    assert flatbuffer.short_name("MatMul") == ""
+
+
+def test_a_cache_of_another_scale_than_its_rows_is_refused() -> None:
+    def spec(name: str, scale: float) -> flatbuffer.TensorSpec:
+        return {"name": name, "shape": [1], "dtype": "int8", "scale": scale, "zero_point": 0}
+
+    def models(scale: float) -> dict:
+        inputs = [spec("self_keys_0", scale), spec("cross_values_0", 0.5)]
+        return {
+            "encoder": (b"", {"inputs": [], "outputs": [spec("cross_values_0", 0.5)]}),
+            "decoder_step": (b"", {"inputs": inputs, "outputs": [spec("key_row_0", 0.25)]}),
+        }
+
+    convert.check_shared_scales(models(0.25))
+    with pytest.raises(convert.ConversionError, match="self_keys_0 at another scale than key_row"):
+        convert.check_shared_scales(models(0.26))
