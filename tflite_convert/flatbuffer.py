@@ -23,6 +23,11 @@ MOVING = {
     schema.BuiltinOperator.TRANSPOSE,
     schema.BuiltinOperator.UNPACK,
 }
+WITH_BIAS = {
+    schema.BuiltinOperator.CONV_2D,
+    schema.BuiltinOperator.DEPTHWISE_CONV_2D,
+    schema.BuiltinOperator.FULLY_CONNECTED,
+}
 
 
 class TensorSpec(TypedDict):
@@ -124,6 +129,7 @@ def tidy(content: bytes) -> tuple[bytes, Signature]:
     graph = model.subgraphs[0]
     signature = model.signatureDefs[0]
     share_buffers(model)
+    round_scales(model)
     moved = {
         output
         for operator in graph.operators
@@ -148,6 +154,28 @@ def tidy(content: bytes) -> tuple[bytes, Signature]:
     builder = flatbuffers.Builder(len(content))
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output()), result
+
+
+def round_scales(model: Any) -> None:
+    """Scales of 12 significant bits, so that the product of two is exact in float32.
+
+    LiteRT multiplies the scales of input and weights in single precision, TFLite Micro in double:
+    with longer scales their requantization differs in one value of a hundred thousand.  A scale
+    moves by at most one part in 4096.
+    """
+    graph = model.subgraphs[0]
+    for tensor in graph.tensors:
+        if tensor.quantization is not None and tensor.quantization.scale is not None:
+            mantissa, exponent = np.frexp(np.asarray(tensor.quantization.scale, np.float64))
+            rounded = np.ldexp(np.rint(mantissa * 4096) / 4096, exponent)
+            tensor.quantization.scale = rounded.astype(np.float32)
+    for operator in graph.operators:
+        if operator_code(model, operator) in WITH_BIAS and len(operator.inputs) > 2:
+            source, weights, bias = operator.inputs[:3]
+            if bias < 0 or graph.tensors[bias].type != schema.TensorType.INT32:
+                continue
+            scales = [graph.tensors[i].quantization.scale for i in (source, weights)]
+            graph.tensors[bias].quantization.scale = (scales[0] * scales[1]).astype(np.float32)
 
 
 def share_buffers(model: Any) -> None:

@@ -80,7 +80,7 @@ def test_kill_9_at_any_moment_leaves_a_whole_bundle(
     """Killed half-way through the n-th file operation, and right after it, for every n."""
     script = textwrap.dedent(
         """
-        import os, pathlib, signal, sys, zipfile
+        import os, pathlib, shutil, signal, sys, zipfile
         from firmware_sim import bundle as device_bundle
         from tests.tflite_convert.test_bundle import presets, write
         from tflite_convert import bundle
@@ -107,6 +107,7 @@ def test_kill_9_at_any_moment_leaves_a_whole_bundle(
             (pathlib.Path, "write_text", True),
             (pathlib.Path, "replace", False),
             (zipfile.ZipFile, "write", False),
+            (shutil, "rmtree", False),
             (bundle, "replace_directory", False),
         ):
             setattr(owner, name, killing(getattr(owner, name), half))
