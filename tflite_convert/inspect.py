@@ -14,7 +14,7 @@ from absl import app, flags
 from ai_edge_litert import schema_py_generated as schema
 
 ALLOWED_DTYPES = {"int8", "int32"}
-# Operators that only move values; a QUANTIZE would be a change of scale that training did not see.
+# Operators that leave the integers, or that nobody can vouch for.
 REFUSED_OPERATORS = {"DEQUANTIZE", "CAST", "FAKE_QUANT", "CUSTOM"}
 
 
