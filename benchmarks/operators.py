@@ -15,7 +15,7 @@ import numpy as np
 from ai_edge_litert import interpreter as litert
 from ai_edge_litert import schema_py_generated as schema
 
-_NAMES = {v: k for k, v in vars(schema.BuiltinOperator).items() if not k.startswith("_")}
+from tflite_convert.inspect import OPERATOR_NAMES, operator_code
 
 Kind = tuple[str, tuple[tuple[int, ...], ...]]  # operator, shapes of its inputs
 
@@ -36,13 +36,12 @@ class Operator:
 
 def take_apart(content: bytes) -> list[Operator]:
     """Every kind of operator in the flatbuffer, with random inputs, ready to be timed."""
-    graph = schema.ModelT.InitFromPackedBuf(content, 0).subgraphs[0]
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    graph = model.subgraphs[0]
     firsts: dict[Kind, int] = {}
     counts: collections.Counter[Kind] = collections.Counter()
-    model = schema.ModelT.InitFromPackedBuf(content, 0)
     for position, operator in enumerate(graph.operators):
-        code = model.operatorCodes[operator.opcodeIndex]
-        name = _NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)]
+        name = OPERATOR_NAMES[operator_code(model, operator)]
         shapes = tuple(
             tuple(int(n) for n in graph.tensors[i].shape) for i in operator.inputs if i >= 0
         )

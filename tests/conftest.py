@@ -1,12 +1,26 @@
 """What tests of several packages need: the shipped bundle, and speech."""
 
 import pathlib
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
 REPOSITORY = pathlib.Path(__file__).parent.parent
+# `Dimensions` of the smallest model with every part, but for its vocabulary.
+TINY_MODEL: dict[str, Any] = {
+    "feature_channels": 40,
+    "conv_channels": (4, 8),
+    "strided": True,
+    "d_model": 16,
+    "heads": 2,
+    "d_ff": 16,
+    "encoder_layers": 1,
+    "decoder_layers": 1,
+    "encoder_positions": True,
+    "dropout": 0.0,
+}
 
 
 @pytest.fixture(scope="session")

@@ -14,10 +14,11 @@ import tensorflow as tf
 import tensorflow_model_optimization as tfmot
 import tf_keras as keras
 
+from tf_speech_transformer import features
+
 quantizers = tfmot.quantization.keras.quantizers
 
 RANGE_DECAY = 0.9  # of the moving average, Bie et al.
-FEATURE_SCALE = 1 / 32  # the float view of an int8 feature q is (q + 128) * FEATURE_SCALE
 SCORE_SPAN = 16.0  # scores further below the largest count as masked: e^-16 is far below 1/256
 MASK_VALUE = -SCORE_SPAN  # added to the score of a masked position
 
@@ -86,7 +87,7 @@ class FixedRange(tfmot.quantization.keras.quantizers.Quantizer):
 
 
 PROBABILITIES = FixedRange(0.0, 255 / 256)  # TFLite's softmax: scale 1/256, zero point -128
-FEATURES = FixedRange(0.0, 255 * FEATURE_SCALE)
+FEATURES = FixedRange(0.0, 255 * features.SCALE)
 MASK = FixedRange(MASK_VALUE, 0.0)
 POSITIONS = FixedRange(-1.0, 127 / 128)
 SCORES = MovingAverageRange(span=SCORE_SPAN)

@@ -11,13 +11,11 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from tf_speech_transformer.features import FRONTEND
-from tf_speech_transformer.quantization import FEATURE_SCALE
+from tf_speech_transformer.features import DENOMINATOR, FRONTEND, NUMERATOR, SCALE, ZERO_POINT
 from tf_speech_transformer.tokenizer import Tokenizer
 from tflite_convert.flatbuffer import Signature
 
 FORMAT_VERSION = 1
-FEATURE_NUMERATOR, FEATURE_DENOMINATOR = 256, 666  # uint16 feature to int8, as micro_speech does
 
 
 def write_bundle(
@@ -53,10 +51,10 @@ def write_bundle(
             "wer": wer,
             "frontend": FRONTEND,
             "features": {
-                "numerator": FEATURE_NUMERATOR,
-                "denominator": FEATURE_DENOMINATOR,
-                "scale": FEATURE_SCALE,
-                "zero_point": -128,
+                "numerator": NUMERATOR,
+                "denominator": DENOMINATOR,
+                "scale": SCALE,
+                "zero_point": ZERO_POINT,
             },
             "limits": limits,
             "mask_value": mask_value,

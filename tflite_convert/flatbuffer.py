@@ -9,6 +9,7 @@ import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 
 from tf_speech_transformer.model import TIME_REDUCTION, SpeechTransformer
+from tflite_convert.inspect import operator_code
 
 DTYPES = {
     schema.TensorType.FLOAT32: "float32",
@@ -190,12 +191,6 @@ def share_buffers(model: Any) -> None:
             buffers.append(model.buffers[tensor.buffer])
         tensor.buffer = places[key]
     model.buffers = buffers
-
-
-def operator_code(model: Any, operator: Any) -> int:
-    """The builtin operator's number, from either of the places where versions keep it."""
-    code = model.operatorCodes[operator.opcodeIndex]
-    return max(code.builtinCode, code.deprecatedBuiltinCode)
 
 
 def short_name(name: str) -> str:

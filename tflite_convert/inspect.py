@@ -79,6 +79,12 @@ OPERATOR_NAMES = _names(schema.BuiltinOperator)
 TYPE_NAMES = {value: name.lower() for value, name in _names(schema.TensorType).items()}
 
 
+def operator_code(model: Any, operator: Any) -> int:
+    """The builtin operator's number, from either of the places where versions keep it."""
+    code = model.operatorCodes[operator.opcodeIndex]
+    return max(code.builtinCode, code.deprecatedBuiltinCode)
+
+
 def inspect(name: str, content: bytes) -> Inspection:
     """Reads a flatbuffer; `name` is what violations call it."""
     model = schema.ModelT.InitFromPackedBuf(content, 0)
@@ -86,8 +92,7 @@ def inspect(name: str, content: bytes) -> Inspection:
     operators: collections.Counter[str] = collections.Counter()
     for graph in model.subgraphs:
         for operator in graph.operators:
-            code = model.operatorCodes[operator.opcodeIndex]
-            operators[OPERATOR_NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)]] += 1
+            operators[OPERATOR_NAMES[operator_code(model, operator)]] += 1
         for tensor in graph.tensors:
             shape = tuple(int(size) for size in (tensor.shape if tensor.shape is not None else ()))
             data = model.buffers[tensor.buffer].data

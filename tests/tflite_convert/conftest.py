@@ -9,7 +9,7 @@ import pytest
 import soundfile
 import tensorflow as tf
 
-from tests.conftest import synthesise
+from tests.conftest import TINY_MODEL, synthesise
 from tf_speech_transformer import train
 from tf_speech_transformer.features import as_float, microfrontend
 from tf_speech_transformer.tokenizer import CharacterTokenizer
@@ -18,18 +18,7 @@ from tflite_convert import convert
 CONFIG = ml_collections.ConfigDict(
     {
         "preset": "tiny",
-        "model": {
-            "feature_channels": 40,
-            "conv_channels": (4, 8),
-            "strided": True,
-            "d_model": 16,
-            "heads": 2,
-            "d_ff": 16,
-            "encoder_layers": 1,
-            "decoder_layers": 1,
-            "encoder_positions": True,
-            "dropout": 0.0,
-        },
+        "model": TINY_MODEL,
         "limits": {"frames": 128, "tokens": 8},
     }
 )
@@ -44,7 +33,7 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     tokenizer = CharacterTokenizer()
     tokenizer.save(workdir / "tokenizer")
     dims = train.dimensions(CONFIG, tokenizer)
-    tf.random.set_seed(5)
+    tf.keras.utils.set_random_seed(5)
     in_float = train.build(dims, quantized=False)
     quantized = train.build(dims, quantized=True)
     train.copy_weights(in_float, quantized)

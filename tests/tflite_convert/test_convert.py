@@ -12,7 +12,7 @@ import tensorflow as tf
 from firmware_sim import bundle as device_bundle
 from firmware_sim import parity
 from firmware_sim.recognizer import Recognizer
-from tests.conftest import REPOSITORY, synthesise
+from tests.conftest import REPOSITORY, TINY_MODEL, synthesise
 from tf_speech_transformer.features import as_float, microfrontend
 from tf_speech_transformer.model import Dimensions, SpeechTransformer
 from tf_speech_transformer.tokenizer import CharacterTokenizer
@@ -26,20 +26,8 @@ CONFIG = ml_collections.ConfigDict(
 
 
 def tiny(quantized: bool) -> SpeechTransformer:
-    tf.random.set_seed(5)
-    dims = Dimensions(
-        vocabulary=CharacterTokenizer().size,
-        feature_channels=40,
-        conv_channels=(4, 8),
-        strided=True,
-        d_model=16,
-        heads=2,
-        d_ff=16,
-        encoder_layers=1,
-        decoder_layers=1,
-        encoder_positions=True,
-        dropout=0.0,
-    )
+    tf.keras.utils.set_random_seed(5)
+    dims = Dimensions(vocabulary=CharacterTokenizer().size, **TINY_MODEL)
     model = build(dims, quantized)
     features = as_float(microfrontend(synthesise("one two")))[None, :FRAMES]
     features = np.pad(features, [(0, 0), (0, FRAMES - features.shape[1]), (0, 0)])
