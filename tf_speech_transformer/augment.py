@@ -36,6 +36,8 @@ class Augmentation:
     offset: float = 0.1  # a constant added to every sample
     clipping: float = 0.1
     peak_db: tuple[float, float] = (-26.0, -0.5)
+    close_cut: float = 0.6  # probability that clips are cut at a level under their peak
+    cut_db: tuple[float, float] = (14.0, 35.0)
     silence: tuple[float, float] = (0.0, 0.6)  # seconds, before and after
 
 

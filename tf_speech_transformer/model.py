@@ -133,6 +133,22 @@ class Product(keras.layers.Layer):
         return (*input_shape[0][:-1], input_shape[1][-2])
 
 
+@tf.custom_gradient
+def bounded(scores: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+    """Clips attention scores to what their 8 bits will cover.
+
+    Left alone, scores grow to 40 and beyond while the softmax needs no more than a difference of
+    12.  A gradient passes wherever it leads back, so that none is stuck beyond the limit.
+    """
+    limit = quantization.SCORE_LIMIT
+
+    def gradient(upstream: tf.Tensor) -> tf.Tensor:
+        outward = ((scores > limit) & (upstream < 0)) | ((scores < -limit) & (upstream > 0))
+        return tf.where(outward, 0.0, upstream)
+
+    return tf.clip_by_value(scores, -limit, limit), gradient
+
+
 class LayerNorm(keras.layers.Layer):
     """(x - mean) / sqrt(variance + epsilon), each step a quantizable layer.
 
@@ -223,8 +239,9 @@ class Attention(keras.layers.Layer):
         self.query = linear("query", gain=1 / dims.d_head)
         self.key = linear("key", symmetric=True)
         self.value = linear("value", symmetric=True)
-        self.scores = make(Product(name="scores"))
-        self.masked = make(Elementwise(tf.add, name="masked"), output=quantization.SCORES)
+        self.scores = make(Product(name="scores"), output=quantization.SCORES)
+        self.bounds = make is quantization.in_float  # 8 bits saturate by themselves
+        self.masked = make(Elementwise(tf.add, name="masked"), output=quantization.MASKED_SCORES)
         self.softmax = make(keras.layers.Softmax(name="softmax"), output=quantization.PROBABILITIES)
         self.context = make(Product(name="context"))
         self.output_linear = linear("output")
@@ -248,6 +265,7 @@ class Attention(keras.layers.Layer):
         """x [B, U, D], keys [B, H, S, D/H], values [B, H, D/H, S], mask [B or 1, 1, U or 1, S]."""
         query = self.split(self.query(x, training=training))
         scores = self.scores([query, keys], training=training)
+        scores = bounded(scores) if self.bounds else scores
         scores = self.masked([scores, mask], training=training)
         probabilities = self.softmax(scores, training=training)
         context = self.context([probabilities, values], training=training)  # [B, H, U, D/H]

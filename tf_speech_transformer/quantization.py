@@ -16,23 +16,32 @@ import tf_keras as keras
 
 from tf_speech_transformer import features
 
-quantizers = tfmot.quantization.keras.quantizers
+Quantizer = tfmot.quantization.keras.quantizers.Quantizer
 
 RANGE_DECAY = 0.9  # of the moving average, Bie et al.
-SCORE_SPAN = 16.0  # scores further below the largest count as masked: e^-16 is far below 1/256
-MASK_VALUE = -SCORE_SPAN  # added to the score of a masked position
+SCORE_LIMIT = 6.0  # of attention scores, in float too: e^-12 is nothing, and 8 bits reach it finely
+MASK_VALUE = -255 / 16  # added to the score of a masked position: beyond the range of the sum
 
 
-class MovingAverageRange(tfmot.quantization.keras.quantizers.Quantizer):
+def rounded(scale: tf.Tensor) -> tf.Tensor:
+    """A scale of 12 significant bits: the product of two is exact in float32.
+
+    The converter's flatbuffers have such scales (`tflite_convert.flatbuffer.round_scales`); with
+    the same ones here, the model that is trained computes what the device will.
+    """
+    bits = tf.bitcast(scale, tf.int32)
+    return tf.bitcast((bits + 0x800) & ~0xFFF, tf.float32)
+
+
+class MovingAverageRange(Quantizer):
     """Fake-quantizes an activation with the moving average of its minimum and maximum.
 
     `symmetric` puts the zero point at 0, as TFLite demands of keys and values, which take the
-    place of weights in FULLY_CONNECTED.  `span`, if given, fixes the width of the range below the
-    moving maximum: attention scores, where only the distance to the largest matters.
+    place of weights in FULLY_CONNECTED.
     """
 
-    def __init__(self, symmetric: bool = False, span: float | None = None):
-        self.symmetric, self.span = symmetric, span
+    def __init__(self, symmetric: bool = False):
+        self.symmetric = symmetric
 
     def build(self, tensor_shape: Any, name: str, layer: keras.layers.Layer) -> dict[str, Any]:
         return {
@@ -53,8 +62,6 @@ class MovingAverageRange(tfmot.quantization.keras.quantizers.Quantizer):
             else:
                 batch_high = tf.maximum(tf.reduce_max(inputs), 1e-3)
                 batch_low = tf.minimum(tf.reduce_min(inputs), 0.0)
-                if self.span is not None:
-                    batch_low = batch_high - self.span
             unset = tf.equal(high, 0.0)
             low = low.assign(
                 tf.where(unset, batch_low, RANGE_DECAY * low + (1 - RANGE_DECAY) * batch_low)
@@ -62,13 +69,56 @@ class MovingAverageRange(tfmot.quantization.keras.quantizers.Quantizer):
             high = high.assign(
                 tf.where(unset, batch_high, RANGE_DECAY * high + (1 - RANGE_DECAY) * batch_high)
             )
-        return tf.quantization.fake_quant_with_min_max_vars(inputs, low, high, num_bits=8)
+        scale = rounded((high - low) / 255)
+        zero_point = 128.0 if self.symmetric else tf.round(tf.math.divide_no_nan(-low, scale))
+        lowest = -zero_point * scale
+        return tf.quantization.fake_quant_with_min_max_vars(
+            inputs, lowest, lowest + 255 * scale, num_bits=8
+        )
 
     def get_config(self) -> dict[str, Any]:
-        return {"symmetric": self.symmetric, "span": self.span}
+        return {"symmetric": self.symmetric}
 
 
-class FixedRange(tfmot.quantization.keras.quantizers.Quantizer):
+class WeightRange(Quantizer):
+    """Fake-quantizes a weight symmetrically, -127 to 127, by its largest absolute value.
+
+    `per_channel`: each channel of the last axis by its own.
+    """
+
+    def __init__(self, per_channel: bool = False):
+        self.per_channel = per_channel
+
+    def build(self, tensor_shape: Any, name: str, layer: keras.layers.Layer) -> dict[str, Any]:
+        shape = (tensor_shape[-1],) if self.per_channel else ()
+        return {
+            key: layer.add_weight(
+                f"{name}_{key}", shape=shape, initializer="zeros", trainable=False, dtype=tf.float32
+            )
+            for key in ("min", "max")
+        }
+
+    def __call__(
+        self, inputs: tf.Tensor, training: bool, weights: dict[str, Any], **kwargs: Any
+    ) -> tf.Tensor:
+        low, high = weights["min"], weights["max"]
+        if training:
+            axes = list(range(inputs.shape.rank - 1)) if self.per_channel else None
+            limit = 127 * rounded(tf.reduce_max(tf.abs(inputs), axes) / 127)
+            low, high = low.assign(-limit), high.assign(limit)
+        if self.per_channel:
+            return tf.quantization.fake_quant_with_min_max_vars_per_channel(
+                inputs, low, high, num_bits=8, narrow_range=True
+            )
+        return tf.quantization.fake_quant_with_min_max_vars(
+            inputs, low, high, num_bits=8, narrow_range=True
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        return {"per_channel": self.per_channel}
+
+
+class FixedRange(Quantizer):
     """Fake-quantizes with a range known beforehand (softmax, features, masks)."""
 
     def __init__(self, low: float, high: float):
@@ -90,7 +140,8 @@ PROBABILITIES = FixedRange(0.0, 255 / 256)  # TFLite's softmax: scale 1/256, zer
 FEATURES = FixedRange(0.0, 255 * features.SCALE)
 MASK = FixedRange(MASK_VALUE, 0.0)
 POSITIONS = FixedRange(-1.0, 127 / 128)
-SCORES = MovingAverageRange(span=SCORE_SPAN)
+SCORES = FixedRange(-SCORE_LIMIT, SCORE_LIMIT * 127 / 128)
+MASKED_SCORES = FixedRange(-179 * 20 / 256, 76 * 20 / 256)  # -14 to 6: masked ones end at -14
 
 
 class EightBit(tfmot.quantization.keras.QuantizeConfig):
@@ -103,21 +154,13 @@ class EightBit(tfmot.quantization.keras.QuantizeConfig):
     def __init__(
         self,
         weights: tuple[str, ...] = (),
-        output: tfmot.quantization.keras.quantizers.Quantizer | None = None,
+        output: Quantizer | None = None,
         per_channel: bool = False,
     ):
         self.weights, self.output, self.per_channel = weights, output, per_channel
 
     def get_weights_and_quantizers(self, layer: keras.layers.Layer) -> list[tuple[Any, Any]]:
-        return [
-            (
-                getattr(layer, name),
-                quantizers.LastValueQuantizer(
-                    num_bits=8, per_axis=self.per_channel, symmetric=True, narrow_range=True
-                ),
-            )
-            for name in self.weights
-        ]
+        return [(getattr(layer, name), WeightRange(self.per_channel)) for name in self.weights]
 
     def set_quantize_weights(self, layer: keras.layers.Layer, quantize_weights: list[Any]) -> None:
         for name, weight in zip(self.weights, quantize_weights, strict=True):
@@ -148,7 +191,7 @@ def in_eight_bits(
     layer: keras.layers.Layer,
     *,
     weights: tuple[str, ...] = (),
-    output: tfmot.quantization.keras.quantizers.Quantizer | None = None,
+    output: Quantizer | None = None,
     symmetric: bool = False,
     per_channel: bool = False,
     same_scale: bool = False,

@@ -37,23 +37,6 @@ SILENCE = 0.01  # of the loudest 5 ms: quieter is silence
 MANIFEST = "manifest.tsv"
 COLUMNS = ("audio", "text", "speaker")
 
-VOICES = flags.DEFINE_enum("voices", "espeak", voices.ENGINES, "Engine that speaks.")
-TEXTS = flags.DEFINE_string("texts", None, "File of texts, one to a line.")
-OUT = flags.DEFINE_string("out", None, "Directory of the audio and its manifest.")
-SPEAKERS = flags.DEFINE_list("speakers", [], "Speakers (commas between); default: all.")
-PART = flags.DEFINE_enum(
-    "part", "all", ("all", "train", "test"), "Which side of a split by voice (by --seed) speaks."
-)
-BLENDS = flags.DEFINE_integer("blends", 0, "Speakers blended of two voices, to add (kokoro).", 0)
-KOKORO_VOICES = flags.DEFINE_string(
-    "kokoro_voices", None, "Directory of Kokoro's voice vectors; default: KOKORO_VOICES."
-)
-TAKES = flags.DEFINE_integer("takes", 1, "Readings of each text, each by a random speaker.", 1)
-RATE = flags.DEFINE_list("rate", ["0.8", "1.25"], "Slowest and fastest; 1 is the voice's own.")
-PITCH = flags.DEFINE_list("pitch", ["1", "1"], "Lowest and highest; 1 is the voice's own.")
-SEED = flags.DEFINE_integer("seed", 1, "Of speakers, rates and pitches.")
-PROCESSES = flags.DEFINE_integer("processes", 1, "Readings made at the same time.", 1)
-
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
@@ -137,9 +120,12 @@ def write(reading: Reading, synthesiser: voices.Synthesiser, out: Path) -> None:
     """Speaks a reading into its file, 16-bit FLAC at `SAMPLE_RATE`."""
     audio = synthesiser.synthesise(reading.text, reading.speaker, reading.rate, reading.pitch)
     audio = trim_silence(audio, synthesiser.sample_rate)
-    audio = soxr.resample(audio, synthesiser.sample_rate, SAMPLE_RATE)
+    write_audio(out / reading.audio, soxr.resample(audio, synthesiser.sample_rate, SAMPLE_RATE))
+
+
+def write_audio(path: Path, audio: np.ndarray) -> None:
+    """Writes float32 [samples] at `SAMPLE_RATE` as 16-bit FLAC, whole or not at all."""
     audio = audio / max(1.0, float(np.abs(audio).max()))  # resampling overshoots full scale
-    path = out / reading.audio
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(f".{os.getpid()}.partial")
     samples = np.round(audio * 32767).astype(np.int16)
@@ -284,17 +270,20 @@ def read_texts(path: Path) -> list[str]:
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown argument {argv[1]!r}")
+    chosen = flags.FLAGS
+    out = Path(chosen.out)
     try:
-        texts = read_texts(Path(TEXTS.value))
-        synthesiser = make_engine(VOICES.value, KOKORO_VOICES.value)
+        texts = read_texts(Path(chosen.texts))
+        synthesiser = make_engine(chosen.voices, chosen.kokoro_voices)
         speakers = choose_speakers(
-            synthesiser, SPEAKERS.value, BLENDS.value, PART.value, SEED.value
+            synthesiser, chosen.speakers, chosen.blends, chosen.part, chosen.seed
         )
-        rates, pitches = _limits("rate", RATE.value), _limits("pitch", PITCH.value)
-        readings = plan(synthesiser.name, texts, speakers, TAKES.value, rates, pitches, SEED.value)
-        out = Path(OUT.value)
+        rates, pitches = _limits("rate", chosen.rate), _limits("pitch", chosen.pitch)
+        readings = plan(
+            synthesiser.name, texts, speakers, chosen.takes, rates, pitches, chosen.seed
+        )
         made = synthesise_corpus(
-            readings, synthesiser, out, PROCESSES.value, kokoro_voices=KOKORO_VOICES.value
+            readings, synthesiser, out, chosen.processes, kokoro_voices=chosen.kokoro_voices
         )
     except (ValueError, OSError, RuntimeError) as error:
         sys.exit(f"synthesise: {error}")
@@ -304,6 +293,26 @@ def main(argv: list[str]) -> None:
 
 
 def run() -> None:
+    # Defined here, not on import: other scripts use this module as a library.
+    flags.DEFINE_enum("voices", "espeak", voices.ENGINES, "Engine that speaks.")
+    flags.DEFINE_string("texts", None, "File of texts, one to a line.")
+    flags.DEFINE_string("out", None, "Directory of the audio and its manifest.")
+    flags.DEFINE_list("speakers", [], "Speakers (commas between); default: all.")
+    flags.DEFINE_enum(
+        "part",
+        "all",
+        ("all", "train", "test"),
+        "Which side of a split by voice (by --seed) speaks.",
+    )
+    flags.DEFINE_integer("blends", 0, "Speakers blended of two voices, to add (kokoro).", 0)
+    flags.DEFINE_string(
+        "kokoro_voices", None, "Directory of Kokoro's voice vectors; default: KOKORO_VOICES."
+    )
+    flags.DEFINE_integer("takes", 1, "Readings of each text, each by a random speaker.", 1)
+    flags.DEFINE_list("rate", ["0.8", "1.25"], "Slowest and fastest; 1 is the voice's own.")
+    flags.DEFINE_list("pitch", ["1", "1"], "Lowest and highest; 1 is the voice's own.")
+    flags.DEFINE_integer("seed", 1, "Of speakers, rates and pitches.")
+    flags.DEFINE_integer("processes", 1, "Readings made at the same time.", 1)
     flags.mark_flags_as_required(["texts", "out"])
     app.run(main)
 

@@ -369,25 +369,36 @@ class Kokoro:
         self, text: str, speaker: str, rate: float = 1.0, pitch: float = 1.0
     ) -> np.ndarray:
         _check(text, rate, pitch)
-        table = self._table(speaker)
         spoken = self.phonemes(text, british=speaker.startswith("b"))
-        tokens = [self._vocabulary[letter] for letter in spoken if letter in self._vocabulary]
-        if len(tokens) > _KOKORO_TOKENS:
-            raise ValueError(
-                f"Kokoro reads up to {_KOKORO_TOKENS} phonemes at once, and the text "
-                f"{text[:40]!r}... has {len(tokens)}: split it"
-            )
         # The speed is clipped to what the model was made for; the rest of a pitch shift is heard.
         speed = min(max(rate / pitch, RATES[0]), RATES[1])
+        return shift_pitch(self.speak(spoken, speaker, speed), pitch)
+
+    def speak(self, phonemes: str, speaker: str, rate: float = 1.0) -> np.ndarray:
+        """Says what Kokoro's own letters spell, as `phonemes` writes them; others are skipped.
+
+        Returns:
+            float32 [samples] in [-1, 1].
+
+        Raises:
+            ValueError: no such speaker, or too many letters.
+        """
+        table = self._table(speaker)
+        tokens = [self._vocabulary[letter] for letter in phonemes if letter in self._vocabulary]
+        if not 0 < len(tokens) <= _KOKORO_TOKENS:
+            raise ValueError(
+                f"Kokoro reads up to {_KOKORO_TOKENS} phonemes at once, and "
+                f"{phonemes[:40]!r}... has {len(tokens)}: split the text"
+            )
         (audio,) = self._session.run(
             None,
             {
                 "tokens": np.array([[0, *tokens, 0]], np.int64),
                 "style": table[len(tokens) - 1][None],
-                "speed": np.array([speed], np.float32),
+                "speed": np.array([rate], np.float32),
             },
         )
-        return shift_pitch(np.clip(audio.ravel(), -1.0, 1.0).astype(np.float32), pitch)
+        return np.clip(audio.ravel(), -1.0, 1.0).astype(np.float32)
 
 
 # ----------------------------------------------------------------------------------------- Piper

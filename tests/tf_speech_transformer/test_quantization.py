@@ -10,7 +10,7 @@ import tensorflow_model_optimization as tfmot
 
 from tests.tf_speech_transformer.test_model import TINY
 from tf_speech_transformer import quantization, train
-from tf_speech_transformer.model import Dropout, SpeechTransformer
+from tf_speech_transformer.model import Dropout, SpeechTransformer, bounded
 from tf_speech_transformer.train import build, copy_weights
 from tflite_convert.layers import walk
 
@@ -62,9 +62,11 @@ def test_keys_and_values_are_symmetric(in_eight_bits: SpeechTransformer) -> None
         (quantization.PROBABILITIES, 1 / 256, 0.0),
         (quantization.FEATURES, 1 / 32, 0.0),
         (quantization.POSITIONS, 1 / 128, -1.0),
-        (quantization.MASK, quantization.SCORE_SPAN / 255, quantization.MASK_VALUE),
+        (quantization.MASK, 1 / 16, quantization.MASK_VALUE),
+        (quantization.SCORES, 3 / 64, -quantization.SCORE_LIMIT),
+        (quantization.MASKED_SCORES, 5 / 64, -179 * 5 / 64),
     ],
-    ids=["probabilities", "features", "positions", "mask"],
+    ids=["probabilities", "features", "positions", "mask", "scores", "masked scores"],
 )
 def test_fixed_ranges_have_their_scale_and_end_points(
     quantizer: quantization.FixedRange, scale: float, low: float
@@ -76,13 +78,22 @@ def test_fixed_ranges_have_their_scale_and_end_points(
     np.testing.assert_allclose(ends, [low, grid[-1]], atol=scale / 100)
 
 
-def test_scores_keep_a_span_below_their_largest() -> None:
-    quantizer = quantization.SCORES
-    variables = quantizer.build((), "output", tf.keras.layers.Layer())
-    out = quantizer(tf.constant([-300.0, 2.0, 5.0]), True, variables)
-    assert float(variables["max"]) - float(variables["min"]) == quantization.SCORE_SPAN
-    step = quantization.SCORE_SPAN / 255
-    np.testing.assert_allclose(out, [5 - quantization.SCORE_SPAN, 2, 5], atol=step)
+def test_a_masked_score_lies_below_all_others() -> None:
+    highest = quantization.SCORES(tf.constant([100.0]), False, {})
+    masked = quantization.MASKED_SCORES(highest + quantization.MASK_VALUE, False, {})
+    lowest = quantization.SCORES(tf.constant([-100.0]), False, {})
+    assert float(masked) <= float(lowest) - 3.9
+
+
+def test_bounded_scores_pass_gradients_that_lead_back() -> None:
+    limit = quantization.SCORE_LIMIT
+    scores = tf.constant([-2 * limit, -2 * limit, 0.5, 2 * limit, 2 * limit])
+    with tf.GradientTape() as tape:
+        tape.watch(scores)
+        out = bounded(scores)
+        loss = tf.reduce_sum(out * tf.constant([1.0, -1.0, 1.0, 1.0, -1.0]))
+    np.testing.assert_array_equal(out, [-limit, -limit, 0.5, limit, limit])
+    np.testing.assert_array_equal(tape.gradient(loss, scores), [0, -1, 1, 1, 0])
 
 
 def test_a_layer_in_float_is_left_as_it_is() -> None:

@@ -38,7 +38,7 @@ def get_config() -> ConfigDict:
 
     config.train = ConfigDict()
     config.train.steps = 900
-    config.train.batch_frames = 12_800  # 128 s of padded audio
+    config.train.batch_frames = 6_400  # 64 s of padded audio
     config.train.learning_rate = 1.5e-3
     config.train.warmup_steps = 150
     config.train.clip_norm = 5.0
