@@ -89,7 +89,6 @@ def test_inspector_passes_the_int8_bundle(bundles: pathlib.Path) -> None:
     assert "all-integer" in done.stdout
 
 
-@pytest.mark.xfail(reason="rare ranges of untrained weights still differ by one; see docs")
 def test_tflite_micro_equals_litert_reference_in_every_byte(bundles: pathlib.Path) -> None:
     loaded = device_bundle.load(bundles / "int8")
     features = [microfrontend(synthesise(text))[:FRAMES] for text in ("three", "nine four")]

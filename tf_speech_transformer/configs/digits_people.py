@@ -38,12 +38,11 @@ def get_config() -> ConfigDict:
     config.corpus.train_examples = 40_000
     config.corpus.dev_examples = 500
     config.train.steps = 15_000
-    config.train.learning_rate = 1.2e-3
     config.train.warmup_steps = 600
     config.train.dev_steps = 1500
     config.train.checkpoint_steps = 1000
     config.quantization.range_steps = 200
-    config.quantization.steps = 3000
+    config.quantization.steps = 2000
     config.quantization.learning_rate = 3e-4
     config.quantization.warmup_steps = 50
     return config

@@ -1,0 +1,129 @@
+"""Benchmarks count what they say they count."""
+
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from benchmarks import manifest, people, report, wer
+
+REPOSITORY = Path(__file__).parents[2]
+RATE = 8000
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A corpus of ten digits by two speakers: tones, whose pitch tells the digit."""
+    root = tmp_path_factory.mktemp("clips")
+    rows = ["audio\tspeaker\ttext"]
+    time = np.arange(RATE // 4) / RATE
+    for speaker, amplitude in (("ann", 8000), ("ben", 4000)):
+        for digit, word in enumerate(people.WORDS):
+            name = f"{digit}_{speaker}.wav"
+            tone = amplitude * np.sin(2 * np.pi * (500 + 200 * digit) * time)
+            soundfile.write(root / name, tone.astype(np.int16), RATE)
+            rows.append(f"{name}\t{speaker}\t{word}")
+    (root / "transcripts.tsv").write_text("\n".join(rows) + "\n")
+    return root
+
+
+def test_strings_are_joined_of_clips_of_one_speaker(clips: Path, tmp_path: Path) -> None:
+    lines = manifest.read_manifest(people.write_joined(clips, tmp_path, 5))
+    assert [line.speaker for line in lines] == ["ann"] * 5 + ["ben"] * 5
+    for line in lines:
+        samples, rate = soundfile.read(line.audio, dtype="int16")
+        assert rate == RATE
+        words = line.text.split()
+        assert 3 <= len(words) <= 6
+        loudest = {"ann": 8000, "ben": 4000}[line.speaker]
+        assert 0.99 * loudest < np.abs(samples).max() <= loudest
+        gaps = len(samples) / rate - 0.25 * len(words)
+        assert 0.05 * (len(words) - 1) - 0.01 < gaps < 0.2 * (len(words) - 1)
+        spectrum = np.abs(np.fft.rfft(samples[: RATE // 4]))
+        pitch = np.argmax(spectrum) * 4
+        assert people.WORDS[round((pitch - 500) / 200)] == words[0]
+
+
+def test_a_tar_gives_the_strings_of_its_directory(clips: Path, tmp_path: Path) -> None:
+    packed = tmp_path / "clips.tar"
+    with tarfile.open(packed, "w") as archive:
+        archive.add(clips, "clips")
+    one = people.write_joined(clips, tmp_path / "a", 2)
+    other = people.write_joined(packed, tmp_path / "b", 2)
+    assert one.read_text() == other.read_text()
+    for line in manifest.read_manifest(one):
+        assert line.audio.read_bytes() == (other.parent / "audio" / line.audio.name).read_bytes()
+
+
+def test_a_directory_without_transcripts_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"holds no transcripts\.tsv"):
+        people.write_joined(tmp_path, tmp_path / "out", 1)
+    with pytest.raises(ValueError, match="neither a directory nor a tar"):
+        people.write_joined(tmp_path / "nowhere", tmp_path / "out", 1)
+
+
+def rows(*texts: tuple[str, str]) -> list[dict[str, str]]:
+    return [
+        {"audio": f"somewhere/{i}.wav", "reference": said, "hypothesis": heard}
+        for i, (said, heard) in enumerate(texts)
+    ]
+
+
+def test_word_errors_leave_out_what_is_named() -> None:
+    results = rows(("one two", "one two"), ("three four", "eight"), ("five", "five"))
+    assert wer.error_rate(results, set()) == pytest.approx(2 / 5)
+    assert wer.error_rate(results, {"1.wav"}) == 0
+
+
+def test_identical_counts_utterances_of_both() -> None:
+    a = rows(("one", "one"), ("two", "to"), ("three", "three"))
+    b = rows(("one", "one"), ("two", "two"))
+    assert wer.identical(a, b) == (0.5, 2)
+
+
+def test_confusions_tell_what_was_heard_for_what() -> None:
+    counts = wer.confusions(rows(("six six", "eight six"), ("one", ""), ("two", "two nine")))
+    assert counts["six"] == {"eight": 1, "six": 1}
+    assert counts["one"] == {"": 1}
+    assert counts[""] == {"nine": 1}
+    shown = wer.confusion_table(counts).splitlines()
+    assert len(shown) == 2 + len(people.WORDS) + 1
+
+
+def test_tables_have_straight_columns() -> None:
+    lines = report.table(["what", "n"], [["a", 1], ["longer", 1000]]).splitlines()
+    assert lines == ["what       n", "------  ----", "a          1", "longer  1000"]
+
+
+@pytest.mark.parametrize("script", ["size", "arena"])
+def test_the_shipped_bundle_can_be_measured(script: str, tmp_path: Path) -> None:
+    shipped = REPOSITORY / "pretrained" / "digits"
+    named = ["--int8", "--float32"] if script == "size" else ["--bundle"]
+    done = subprocess.run(
+        [sys.executable, "-m", f"benchmarks.{script}", *(f"{flag}={shipped}" for flag in named)],
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "encoder.tflite" in done.stdout
+    assert "decoder_step.tflite" in done.stdout
+
+
+@pytest.mark.parametrize("script", ["size", "arena", "wer"])
+def test_a_bundle_that_is_not_there_is_one_clear_line(script: str, tmp_path: Path) -> None:
+    nowhere = tmp_path / "nowhere"
+    flags = {"size": ["int8", "float32"], "arena": ["bundle"], "wer": ["bundle", "out"]}[script]
+    done = subprocess.run(
+        [sys.executable, "-m", f"benchmarks.{script}", *(f"--{flag}={nowhere}" for flag in flags)],
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
+    )
+    assert done.returncode != 0
+    assert str(nowhere) in done.stderr
+    assert "Traceback" not in done.stderr
