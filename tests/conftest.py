@@ -1,6 +1,9 @@
 """What tests of several packages need: the shipped bundle, and speech."""
 
+import os
 import pathlib
+import subprocess
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -46,3 +49,20 @@ def synthesise(text: str, speaker: str = "en-us+m3") -> npt.NDArray[np.int16]:
 def speech() -> npt.NDArray[np.int16]:
     """ "one two three" by espeak-ng: int16 [samples], 16 kHz."""
     return synthesise("one two three")
+
+
+@pytest.fixture
+def small_disk(tmp_path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A file system of 5 MB."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small disk")
+    path = tmp_path / "disk"
+    path.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=5m", "tmpfs", str(path)]
+    mounted = subprocess.run(command, capture_output=True, text=True)
+    if mounted.returncode != 0:
+        pytest.skip(f"cannot mount a small disk: {mounted.stderr.strip()}")
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", str(path)], check=True)

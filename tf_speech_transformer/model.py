@@ -259,7 +259,8 @@ class Attention(keras.layers.Layer):
 
     def project(self, memory, training=False):
         """Keys and values [B, S, D] of a memory [B, S, D]."""
-        return self.key(memory, training=training), self.value(memory, training=training)
+        with tf.name_scope(self.name):  # Keras names variables by who calls, and this is no call
+            return self.key(memory, training=training), self.value(memory, training=training)
 
     def call(self, x, keys, values, mask, training=False):
         """x [B, U, D], keys [B, H, S, D/H], values [B, H, D/H, S], mask [B or 1, 1, U or 1, S]."""
@@ -438,7 +439,8 @@ class SpeechTransformer(keras.Model):
         """Keys [B, H, S, D/H] and values [B, H, D/H, S] of the memory, for each decoder layer."""
         pairs = []
         for block in self.decoder:
-            keys, values = block.cross.project(memory, training=training)
+            with tf.name_scope(block.name):
+                keys, values = block.cross.project(memory, training=training)
             pairs.append((block.cross.split(keys), block.cross.split_transposed(values)))
         return pairs
 

@@ -68,8 +68,7 @@ def copy_weights(source: SpeechTransformer, target: SpeechTransformer) -> None:
 
     Raises ValueError, with nothing changed, where the models are of other dimensions.
     """
-    values = {path(v): v for v in source.variables}
-    places = {path(v): v for v in target.variables}
+    values, places = by_path(source), by_path(target)
     homeless = sorted(values.keys() - places.keys())
     unset = sorted({path(v) for v in target.trained_variables} - values.keys())
     misshapen = sorted(
@@ -88,6 +87,14 @@ def copy_weights(source: SpeechTransformer, target: SpeechTransformer) -> None:
             )
     for name, value in values.items():
         places[name].assign(value)
+
+
+def by_path(model: SpeechTransformer) -> dict[str, tf.Variable]:
+    """The model's variables by their paths, of which no two are the same."""
+    variables = {path(variable): variable for variable in model.variables}
+    if len(variables) < len(model.variables):
+        raise AssertionError("two variables of the model have one name: scope their layers")
+    return variables
 
 
 def path(variable: tf.Variable) -> str:
@@ -388,6 +395,8 @@ def main(argv: list[str]) -> None:
         train(flags.FLAGS.config, Path(flags.FLAGS.workdir))
     except (ValueError, OSError) as error:
         sys.exit(f"train: {error}")
+    except tf.errors.OpError as error:  # what writes checkpoints has exceptions of its own
+        sys.exit(f"train: {error.message.splitlines()[0]}: run the same command again to go on")
 
 
 def run() -> None:

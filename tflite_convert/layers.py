@@ -107,9 +107,9 @@ def run(
 def float_twin(quantized: SpeechTransformer) -> SpeechTransformer:
     """A float model with the weights of the quantization-aware one."""
     twin = train.build(quantized.dims, quantized=False)
-    values = {train.path(variable): variable for variable in quantized.variables}
-    for variable in twin.variables:
-        variable.assign(values[train.path(variable)])
+    values = train.by_path(quantized)
+    for name, variable in train.by_path(twin).items():
+        variable.assign(values[name])
     return twin
 
 

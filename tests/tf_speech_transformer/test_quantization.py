@@ -103,6 +103,23 @@ def test_a_layer_in_float_is_left_as_it_is() -> None:
     assert quantization.output_quantized(layer, x) is x
 
 
+def test_every_weight_of_a_deep_float_model_arrives() -> None:
+    deep = dataclasses.replace(TINY, encoder_layers=2, decoder_layers=2)
+    source, target = build(deep, quantized=False), build(deep, quantized=True)
+    copy_weights(source, target)
+    plain, wrapped = dict(walk(source)), dict(walk(target))
+    compared = 0
+    for path, layer in wrapped.items():
+        if not isinstance(layer, Wrapper):
+            continue
+        names, weights = layer.quantize_config.weights, layer._weight_vars
+        for name, (arrived, _, _) in zip(names, weights, strict=True):
+            expected = getattr(plain[path], name).numpy()
+            np.testing.assert_array_equal(arrived.numpy(), expected, err_msg=f"{path}.{name}")
+            compared += 1
+    assert compared > 40
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -95,6 +96,28 @@ def test_a_killed_run_ends_as_if_never_killed(
     assert done.returncode == 0, done.stderr
     one, other = (weights(train.load(path, "qat")[0]) for path in (undisturbed, workdir))
     assert one.keys() == other.keys()
+    for name in one:
+        np.testing.assert_array_equal(other[name], one[name], err_msg=name)
+
+
+def test_a_full_disk_is_one_sentence_and_the_run_goes_on_when_there_is_room(
+    undisturbed: pathlib.Path, small_disk: pathlib.Path
+) -> None:
+    workdir, filler = small_disk / "run", small_disk / "filler"
+    shutil.copytree(undisturbed / "cache", workdir / "cache")
+    state = os.statvfs(small_disk)
+    filler.write_bytes(bytes(state.f_bavail * state.f_frsize - 150_000))
+    done = subprocess.run(command(workdir), capture_output=True, text=True, cwd=REPOSITORY)
+    assert done.returncode not in (0, -signal.SIGABRT)
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("train: ")
+    assert "No space left on device" in last
+    assert str(workdir) in last
+    assert "Traceback" not in done.stderr
+    filler.unlink()
+    done = subprocess.run(command(workdir), capture_output=True, text=True, cwd=REPOSITORY)
+    assert done.returncode == 0, done.stderr
+    one, other = (weights(train.load(path, "qat")[0]) for path in (undisturbed, workdir))
     for name in one:
         np.testing.assert_array_equal(other[name], one[name], err_msg=name)
 

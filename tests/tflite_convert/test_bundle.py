@@ -7,7 +7,6 @@ import pathlib
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -137,23 +136,6 @@ def test_kill_9_at_any_moment_leaves_a_whole_bundle(
     assert len(killed_with_the_old) >= 8
     assert ["-9", "new", "old"] in outcomes  # between the directory and its zip
     assert outcomes[-1] == ["0", "new", "new"]
-
-
-@pytest.fixture
-def small_disk(tmp_path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A file system of 5 MB."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can mount a small disk")
-    path = tmp_path / "disk"
-    path.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=5m", "tmpfs", str(path)]
-    mounted = subprocess.run(command, capture_output=True, text=True)
-    if mounted.returncode != 0:
-        pytest.skip(f"cannot mount a small disk: {mounted.stderr.strip()}")
-    try:
-        yield path
-    finally:
-        subprocess.run(["umount", str(path)], check=True)
 
 
 def test_a_full_disk_leaves_the_old_bundle_and_says_where(
