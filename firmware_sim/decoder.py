@@ -19,6 +19,7 @@ from firmware_sim.runtime import Runtime, Tensors
 
 _IMPOSSIBLE: Final = -math.inf
 _UNLIKELY: Final = -1e4  # a text too fast for CTC's frames: attention alone decides
+_MARGIN: Final = 4.0  # hypotheses less than e^-4 times as likely as the best of a step are given up
 
 
 class Decoding(str, enum.Enum):
@@ -201,7 +202,7 @@ class Decoder:
                 attention = partial.attention + self._log_probabilities(outputs).astype(np.float64)
                 # Stable order: equal scores keep the lower token.
                 chosen = np.argsort(-attention, kind="stable")[: 2 * beam]
-                chosen = chosen[attention[chosen] > _IMPOSSIBLE]
+                chosen = chosen[attention[chosen] > attention[chosen[0]] - _MARGIN]
                 if prefixes is None or partial.prefix is None:
                     candidates += [
                         (float(attention[token]), parent, int(token), float(attention[token]), None)
@@ -219,7 +220,7 @@ class Decoder:
             candidates.sort(key=lambda candidate: -candidate[0])
             following: list[_Partial] = []
             for score, parent, token, attention_score, prefix in candidates[: 2 * beam]:
-                if len(following) == beam:
+                if len(following) == beam or score < candidates[0][0] - _MARGIN:
                     break
                 partial = active[parent]
                 if token == end:

@@ -22,7 +22,7 @@ LENGTH_PENALTY = flags.DEFINE_float(
 )
 CTC_WEIGHT = flags.DEFINE_float(
     "ctc_weight",
-    0.3,
+    0.1,
     "Weight of the CTC score, at every token of a beam; greedy decoding does not use it.",
     lower_bound=0.0,
     upper_bound=1.0,

@@ -72,11 +72,16 @@ class Mean(keras.layers.Layer):
 
 
 class ReciprocalSqrt(keras.layers.Layer):
-    """1 / sqrt(x)."""
+    """1 / sqrt(x).
+
+    A variance rounded to 8 bits may be 0, for which a device returns the largest value it has.  In
+    training it counts as one step, a 255th of the largest: the range of the output stays useful.
+    """
 
     def call(self, inputs, training=False):
-        if training:  # rounded to 8 bits, a variance may be 0, and the gradient infinite
-            inputs = tf.maximum(inputs, 1e-6)
+        if training:
+            step = tf.stop_gradient(tf.reduce_max(inputs)) / 255
+            inputs = tf.maximum(inputs, tf.maximum(step, 1e-6))
         return tf.math.rsqrt(inputs)
 
 
@@ -444,11 +449,19 @@ class SpeechTransformer(keras.Model):
             pairs.append((block.cross.split(keys), block.cross.split_transposed(values)))
         return pairs
 
-    def decode(self, tokens, cross, memory_mask, training=False):
-        """All positions at once: tokens int32 [B, U], beginning with <s> -> logits [B, U, V]."""
-        length = tf.shape(tokens)[1]
-        future = 1.0 - tf.linalg.band_part(tf.ones([length, length]), -1, 0)
-        mask = self.mask(future[None, None] * self.mask_value, training=training)
+    def decode(self, tokens, cross, memory_mask, lengths=None, training=False):
+        """All positions at once: tokens int32 [B, U], beginning with <s> -> logits [B, U, V].
+
+        Positions beyond `lengths` int32 [B], if given, repeat the last one within: what never
+        occurs on a device must not widen the ranges of its quantizers.
+        """
+        everywhere = tf.range(tf.shape(tokens)[1])
+        positions = everywhere[None]
+        if lengths is not None:
+            positions = tf.minimum(positions, lengths[:, None] - 1)  # [B, U]
+            tokens = tf.gather(tokens, positions, batch_dims=1)
+        future = tf.cast(everywhere > positions[:, None, :, None], tf.float32)  # [B or 1, 1, U, U]
+        mask = self.mask(future * self.mask_value, training=training)
         memory_mask = self.mask(memory_mask, training=training)
         x = self.dropout(self.embedding(tokens, training=training), training=training)
         for block, pair in zip(self.decoder, cross, strict=True):
@@ -481,10 +494,12 @@ class SpeechTransformer(keras.Model):
         return reshape(logits, [None, self.dims.vocabulary]), rows
 
     def call(self, inputs, training=False):
-        """inputs: features [B, T, F], frames [B], tokens [B, U] -> logits, CTC logits."""
+        """inputs: features [B, T, F], frames [B], tokens [B, U] -> logits, CTC logits; where texts
+        are padded, also how many tokens they have: token_lengths [B]."""
         features, frames, tokens = inputs["features"], inputs["frames"], inputs["tokens"]
         memory_frames = tf.shape(features)[1] // TIME_REDUCTION
         memory_mask = self.memory_mask(frames, memory_frames)
         memory, ctc = self.encode(features, memory_mask, training=training)
         cross = self.cross(memory, training=training)
-        return self.decode(tokens, cross, memory_mask, training=training), ctc
+        lengths = inputs.get("token_lengths")
+        return self.decode(tokens, cross, memory_mask, lengths, training=training), ctc

@@ -119,6 +119,7 @@ def losses(
         "features": batch["features"],
         "frames": batch["frames"],
         "tokens": tf.concat([start, tokens], 1),
+        "token_lengths": lengths + 1,
     }
     logits, ctc_logits = model(inputs, training=training)
 

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from tests.conftest import TINY_MODEL
 from tf_speech_transformer import quantization
-from tf_speech_transformer.model import Dimensions, SpeechTransformer
+from tf_speech_transformer.model import Dimensions, ReciprocalSqrt, SpeechTransformer
 from tf_speech_transformer.train import build, copy_weights
 
 TINY = Dimensions(vocabulary=11, **TINY_MODEL)
@@ -68,6 +68,25 @@ def test_later_tokens_do_not_change_earlier_logits(model: SpeechTransformer) -> 
     after = model({**inputs, "tokens": tf.constant(changed)})[0].numpy()
     np.testing.assert_allclose(after[:, :-1], before[:, :-1], atol=1e-5)
     assert np.abs(after[:, -1] - before[:, -1]).max() > 1e-3
+
+
+def test_what_pads_a_text_changes_nothing(model: SpeechTransformer) -> None:
+    inputs = {**batch(), "token_lengths": tf.constant([5, 3])}
+    changed = inputs["tokens"].numpy()
+    changed[1, 3:] = 2 + (changed[1, 3:] - 1) % 8
+    before = model(inputs)[0].numpy()
+    after = model({**inputs, "tokens": tf.constant(changed)})[0].numpy()
+    np.testing.assert_array_equal(after, before)
+    np.testing.assert_array_equal(after[1, 3:], after[1, [2, 2]])
+    whole = model(batch())[0].numpy()
+    np.testing.assert_allclose(after[1, :3], whole[1, :3], atol=1e-5)
+
+
+def test_a_variance_of_zero_does_not_widen_the_range_of_its_reciprocal_root() -> None:
+    layer = ReciprocalSqrt()
+    variance = tf.constant([0.0, 2.0, 255.0])
+    np.testing.assert_allclose(layer(variance, training=True), [1, 2**-0.5, 255**-0.5], rtol=1e-5)
+    assert np.isinf(layer(variance).numpy()[0])
 
 
 def test_padding_does_not_change_the_logits() -> None:

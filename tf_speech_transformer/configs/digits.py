@@ -37,7 +37,7 @@ def get_config() -> ConfigDict:
     config.limits.tokens = 64
 
     config.train = ConfigDict()
-    config.train.steps = 2200
+    config.train.steps = 2400
     config.train.batch_frames = 6_400  # 64 s of padded audio
     config.train.learning_rate = 1.2e-3
     config.train.warmup_steps = 250
@@ -46,12 +46,12 @@ def get_config() -> ConfigDict:
     config.train.ctc_weight = 0.3
     config.train.spec_augment = True
     config.train.log_steps = 50
-    config.train.dev_steps = 1100
-    config.train.checkpoint_steps = 275
+    config.train.dev_steps = 1200
+    config.train.checkpoint_steps = 300
 
     config.quantization = ConfigDict()
     config.quantization.range_steps = 60
-    config.quantization.steps = 300
+    config.quantization.steps = 150
     config.quantization.learning_rate = 2e-4
     config.quantization.warmup_steps = 20
     return config

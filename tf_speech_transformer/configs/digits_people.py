@@ -41,8 +41,8 @@ def get_config() -> ConfigDict:
     config.train.warmup_steps = 600
     config.train.dev_steps = 1500
     config.train.checkpoint_steps = 1000
-    config.quantization.range_steps = 200
-    config.quantization.steps = 2000
-    config.quantization.learning_rate = 3e-4
+    config.quantization.range_steps = 100
+    config.quantization.steps = 1000
+    config.quantization.learning_rate = 2e-4
     config.quantization.warmup_steps = 50
     return config
