@@ -1,10 +1,20 @@
 """The `digits` preset on more voices and on people: the shipped bundle.
 
-    python -m tf_speech_transformer.synthesise ...   # one manifest for each engine, see README
     VOICES=DIR python -m tf_speech_transformer.train \
         --config=tf_speech_transformer/configs/digits_people.py --workdir=runs/digits_people
 
-VOICES holds a folder with `manifest.tsv` for each of the sources below.
+VOICES holds a folder with `manifest.tsv` for each of the sources below. They are made like this,
+from two files of texts, one to a line: the ten digit words, and 60 strings of two to five of them.
+
+    UNITS="python -m tf_speech_transformer.digit_units"
+    SPEAK="python -m tf_speech_transformer.synthesise"
+    $UNITS --kokoro_lists=600 --out=VOICES/kokoro --processes=2  # see voices.py; 25 minutes
+    $SPEAK --voices=piper --texts=words.txt --takes=30 --out=VOICES/piper
+    $SPEAK --voices=piper --texts=strings.txt --out=VOICES/piper
+    $SPEAK --voices=flite --texts=words.txt --takes=40 --out=VOICES/flite
+    $SPEAK --voices=flite --texts=strings.txt --takes=2 --out=VOICES/flite
+    $UNITS --corpus=asterisk_prompts/transcripts.tsv --out=VOICES/asterisk
+    $UNITS --corpus=speechocean762_train/transcripts.tsv --out=VOICES/speechocean
 """
 
 import os
