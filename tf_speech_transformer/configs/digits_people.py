@@ -52,7 +52,7 @@ def get_config() -> ConfigDict:
     config.train.dev_steps = 1500
     config.train.checkpoint_steps = 1000
     config.quantization.range_steps = 100
-    config.quantization.steps = 1000
-    config.quantization.learning_rate = 2e-4
-    config.quantization.warmup_steps = 50
+    config.quantization.steps = 150
+    config.quantization.learning_rate = 1e-5
+    config.quantization.warmup_steps = 20
     return config
