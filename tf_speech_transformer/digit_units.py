@@ -2,7 +2,7 @@
 
     python -m tf_speech_transformer.digit_units --corpus=DIR/transcripts.tsv --out=voices/NAME
     KOKORO_VOICES=package/voices python -m tf_speech_transformer.digit_units \
-        --kokoro_lists=440 --out=voices/kokoro --processes=2
+        --kokoro_lists=600 --out=voices/kokoro --processes=2
 
 From a corpus come the utterances of which every word is a digit: whole (`OUT/manifest.tsv`, which
 points to the corpus's own files), and, where pauses tell the words apart, cut into words

@@ -31,6 +31,18 @@ def rounded(scale: tf.Tensor) -> tf.Tensor:
     return tf.bitcast((bits + 0x800) & ~0xFFF, tf.float32)
 
 
+def range_variables(
+    layer: keras.layers.Layer, name: str, shape: tuple[int, ...]
+) -> dict[str, tf.Variable]:
+    """The ends of a range, `min` and `max`, as variables of the layer: 0.0 until training."""
+    return {
+        key: layer.add_weight(
+            f"{name}_{key}", shape=shape, initializer="zeros", trainable=False, dtype=tf.float32
+        )
+        for key in ("min", "max")
+    }
+
+
 class MovingAverageRange(tfmot.quantization.keras.quantizers.Quantizer):
     """Fake-quantizes an activation with the moving average of its minimum and maximum.
 
@@ -42,12 +54,7 @@ class MovingAverageRange(tfmot.quantization.keras.quantizers.Quantizer):
         self.symmetric = symmetric
 
     def build(self, tensor_shape: Any, name: str, layer: keras.layers.Layer) -> dict[str, Any]:
-        return {
-            key: layer.add_weight(
-                f"{name}_{key}", shape=(), initializer="zeros", trainable=False, dtype=tf.float32
-            )
-            for key in ("min", "max")
-        }
+        return range_variables(layer, name, ())
 
     def __call__(
         self, inputs: tf.Tensor, training: bool, weights: dict[str, Any], **kwargs: Any
@@ -88,13 +95,7 @@ class WeightRange(tfmot.quantization.keras.quantizers.Quantizer):
         self.per_channel = per_channel
 
     def build(self, tensor_shape: Any, name: str, layer: keras.layers.Layer) -> dict[str, Any]:
-        shape = (tensor_shape[-1],) if self.per_channel else ()
-        return {
-            key: layer.add_weight(
-                f"{name}_{key}", shape=shape, initializer="zeros", trainable=False, dtype=tf.float32
-            )
-            for key in ("min", "max")
-        }
+        return range_variables(layer, name, (tensor_shape[-1],) if self.per_channel else ())
 
     def __call__(
         self, inputs: tf.Tensor, training: bool, weights: dict[str, Any], **kwargs: Any

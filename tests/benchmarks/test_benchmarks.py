@@ -10,8 +10,8 @@ import pytest
 import soundfile
 
 from benchmarks import manifest, people, report, wer
+from tests.conftest import REPOSITORY
 
-REPOSITORY = Path(__file__).parents[2]
 RATE = 8000
 
 
@@ -99,16 +99,25 @@ def test_tables_have_straight_columns() -> None:
     assert lines == ["what       n", "------  ----", "a          1", "longer  1000"]
 
 
-@pytest.mark.parametrize("script", ["size", "arena"])
-def test_the_shipped_bundle_can_be_measured(script: str, tmp_path: Path) -> None:
-    shipped = REPOSITORY / "pretrained" / "digits"
-    named = ["--int8", "--float32"] if script == "size" else ["--bundle"]
-    done = subprocess.run(
-        [sys.executable, "-m", f"benchmarks.{script}", *(f"{flag}={shipped}" for flag in named)],
+def run(script: str, **flags: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [
+            sys.executable,
+            *("-m", f"benchmarks.{script}"),
+            *(f"--{name}={value}" for name, value in flags.items()),
+        ],
         capture_output=True,
         text=True,
         cwd=REPOSITORY,
     )
+
+
+FLAGS = {"size": ["int8", "float32"], "arena": ["bundle"], "wer": ["bundle", "out"]}
+
+
+@pytest.mark.parametrize("script", ["size", "arena"])
+def test_the_shipped_bundle_can_be_measured(script: str, digits_bundle: Path) -> None:
+    done = run(script, **dict.fromkeys(FLAGS[script], digits_bundle))
     assert done.returncode == 0, done.stderr
     assert "encoder.tflite" in done.stdout
     assert "decoder_step.tflite" in done.stdout
@@ -117,13 +126,7 @@ def test_the_shipped_bundle_can_be_measured(script: str, tmp_path: Path) -> None
 @pytest.mark.parametrize("script", ["size", "arena", "wer"])
 def test_a_bundle_that_is_not_there_is_one_clear_line(script: str, tmp_path: Path) -> None:
     nowhere = tmp_path / "nowhere"
-    flags = {"size": ["int8", "float32"], "arena": ["bundle"], "wer": ["bundle", "out"]}[script]
-    done = subprocess.run(
-        [sys.executable, "-m", f"benchmarks.{script}", *(f"--{flag}={nowhere}" for flag in flags)],
-        capture_output=True,
-        text=True,
-        cwd=REPOSITORY,
-    )
+    done = run(script, **dict.fromkeys(FLAGS[script], nowhere))
     assert done.returncode != 0
     assert str(nowhere) in done.stderr
     assert "Traceback" not in done.stderr
