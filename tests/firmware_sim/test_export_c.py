@@ -189,6 +189,30 @@ def test_c_finds_the_text_of_the_greedy_decoder(
     assert firmware.result == (len(expected.tokens), expected.ended)
 
 
+@pytest.mark.parametrize("frames", [1, 4, 5, 511, 512])
+def test_both_models_start_with_the_inputs_that_python_gives_them(
+    frames: int, firmware: Firmware, loaded: bundle.Bundle, reference: Invoke
+) -> None:
+    features = np.random.default_rng(frames).integers(-128, 128, (frames, 40), np.int8)
+    given: dict[bool, runtime.Tensors] = {}
+
+    def invoke(encoder: bool, inputs: runtime.Tensors) -> runtime.Tensors | None:
+        given.setdefault(encoder, inputs)
+        return reference(encoder, inputs) if encoder else None
+
+    firmware.invoke = invoke
+    assert firmware.decode(features)[0] == DECODER_STEP
+    encoder_inputs = recognizer.encoder_inputs(loaded, features)
+    encoded = reference(True, encoder_inputs)
+    assert encoded is not None
+    step = runtime.load("litert-reference", loaded.decoder_step)
+    state = Decoder(loaded, step, DecodingOptions()).start(encoded, frames)
+    for expected, found in ((encoder_inputs, given[True]), (state.inputs, given[False])):
+        assert expected.keys() == found.keys()
+        for name, values in expected.items():
+            np.testing.assert_array_equal(found[name], values, err_msg=name)
+
+
 def test_an_utterance_leaves_nothing_to_the_next(
     firmware: Firmware, loaded: bundle.Bundle, speech: NDArray[np.int16]
 ) -> None:
