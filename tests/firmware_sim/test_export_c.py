@@ -1,9 +1,9 @@
 """The exported C, compiled for a Cortex-M55 and for this machine, and run on this one.
 
-No package carries the headers of a TensorFlow Lite Micro of today.  `tflm_stub` declares what
-`speech_tflm.cc` uses of them, and its interpreter hands every invocation to LiteRT's reference
-kernels: the loop and its binding are the exported ones and the models are real, but TFLite Micro's
-own C++ is not there.
+No package carries the headers of a TensorFlow Lite Micro of today.  `firmware/tensorflow` declares
+what `speech_tflm.cc` uses of them, and its interpreter hands every invocation to LiteRT's
+reference kernels: the loop and its binding are the exported ones and the models are real, but
+TFLite Micro's own C++ is not there.
 """
 
 import ctypes
@@ -31,7 +31,7 @@ WARNINGS = ("-Wall", "-Wextra", "-Werror", "-pedantic")
 # Compilers of C and C++, and the flag of the machine that they compile for.
 HOST = ("gcc", "g++", "-fPIC")
 CORTEX_M55 = ("arm-none-eabi-gcc", "arm-none-eabi-g++", "-mcpu=cortex-m55")
-STUB = pathlib.Path(__file__).parent / "tflm_stub"
+FIRMWARE = pathlib.Path(__file__).parent / "firmware"
 OK, FRAMES, ENCODER, DECODER_STEP, MISMATCH = range(5)
 # Outputs of the encoder, or else of the decoder step, for its inputs; None: it failed.
 Invoke = Callable[[bool, runtime.Tensors], runtime.Tensors | None]
@@ -77,9 +77,10 @@ def _compile(
     for source in sorted([*directory.glob("*.c"), *directory.glob("*.cc")]):
         language = [c, "-std=c99"]
         if source.suffix == ".cc":
-            language = [cpp, "-std=c++17", f"-I{STUB}", f"-I{directory}"]
+            language = [cpp, "-std=c++17", f"-I{FIRMWARE}", f"-I{directory}"]
         objects.append(str(out / f"{source.name}.o"))
-        subprocess.run([*language, target, *WARNINGS, "-c", source, "-o", objects[-1]], check=True)
+        options = [target, *WARNINGS, "-fdata-sections", "-c", source, "-o", objects[-1]]
+        subprocess.run([*language, *options], check=True)
     assert len(objects) == 4
     return objects
 
@@ -154,8 +155,8 @@ def started(
 ) -> Firmware:
     out = tmp_path_factory.mktemp("host")
     objects = _compile(*HOST, exported, out)
-    command = ["g++", "-std=c++17", "-fPIC", "-shared", f"-I{exported}", f"-I{STUB}"]
-    subprocess.run([*command, STUB / "firmware.cc", *objects, "-o", out / "f.so"], check=True)
+    command = ["g++", "-std=c++17", "-fPIC", "-shared", f"-I{exported}", f"-I{FIRMWARE}"]
+    subprocess.run([*command, FIRMWARE / "host.cc", *objects, "-o", out / "f.so"], check=True)
     return Firmware(out / "f.so", loaded, reference)
 
 
@@ -165,10 +166,38 @@ def firmware(started: Firmware, reference: Invoke) -> Firmware:
     return started
 
 
-def test_every_source_compiles_without_a_warning_for_a_cortex_m55(
-    exported: pathlib.Path, tmp_path: pathlib.Path
+@pytest.fixture(scope="module")
+def cortex_m55_objects(
+    exported: pathlib.Path, tmp_path_factory: pytest.TempPathFactory
+) -> list[str]:
+    return _compile(*CORTEX_M55, exported, tmp_path_factory.mktemp("cortex_m55"))
+
+
+def test_every_source_compiles_for_a_cortex_m55_without_a_warning(
+    cortex_m55_objects: list[str],
 ) -> None:
-    _compile(*CORTEX_M55, exported, tmp_path)
+    assert all(pathlib.Path(name).stat().st_size for name in cortex_m55_objects)
+
+
+def test_the_self_test_runs_on_a_cortex_m55(
+    cortex_m55_objects: list[str], exported: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    if shutil.which("qemu-system-arm") is None:
+        pytest.skip("qemu-system-arm is not installed")
+    compiler, _, target = CORTEX_M55
+    options = [target, "-std=c99", *WARNINGS, f"-I{exported}", "-nostartfiles", "-Wl,--gc-sections"]
+    script = ["-T", FIRMWARE / "cortex_m55.ld", "--specs=nano.specs"]
+    program = [
+        FIRMWARE / "cortex_m55.c",
+        *(name for name in cortex_m55_objects if name.endswith(".c.o")),
+    ]
+    elf = tmp_path / "firmware.elf"
+    subprocess.run([compiler, *options, *script, *program, "-o", elf], check=True)
+    emulator = ["qemu-system-arm", "-M", "mps3-an547", "-display", "none", "-semihosting"]
+    ran = subprocess.run(
+        [*emulator, "-kernel", elf], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (ran.returncode, ran.stdout + ran.stderr) == (OK, "one two three")
 
 
 @pytest.mark.parametrize(
@@ -283,6 +312,43 @@ def test_a_text_that_does_not_end_is_cut_off_at_the_limit(
         "e" * loaded.limits.tokens,
     )
     assert firmware.result == (loaded.limits.tokens, False)
+
+
+def test_a_text_has_no_spaces_around_it(
+    firmware: Firmware, loaded: bundle.Bundle, reference: Invoke, speech: NDArray[np.int16]
+) -> None:
+    pieces = ["<space>", "<space>", "e", "<space>", "a", "<space>"]
+    tokens = [*map(loaded.tokenizer.tokens.index, pieces), loaded.tokenizer.end]
+
+    def invoke(encoder: bool, inputs: runtime.Tensors) -> runtime.Tensors | None:
+        outputs = reference(encoder, inputs)
+        if not encoder and outputs is not None:
+            outputs["logits"][:] = 0
+            outputs["logits"][0, tokens.pop(0)] = 1
+        return outputs
+
+    firmware.invoke = invoke
+    assert firmware.decode(recognizer.compute_features(loaded, speech)) == (OK, "e a")
+
+
+def test_pieces_of_any_script_are_in_the_token_table(
+    loaded: bundle.Bundle, speech: NDArray[np.int16], tmp_path: pathlib.Path
+) -> None:
+    pieces = [f"{bundle.WORD_START}größe", "語", '"\\', "??/", "%d\t", "9"]
+    tokens = (*loaded.tokenizer.tokens[: -len(pieces) - 1], *pieces, "<blank>")
+    changed = dataclasses.replace(loaded.tokenizer, kind="sentencepiece", tokens=tokens)
+    odd = dataclasses.replace(loaded, tokenizer=changed, preset="größe */ x")
+    export_c.write(export_c.export(odd, speech), tmp_path / "out")
+    source = tmp_path / "out" / "speech_model.c"
+    before_the_models = source.read_text().partition("#if defined(__GNUC__)")[0]
+    source.write_text(before_the_models)  # the compiler is quicker without them
+    command = ["gcc", "-std=c99", *WARNINGS, "-fPIC", "-shared", source]
+    subprocess.run([*command, "-o", tmp_path / "tokens.so"], check=True)
+    table = (ctypes.c_char_p * len(tokens)).in_dll(
+        ctypes.CDLL(str(tmp_path / "tokens.so")), "speech_tokens"
+    )
+    text = b"".join(table[-len(pieces) - 1 :]).decode()
+    assert text.strip() == changed.text(range(len(tokens) - len(pieces) - 1, len(tokens)))
 
 
 def test_the_first_of_equal_logits_wins(
