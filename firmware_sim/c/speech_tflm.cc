@@ -9,7 +9,7 @@
 #include "tensorflow/lite/micro/micro_interpreter.h"
 #include "tensorflow/lite/schema/schema_generated.h"
 
-/* Where the arenas go, for example -DSPEECH_ARENA='__attribute__((section(".sram")))'. */
+/* Where the arenas go, for example -DSPEECH_ARENA='__attribute__((section(".bss.sram")))'. */
 #ifndef SPEECH_ARENA
 #define SPEECH_ARENA
 #endif
