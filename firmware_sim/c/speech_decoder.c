@@ -1,0 +1,105 @@
+/* See speech_decoder.h. */
+#include "speech_decoder.h"
+
+#include <string.h>
+
+int8_t speech_feature(uint16_t value) {
+  int64_t scaled = (int64_t)value * SPEECH_FEATURE_NUMERATOR + SPEECH_FEATURE_DENOMINATOR / 2;
+  int64_t stored = scaled / SPEECH_FEATURE_DENOMINATOR + SPEECH_FEATURE_ZERO_POINT;
+  if (stored < INT8_MIN) return INT8_MIN;
+  if (stored > INT8_MAX) return INT8_MAX;
+  return (int8_t)stored;
+}
+
+/* The most likely token that may follow; of equals the first, as in the reference decoder. */
+static int32_t best_token(const int8_t *logits) {
+  int32_t best = -1;
+  int32_t token;
+  for (token = 0; token < SPEECH_VOCABULARY; ++token) {
+    if (token == SPEECH_TOKEN_START || token == SPEECH_TOKEN_BLANK) continue;
+    if (best < 0 || logits[token] > logits[best]) best = token;
+  }
+  return best;
+}
+
+/* Masks, caches and the start token. */
+static void reset(speech_decoder *decoder, int32_t frames) {
+  size_t used = (size_t)frames * SPEECH_CHANNELS;
+  size_t valid = ((size_t)frames * SPEECH_MEMORY_FRAMES + SPEECH_FRAMES - 1) / SPEECH_FRAMES;
+  int i;
+
+  memset(decoder->features + used, SPEECH_FEATURE_ZERO_POINT, sizeof decoder->features - used);
+  memset(decoder->encoder_memory_mask, SPEECH_ENCODER_INPUT_MEMORY_MASK_MASKED,
+         sizeof decoder->encoder_memory_mask);
+  memset(decoder->encoder_memory_mask, SPEECH_ENCODER_INPUT_MEMORY_MASK_VALID, valid);
+  memset(decoder->memory_mask, SPEECH_DECODER_STEP_INPUT_MEMORY_MASK_MASKED,
+         sizeof decoder->memory_mask);
+  memset(decoder->memory_mask, SPEECH_DECODER_STEP_INPUT_MEMORY_MASK_VALID, valid);
+  memset(decoder->self_mask, SPEECH_DECODER_STEP_INPUT_SELF_MASK_MASKED,
+         sizeof decoder->self_mask);
+  decoder->self_mask[SPEECH_TOKENS] = SPEECH_DECODER_STEP_INPUT_SELF_MASK_VALID;
+  for (i = 0; i < SPEECH_CACHES; ++i) {
+    memset(decoder->caches + speech_caches[i].offset, speech_caches[i].zero,
+           SPEECH_TOKENS * speech_caches[i].row_bytes);
+  }
+  decoder->token = SPEECH_TOKEN_START;
+  decoder->token_count = 0;
+  decoder->ended = 0;
+}
+
+int speech_decode(speech_decoder *decoder, const speech_runtime *runtime, int32_t frames) {
+  const void *encoder_inputs[SPEECH_ENCODER_INPUTS];
+  const void *encoded[SPEECH_ENCODER_OUTPUTS];
+  const void *inputs[SPEECH_DECODER_STEP_INPUTS];
+  const void *outputs[SPEECH_DECODER_STEP_OUTPUTS];
+  int32_t step;
+  int i;
+
+  if (frames < 1 || frames > SPEECH_FRAMES) return SPEECH_ERROR_FRAMES;
+  reset(decoder, frames);
+  encoder_inputs[SPEECH_ENCODER_INPUT_FEATURES] = decoder->features;
+  encoder_inputs[SPEECH_ENCODER_INPUT_MEMORY_MASK] = decoder->encoder_memory_mask;
+  if (runtime->invoke_encoder(runtime->context, encoder_inputs, encoded) != 0) {
+    return SPEECH_ERROR_ENCODER;
+  }
+
+  inputs[SPEECH_DECODER_STEP_INPUT_TOKEN] = &decoder->token;
+  inputs[SPEECH_DECODER_STEP_INPUT_SELF_MASK] = decoder->self_mask;
+  inputs[SPEECH_DECODER_STEP_INPUT_MEMORY_MASK] = decoder->memory_mask;
+  for (i = 0; i < SPEECH_CROSSINGS; ++i) {
+    inputs[speech_crossings[i].input] = encoded[speech_crossings[i].encoder_output];
+  }
+  for (i = 0; i < SPEECH_CACHES; ++i) {
+    inputs[speech_caches[i].input] = decoder->caches + speech_caches[i].offset;
+  }
+  for (step = 0; step < SPEECH_TOKENS; ++step) {
+    if (runtime->invoke_decoder_step(runtime->context, inputs, outputs) != 0) {
+      return SPEECH_ERROR_DECODER_STEP;
+    }
+    decoder->token = best_token((const int8_t *)outputs[SPEECH_DECODER_STEP_OUTPUT_LOGITS]);
+    if (decoder->token == SPEECH_TOKEN_END) {
+      decoder->ended = 1;
+      break;
+    }
+    decoder->tokens[decoder->token_count++] = decoder->token;
+    for (i = 0; i < SPEECH_CACHES; ++i) {
+      const speech_cache *cache = &speech_caches[i];
+      memcpy(decoder->caches + cache->offset + (size_t)step * cache->row_bytes,
+             outputs[cache->row_output], cache->row_bytes);
+    }
+    decoder->self_mask[step] = SPEECH_DECODER_STEP_INPUT_SELF_MASK_VALID;
+  }
+  return SPEECH_OK;
+}
+
+void speech_text(const speech_decoder *decoder, char text[SPEECH_TEXT_BYTES]) {
+  size_t length = 0;
+  int32_t i;
+  for (i = 0; i < decoder->token_count; ++i) {
+    const char *piece = speech_tokens[decoder->tokens[i]];
+    while (length == 0 && *piece == ' ') ++piece;
+    while (*piece != '\0') text[length++] = *piece++;
+  }
+  while (length > 0 && text[length - 1] == ' ') --length;
+  text[length] = '\0';
+}

@@ -1,0 +1,70 @@
+/* The decoder loop: features in, text out; greedy, integers only, no dynamic memory.
+ *
+ *   static speech_decoder decoder; speech_runtime runtime; char text[SPEECH_TEXT_BYTES];
+ *   speech_tflm_start(&runtime);  (once; or fill in a runtime of your own)
+ *   decoder.features[frame * SPEECH_CHANNELS + channel] = speech_feature(value);  (for every frame)
+ *   if (speech_decode(&decoder, &runtime, frames) == SPEECH_OK) speech_text(&decoder, text);
+ *
+ * Features come from the audio microfrontend, see speech_frontend.h. One call takes at most
+ * SPEECH_FRAMES frames: cut longer audio in its pauses, and reset the microfrontend at each cut.
+ */
+#ifndef SPEECH_DECODER_H
+#define SPEECH_DECODER_H
+
+#include "speech_model.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum speech_status {
+  SPEECH_OK = 0,
+  SPEECH_ERROR_FRAMES,       /* frames is not 1 to SPEECH_FRAMES */
+  SPEECH_ERROR_ENCODER,      /* invoke_encoder failed */
+  SPEECH_ERROR_DECODER_STEP, /* invoke_decoder_step failed */
+  SPEECH_ERROR_MISMATCH,     /* of the self-test */
+  SPEECH_ERROR_RUNTIME       /* TensorFlow Lite Micro cannot load the models */
+};
+
+/* What runs the two models. Both functions take pointers to all inputs, set pointers to all outputs,
+ * in the order of speech_encoder_inputs and its like, and return 0 on success. The outputs must stay
+ * as they are until the same function is called again.
+ */
+typedef struct {
+  void *context; /* handed to both functions */
+  int (*invoke_encoder)(void *context, const void *const *inputs, const void **outputs);
+  int (*invoke_decoder_step)(void *context, const void *const *inputs, const void **outputs);
+} speech_runtime;
+
+/* One utterance. Place it where memory is: it is the only memory that the loop needs. */
+typedef struct {
+  int8_t features[SPEECH_FRAMES * SPEECH_CHANNELS]; /* in */
+  int32_t tokens[SPEECH_TOKENS];                    /* out, without start and end */
+  int32_t token_count;                              /* out */
+  int ended; /* out: 0 if the limit on tokens cut the text off */
+  /* The rest belongs to the loop. */
+  int8_t encoder_memory_mask[SPEECH_MEMORY_FRAMES];
+  int8_t memory_mask[SPEECH_MEMORY_FRAMES];
+  int8_t self_mask[SPEECH_TOKENS + 1]; /* the last position is the step's own */
+  int8_t caches[SPEECH_CACHE_BYTES];
+  int32_t token;
+} speech_decoder;
+
+/* The int8 feature for one value of the microfrontend. */
+int8_t speech_feature(uint16_t value);
+
+/* Finds the tokens for decoder->features[0 .. frames * SPEECH_CHANNELS).
+ *
+ * frames: feature frames of the utterance; the rest of the window is padded here.
+ * Returns SPEECH_OK or what went wrong.
+ */
+int speech_decode(speech_decoder *decoder, const speech_runtime *runtime, int32_t frames);
+
+/* The text of the decoded tokens: UTF-8, without spaces around it, ended by a zero byte. */
+void speech_text(const speech_decoder *decoder, char text[SPEECH_TEXT_BYTES]);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,57 @@
+/* The two models, and how their inputs and outputs belong together; speech_parameters.h has the
+ * numbers, speech_decoder.h says how to use them.
+ */
+#ifndef SPEECH_MODEL_H
+#define SPEECH_MODEL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "speech_parameters.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* The flatbuffers, aligned to 16 bytes. */
+extern const uint8_t speech_encoder_model[SPEECH_ENCODER_MODEL_BYTES];
+extern const uint8_t speech_decoder_step_model[SPEECH_DECODER_STEP_MODEL_BYTES];
+
+/* Inputs and outputs in the order of the flatbuffers. */
+typedef struct {
+  const char *name;
+  size_t bytes;
+} speech_tensor;
+
+extern const speech_tensor speech_encoder_inputs[SPEECH_ENCODER_INPUTS];
+extern const speech_tensor speech_encoder_outputs[SPEECH_ENCODER_OUTPUTS];
+extern const speech_tensor speech_decoder_step_inputs[SPEECH_DECODER_STEP_INPUTS];
+extern const speech_tensor speech_decoder_step_outputs[SPEECH_DECODER_STEP_OUTPUTS];
+
+/* An input of the decoder step that is an output of the encoder, byte for byte. */
+typedef struct {
+  int input;
+  int encoder_output;
+} speech_crossing;
+
+extern const speech_crossing speech_crossings[SPEECH_CROSSINGS];
+
+/* An input of the decoder step whose row t is what step t wrote to an output. */
+typedef struct {
+  int input;
+  int row_output;
+  size_t offset; /* of its SPEECH_TOKENS rows among SPEECH_CACHE_BYTES */
+  size_t row_bytes;
+  int8_t zero; /* what a row holds before it is written */
+} speech_cache;
+
+extern const speech_cache speech_caches[SPEECH_CACHES];
+
+/* What each token adds to the text, in UTF-8. */
+extern const char *const speech_tokens[SPEECH_VOCABULARY];
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,97 @@
+/* See speech_self_test.h. */
+#include "speech_self_test.h"
+
+#include <string.h>
+
+#include "speech_golden.h"
+
+/* A runtime that compares what another one returns. */
+typedef struct {
+  const speech_runtime *tested;
+  speech_mismatch *mismatch;
+  int32_t step;
+} checked_runtime;
+
+static int mismatched(speech_mismatch *mismatch, const char *tensor, int32_t step, size_t index,
+                      int32_t expected, int32_t found) {
+  mismatch->tensor = tensor;
+  mismatch->step = step;
+  mismatch->index = index;
+  mismatch->expected = expected;
+  mismatch->found = found;
+  return SPEECH_ERROR_MISMATCH;
+}
+
+static int compare(speech_mismatch *mismatch, const speech_tensor *tensor, int32_t step,
+                   const int8_t *expected, const int8_t *found) {
+  size_t i;
+  for (i = 0; i < tensor->bytes; ++i) {
+    if (expected[i] != found[i]) {
+      return mismatched(mismatch, tensor->name, step, i, expected[i], found[i]);
+    }
+  }
+  return SPEECH_OK;
+}
+
+static int invoke_encoder(void *context, const void *const *inputs, const void **outputs) {
+  checked_runtime *checked = (checked_runtime *)context;
+  int i;
+  int status = checked->tested->invoke_encoder(checked->tested->context, inputs, outputs);
+  for (i = 0; i < SPEECH_ENCODER_OUTPUTS && status == SPEECH_OK; ++i) {
+    status = compare(checked->mismatch, &speech_encoder_outputs[i], -1,
+                     speech_golden_encoder_outputs[i], (const int8_t *)outputs[i]);
+  }
+  return status;
+}
+
+static int invoke_decoder_step(void *context, const void *const *inputs, const void **outputs) {
+  checked_runtime *checked = (checked_runtime *)context;
+  int i;
+  int status = checked->tested->invoke_decoder_step(checked->tested->context, inputs, outputs);
+  for (i = 0; i < SPEECH_DECODER_STEP_OUTPUTS && status == SPEECH_OK; ++i) {
+    const speech_tensor *tensor = &speech_decoder_step_outputs[i];
+    const int8_t *expected =
+        speech_golden_decoder_step_outputs[i] + (size_t)checked->step * tensor->bytes;
+    status = compare(checked->mismatch, tensor, checked->step, expected,
+                     (const int8_t *)outputs[i]);
+  }
+  ++checked->step;
+  return status;
+}
+
+int speech_self_test(speech_decoder *decoder, const speech_runtime *runtime,
+                     speech_mismatch *mismatch) {
+  char text[SPEECH_TEXT_BYTES];
+  checked_runtime checked;
+  speech_runtime checking;
+  int status;
+  int32_t i;
+
+  checked.tested = runtime;
+  checked.mismatch = mismatch;
+  checked.step = 0;
+  checking.context = &checked;
+  checking.invoke_encoder = invoke_encoder;
+  checking.invoke_decoder_step = invoke_decoder_step;
+  mismatched(mismatch, NULL, -1, 0, 0, 0);
+  memcpy(decoder->features, speech_golden_features, sizeof speech_golden_features);
+  status = speech_decode(decoder, &checking, SPEECH_GOLDEN_FRAMES);
+  if (mismatch->tensor != NULL) return SPEECH_ERROR_MISMATCH;
+  if (status != SPEECH_OK) return status;
+
+  if (decoder->token_count != SPEECH_GOLDEN_TOKENS) {
+    return mismatched(mismatch, "tokens", -1, 0, SPEECH_GOLDEN_TOKENS, decoder->token_count);
+  }
+  for (i = 0; i < SPEECH_GOLDEN_TOKENS; ++i) {
+    if (decoder->tokens[i] != speech_golden_tokens[i]) {
+      return mismatched(mismatch, "tokens", -1, (size_t)i, speech_golden_tokens[i],
+                        decoder->tokens[i]);
+    }
+  }
+  if (decoder->ended != SPEECH_GOLDEN_ENDED) {
+    return mismatched(mismatch, "ended", -1, 0, SPEECH_GOLDEN_ENDED, decoder->ended);
+  }
+  speech_text(decoder, text);
+  if (strcmp(text, speech_golden_text) != 0) return mismatched(mismatch, "text", -1, 0, 0, 0);
+  return SPEECH_OK;
+}

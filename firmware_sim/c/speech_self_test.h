@@ -1,0 +1,33 @@
+/* Runs the decoder loop on recorded features, and compares every byte that the models return.
+ *
+ *   speech_mismatch found;
+ *   if (speech_self_test(&decoder, &runtime, &found) != SPEECH_OK)
+ *     printf("%s[%lu]\n", found.tensor ? found.tensor : "", (unsigned long)found.index);
+ */
+#ifndef SPEECH_SELF_TEST_H
+#define SPEECH_SELF_TEST_H
+
+#include "speech_decoder.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* The first value that differs. */
+typedef struct {
+  const char *tensor; /* NULL: none; an output of a model, "tokens", "ended" or "text" */
+  int32_t step;       /* of the decoder; -1: the encoder, or the result */
+  size_t index;       /* in the tensor */
+  int32_t expected;
+  int32_t found;
+} speech_mismatch;
+
+/* Returns SPEECH_OK, SPEECH_ERROR_MISMATCH, or the error of the runtime. */
+int speech_self_test(speech_decoder *decoder, const speech_runtime *runtime,
+                     speech_mismatch *mismatch);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,34 @@
+/* A firmware's use of the exported sources, and what the test asks of it. */
+#include <cstring>
+
+#include "speech_operators.h"
+#include "speech_self_test.h"
+#include "speech_tflm.h"
+
+extern "C" {
+
+int (*stub_invoke)(int, char* const*, char* const*);
+
+static speech_decoder decoder;
+static speech_runtime tflm;
+
+int firmware_start(void) { return speech_tflm_start(&tflm); }
+
+int firmware_decode(const int8_t* features, int32_t frames, char* text) {
+  if (frames > 0 && frames <= SPEECH_FRAMES) {
+    memcpy(decoder.features, features, static_cast<size_t>(frames) * SPEECH_CHANNELS);
+  }
+  const int status = speech_decode(&decoder, &tflm, frames);
+  if (status == SPEECH_OK) speech_text(&decoder, text);
+  return status;
+}
+
+int firmware_token_count(void) { return decoder.token_count; }
+int firmware_ended(void) { return decoder.ended; }
+int firmware_self_test(speech_mismatch* found) { return speech_self_test(&decoder, &tflm, found); }
+
+unsigned int firmware_operators(void) {
+  SpeechOpResolver resolver;
+  return SpeechAddOperators(resolver) == kTfLiteOk ? resolver.GetRegistrationLength() : 0;
+}
+}

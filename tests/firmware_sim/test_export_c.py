@@ -1,0 +1,555 @@
+"""The exported C, compiled for a Cortex-M55 and for this machine, and run on this one.
+
+No package carries the headers of a TensorFlow Lite Micro of today.  `firmware/tensorflow` declares
+what `speech_tflm.cc` uses of them, and its interpreter hands every invocation to LiteRT's
+reference kernels: the loop and its binding are the exported ones and the models are real, but
+TFLite Micro's own C++ is not there.
+"""
+
+import ctypes
+import dataclasses
+import hashlib
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+import soundfile
+from numpy.typing import NDArray
+from tflite_micro import runtime as tflite_micro
+
+from firmware_sim import bundle, export_c, recognizer, runtime
+from firmware_sim.decoder import Decoder, DecodingOptions
+from firmware_sim.export_c import ExportError
+from tests.conftest import REPOSITORY, synthesise
+
+WARNINGS = ("-Wall", "-Wextra", "-Werror", "-pedantic")
+# Compilers of C and C++, and the flag of the machine that they compile for.
+HOST = ("gcc", "g++", "-fPIC")
+CORTEX_M55 = ("arm-none-eabi-gcc", "arm-none-eabi-g++", "-mcpu=cortex-m55")
+FIRMWARE = pathlib.Path(__file__).parent / "firmware"
+OK, FRAMES, ENCODER, DECODER_STEP, MISMATCH = range(5)
+# Outputs of the encoder, or else of the decoder step, for its inputs; None: it failed.
+Invoke = Callable[[bool, runtime.Tensors], runtime.Tensors | None]
+
+
+class Mismatch(ctypes.Structure):
+    _fields_ = (
+        ("tensor", ctypes.c_char_p),
+        ("step", ctypes.c_int32),
+        ("index", ctypes.c_size_t),
+        ("expected", ctypes.c_int32),
+        ("found", ctypes.c_int32),
+    )
+
+
+@pytest.fixture(scope="module")
+def loaded(digits_bundle: pathlib.Path) -> bundle.Bundle:
+    return bundle.load(digits_bundle)
+
+
+@pytest.fixture(scope="module")
+def sources(loaded: bundle.Bundle, speech: NDArray[np.int16]) -> dict[str, str]:
+    return export_c.export(loaded, speech)
+
+
+@pytest.fixture(scope="module")
+def exported(
+    sources: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[pathlib.Path]:
+    path = tmp_path_factory.mktemp("export") / "speech"
+    export_c.write(sources, path)
+    yield path
+
+
+def _compile(
+    c: str, cpp: str, target: str, directory: pathlib.Path, out: pathlib.Path
+) -> list[str]:
+    """Compiles all exported sources for a machine; returns the objects."""
+    for compiler in (c, cpp):
+        if shutil.which(compiler) is None:
+            pytest.skip(f"{compiler} is not installed")
+    objects = []
+    for source in sorted([*directory.glob("*.c"), *directory.glob("*.cc")]):
+        language = [c, "-std=c99"]
+        if source.suffix == ".cc":
+            language = [cpp, "-std=c++17", f"-I{FIRMWARE}", f"-I{directory}"]
+        objects.append(str(out / f"{source.name}.o"))
+        options = [target, *WARNINGS, "-fdata-sections", "-c", source, "-o", objects[-1]]
+        subprocess.run([*language, *options], check=True)
+    assert len(objects) == 4
+    return objects
+
+
+class Firmware:
+    """The exported sources as a library of this machine, with models that `invoke` runs."""
+
+    def __init__(self, library: pathlib.Path, loaded: bundle.Bundle, invoke: Invoke) -> None:
+        self._models = (loaded.decoder_step, loaded.encoder)
+        self._library = ctypes.CDLL(str(library))
+        self.invoke = invoke
+        pointers = ctypes.POINTER(ctypes.c_void_p)
+        prototype = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, pointers, pointers)
+        self._callback = prototype(self._invoke)  # kept: C has only its address
+        address = ctypes.cast(self._callback, ctypes.c_void_p).value
+        ctypes.c_void_p.in_dll(self._library, "stub_invoke").value = address
+        assert self._library.firmware_start() == OK
+
+    def _invoke(self, encoder: int, inputs: list[int], outputs: list[int]) -> int:
+        model = self._models[encoder]
+        given = {}
+        for spec, address in zip(model.inputs, inputs, strict=False):
+            values = np.empty(spec.shape, spec.dtype)
+            ctypes.memmove(values.ctypes.data, address, values.nbytes)
+            given[spec.name] = values
+        found = self.invoke(bool(encoder), given)
+        if found is None:
+            return 1
+        for spec, address in zip(model.outputs, outputs, strict=False):
+            ctypes.memmove(address, found[spec.name].ctypes.data, found[spec.name].nbytes)
+        return 0
+
+    def decode(self, features: NDArray[np.int8], frames: int | None = None) -> tuple[int, str]:
+        """Status and text."""
+        text = ctypes.create_string_buffer(4096)
+        count = len(features) if frames is None else frames
+        status = self._library.firmware_decode(ctypes.c_void_p(features.ctypes.data), count, text)
+        return status, text.value.decode()
+
+    @property
+    def result(self) -> tuple[int, bool]:
+        """Number of tokens, and whether the text ended."""
+        return self._library.firmware_token_count(), bool(self._library.firmware_ended())
+
+    @property
+    def operators(self) -> int:
+        return self._library.firmware_operators()
+
+    def self_test(self) -> tuple[int, Mismatch]:
+        found = Mismatch()
+        return self._library.firmware_self_test(ctypes.byref(found)), found
+
+    def array(self, name: str, size: int) -> tuple[bytes, int]:
+        """Bytes and address of an exported array."""
+        address = ctypes.addressof(ctypes.c_char.in_dll(self._library, name))
+        return ctypes.string_at(address, size), address
+
+
+@pytest.fixture(scope="module")
+def reference(loaded: bundle.Bundle) -> Invoke:
+    """Both models on LiteRT's reference kernels."""
+    models = [runtime.load("litert-reference", m) for m in (loaded.decoder_step, loaded.encoder)]
+    return lambda encoder, inputs: models[encoder].invoke(inputs)
+
+
+@pytest.fixture(scope="module")
+def started(
+    exported: pathlib.Path,
+    loaded: bundle.Bundle,
+    reference: Invoke,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Firmware:
+    out = tmp_path_factory.mktemp("host")
+    objects = _compile(*HOST, exported, out)
+    command = ["g++", "-std=c++17", "-fPIC", "-shared", f"-I{exported}", f"-I{FIRMWARE}"]
+    subprocess.run([*command, FIRMWARE / "host.cc", *objects, "-o", out / "f.so"], check=True)
+    return Firmware(out / "f.so", loaded, reference)
+
+
+@pytest.fixture
+def firmware(started: Firmware, reference: Invoke) -> Firmware:
+    started.invoke = reference
+    return started
+
+
+@pytest.fixture(scope="module")
+def cortex_m55_objects(
+    exported: pathlib.Path, tmp_path_factory: pytest.TempPathFactory
+) -> list[str]:
+    return _compile(*CORTEX_M55, exported, tmp_path_factory.mktemp("cortex_m55"))
+
+
+def test_every_source_compiles_for_a_cortex_m55_without_a_warning(
+    cortex_m55_objects: list[str],
+) -> None:
+    assert all(pathlib.Path(name).stat().st_size for name in cortex_m55_objects)
+
+
+def test_the_self_test_runs_on_a_cortex_m55(
+    cortex_m55_objects: list[str], exported: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    if shutil.which("qemu-system-arm") is None:
+        pytest.skip("qemu-system-arm is not installed")
+    compiler, _, target = CORTEX_M55
+    options = [target, "-std=c99", *WARNINGS, f"-I{exported}", "-nostartfiles", "-Wl,--gc-sections"]
+    script = ["-T", FIRMWARE / "cortex_m55.ld", "--specs=nano.specs"]
+    program = [
+        FIRMWARE / "cortex_m55.c",
+        *(name for name in cortex_m55_objects if name.endswith(".c.o")),
+    ]
+    elf = tmp_path / "firmware.elf"
+    subprocess.run([compiler, *options, *script, *program, "-o", elf], check=True)
+    emulator = ["qemu-system-arm", "-M", "mps3-an547", "-display", "none", "-semihosting"]
+    ran = subprocess.run(
+        [*emulator, "-kernel", elf], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (ran.returncode, ran.stdout + ran.stderr) == (OK, "one two three")
+
+
+@pytest.mark.parametrize(
+    ("text", "voice"),
+    [("one two three", "en-us+m3"), ("nine four zero seven", "en-us+f2"), ("six", "en-us+f4")],
+)
+def test_c_finds_the_text_of_the_greedy_decoder(
+    text: str, voice: str, firmware: Firmware, loaded: bundle.Bundle
+) -> None:
+    features = recognizer.compute_features(loaded, synthesise(text, voice))
+    encoder, step = (
+        runtime.load("litert-reference", m) for m in (loaded.encoder, loaded.decoder_step)
+    )
+    encoded = encoder.invoke(recognizer.encoder_inputs(loaded, features))
+    expected = Decoder(loaded, step, DecodingOptions()).decode(encoded, len(features))
+    assert expected.tokens
+    assert firmware.decode(features) == (OK, loaded.tokenizer.text(expected.tokens))
+    assert firmware.result == (len(expected.tokens), expected.ended)
+
+
+@pytest.mark.parametrize("frames", [1, 4, 5, 511, 512])
+def test_both_models_start_with_the_inputs_that_python_gives_them(
+    frames: int, firmware: Firmware, loaded: bundle.Bundle, reference: Invoke
+) -> None:
+    features = np.random.default_rng(frames).integers(-128, 128, (frames, 40), np.int8)
+    given: dict[bool, runtime.Tensors] = {}
+
+    def invoke(encoder: bool, inputs: runtime.Tensors) -> runtime.Tensors | None:
+        given.setdefault(encoder, inputs)
+        return reference(encoder, inputs) if encoder else None
+
+    firmware.invoke = invoke
+    assert firmware.decode(features)[0] == DECODER_STEP
+    encoder_inputs = recognizer.encoder_inputs(loaded, features)
+    encoded = reference(True, encoder_inputs)
+    assert encoded is not None
+    step = runtime.load("litert-reference", loaded.decoder_step)
+    state = Decoder(loaded, step, DecodingOptions()).start(encoded, frames)
+    for expected, found in ((encoder_inputs, given[True]), (state.inputs, given[False])):
+        assert expected.keys() == found.keys()
+        for name, values in expected.items():
+            np.testing.assert_array_equal(found[name], values, err_msg=name)
+
+
+def test_an_utterance_leaves_nothing_to_the_next(
+    firmware: Firmware, loaded: bundle.Bundle, speech: NDArray[np.int16]
+) -> None:
+    features = recognizer.compute_features(loaded, speech)
+    first = firmware.decode(features)
+    firmware.decode(np.full((loaded.limits.frames, 40), 127, np.int8))
+    assert firmware.decode(features) == first
+
+
+def test_the_self_test_passes_on_the_reference_kernels(firmware: Firmware) -> None:
+    status, found = firmware.self_test()
+    assert (status, found.tensor) == (OK, None)
+
+
+def test_the_self_test_names_the_first_byte_that_differs_in_the_encoder(
+    firmware: Firmware, loaded: bundle.Bundle, reference: Invoke
+) -> None:
+    wrong = loaded.encoder.outputs[1].name
+
+    def invoke(encoder: bool, inputs: runtime.Tensors) -> runtime.Tensors | None:
+        outputs = reference(encoder, inputs)
+        if encoder and outputs is not None:
+            outputs[wrong].reshape(-1)[17] ^= 1
+        return outputs
+
+    firmware.invoke = invoke
+    status, found = firmware.self_test()
+    assert status == MISMATCH
+    assert (found.tensor.decode(), found.step, found.index) == (wrong, -1, 17)
+    assert found.expected ^ found.found == 1
+
+
+def test_the_self_test_names_the_first_byte_that_differs_in_a_step(
+    firmware: Firmware, reference: Invoke
+) -> None:
+    steps = 0
+
+    def invoke(encoder: bool, inputs: runtime.Tensors) -> runtime.Tensors | None:
+        nonlocal steps
+        outputs = reference(encoder, inputs)
+        if not encoder and outputs is not None:
+            if steps == 3:
+                outputs["key_row_0"][0, 0, 5] ^= 1
+            steps += 1
+        return outputs
+
+    firmware.invoke = invoke
+    status, found = firmware.self_test()
+    assert status == MISMATCH
+    assert (found.tensor, found.step, found.index) == (b"key_row_0", 3, 5)
+
+
+def test_a_text_that_does_not_end_is_cut_off_at_the_limit(
+    firmware: Firmware, loaded: bundle.Bundle, reference: Invoke, speech: NDArray[np.int16]
+) -> None:
+    letter = loaded.tokenizer.tokens.index("e")
+
+    def invoke(encoder: bool, inputs: runtime.Tensors) -> runtime.Tensors | None:
+        outputs = reference(encoder, inputs)
+        if not encoder and outputs is not None:
+            outputs["logits"][:] = 0
+            outputs["logits"][0, [letter, loaded.tokenizer.blank, loaded.tokenizer.start]] = 1
+        return outputs
+
+    firmware.invoke = invoke
+    assert firmware.decode(recognizer.compute_features(loaded, speech)) == (
+        OK,
+        "e" * loaded.limits.tokens,
+    )
+    assert firmware.result == (loaded.limits.tokens, False)
+
+
+def test_a_text_has_no_spaces_around_it(
+    firmware: Firmware, loaded: bundle.Bundle, reference: Invoke, speech: NDArray[np.int16]
+) -> None:
+    pieces = ["<space>", "<space>", "e", "<space>", "a", "<space>"]
+    tokens = [*map(loaded.tokenizer.tokens.index, pieces), loaded.tokenizer.end]
+
+    def invoke(encoder: bool, inputs: runtime.Tensors) -> runtime.Tensors | None:
+        outputs = reference(encoder, inputs)
+        if not encoder and outputs is not None:
+            outputs["logits"][:] = 0
+            outputs["logits"][0, tokens.pop(0)] = 1
+        return outputs
+
+    firmware.invoke = invoke
+    assert firmware.decode(recognizer.compute_features(loaded, speech)) == (OK, "e a")
+
+
+def test_pieces_of_any_script_are_in_the_token_table(
+    loaded: bundle.Bundle, speech: NDArray[np.int16], tmp_path: pathlib.Path
+) -> None:
+    pieces = [f"{bundle.WORD_START}größe", "語", '"\\', "??/", "%d\t", "9"]
+    tokens = (*loaded.tokenizer.tokens[: -len(pieces) - 1], *pieces, "<blank>")
+    changed = dataclasses.replace(loaded.tokenizer, kind="sentencepiece", tokens=tokens)
+    odd = dataclasses.replace(loaded, tokenizer=changed, preset="größe */ x")
+    export_c.write(export_c.export(odd, speech), tmp_path / "out")
+    source = tmp_path / "out" / "speech_model.c"
+    before_the_models = source.read_text().partition("#if defined(__GNUC__)")[0]
+    source.write_text(before_the_models)  # the compiler is quicker without them
+    command = ["gcc", "-std=c99", *WARNINGS, "-fPIC", "-shared", source]
+    subprocess.run([*command, "-o", tmp_path / "tokens.so"], check=True)
+    table = (ctypes.c_char_p * len(tokens)).in_dll(
+        ctypes.CDLL(str(tmp_path / "tokens.so")), "speech_tokens"
+    )
+    text = b"".join(table[-len(pieces) - 1 :]).decode()
+    assert text.strip() == changed.text(range(len(tokens) - len(pieces) - 1, len(tokens)))
+
+
+def test_the_first_of_equal_logits_wins(
+    firmware: Firmware, loaded: bundle.Bundle, reference: Invoke, speech: NDArray[np.int16]
+) -> None:
+    assert loaded.tokenizer.end == min(set(range(31)) - {loaded.tokenizer.start})
+
+    def invoke(encoder: bool, inputs: runtime.Tensors) -> runtime.Tensors | None:
+        outputs = reference(encoder, inputs)
+        if not encoder and outputs is not None:
+            outputs["logits"][:] = -128
+        return outputs
+
+    firmware.invoke = invoke
+    assert firmware.decode(recognizer.compute_features(loaded, speech)) == (OK, "")
+
+
+def test_errors_have_a_status_of_their_own(
+    firmware: Firmware, loaded: bundle.Bundle, reference: Invoke, speech: NDArray[np.int16]
+) -> None:
+    features = recognizer.compute_features(loaded, speech)
+    for frames in (-1, 0, loaded.limits.frames + 1):
+        assert firmware.decode(features, frames)[0] == FRAMES
+    firmware.invoke = lambda encoder, inputs: None
+    assert firmware.decode(features)[0] == ENCODER
+    assert firmware.self_test()[0] == ENCODER
+    firmware.invoke = lambda encoder, inputs: reference(True, inputs) if encoder else None
+    assert firmware.decode(features)[0] == DECODER_STEP
+
+
+def test_the_flatbuffers_are_in_flash_byte_for_byte_and_aligned(
+    firmware: Firmware, loaded: bundle.Bundle
+) -> None:
+    for name, model in (("encoder", loaded.encoder), ("decoder_step", loaded.decoder_step)):
+        data, address = firmware.array(f"speech_{name}_model", len(model.data))
+        assert data == model.data
+        assert address % 16 == 0
+
+
+def test_features_are_quantized_as_in_python(firmware: Firmware, loaded: bundle.Bundle) -> None:
+    function = firmware._library.speech_feature
+    function.argtypes, function.restype = [ctypes.c_uint16], ctypes.c_int8
+    values = np.arange(1 << 16, dtype=np.uint16)
+    found = np.array([function(int(value)) for value in values], np.int8)
+    expected = recognizer.frontend.quantize(
+        values, loaded.features.numerator, loaded.features.denominator, loaded.features.zero_point
+    )
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_the_resolver_has_room_for_exactly_its_operators(
+    firmware: Firmware, sources: dict[str, str]
+) -> None:
+    assert f"MicroMutableOpResolver<{firmware.operators}>" in sources["speech_operators.h"]
+    assert firmware.operators == sources["speech_operators.h"].count("resolver.Add") > 0
+
+
+def test_tflite_micro_loads_both_models_into_the_stated_arenas(
+    loaded: bundle.Bundle, sources: dict[str, str]
+) -> None:
+    for name, model in (("ENCODER", loaded.encoder), ("DECODER_STEP", loaded.decoder_step)):
+        size = re.search(rf"SPEECH_{name}_ARENA_BYTES (\d+)", sources["speech_parameters.h"])
+        assert size is not None
+        arena = int(size.group(1))
+        assert arena % 1024 == 0
+        tflite_micro.Interpreter.from_bytes(model.data, arena_size=arena)
+
+
+def test_the_same_bundle_and_audio_give_the_same_bytes(
+    loaded: bundle.Bundle, speech: NDArray[np.int16], sources: dict[str, str]
+) -> None:
+    assert export_c.export(loaded, speech) == sources
+
+
+def test_every_file_names_the_flatbuffers_that_it_was_made_from(
+    loaded: bundle.Bundle, sources: dict[str, str]
+) -> None:
+    for content in sources.values():
+        for model in (loaded.encoder, loaded.decoder_step):
+            assert hashlib.sha256(model.data).hexdigest() in content
+
+
+def test_nothing_allocates(sources: dict[str, str]) -> None:
+    for name, content in sources.items():
+        code = re.sub(r"/\*.*?\*/", "", content, flags=re.DOTALL)
+        assert not re.search(r"\b(malloc|calloc|realloc|new)\b", code), name
+
+
+def test_an_earlier_export_is_replaced(tmp_path: pathlib.Path) -> None:
+    target = tmp_path / "out"
+    export_c.write({"a.h": "1\n", "b.h": "2\n"}, target)
+    export_c.write({"a.h": "3\n"}, target)
+    assert sorted(path.name for path in target.iterdir()) == ["SHA256SUMS", "a.h"]
+    assert (target / "a.h").read_text() == "3\n"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_what_an_export_did_not_write_is_not_overwritten(tmp_path: pathlib.Path) -> None:
+    target = tmp_path / "out"
+    files = {"a.h": "1\n"}
+    export_c.write(files, target)
+    (target / "a.h").write_text("mine\n")
+    with pytest.raises(ExportError, match=r"a\.h: is not as an export wrote it"):
+        export_c.write(files, target)
+    assert (target / "a.h").read_text() == "mine\n"
+
+    (target / "a.h").write_text("1\n")
+    (target / "main.c").write_text("int main(void) { return 0; }\n")
+    with pytest.raises(ExportError, match=r"main\.c: is not as an export wrote it"):
+        export_c.write(files, target)
+    assert (target / "main.c").exists()
+
+    (target / "main.c").unlink()
+    (target / "SHA256SUMS").write_text(f"{hashlib.sha256(b'1').hexdigest()}  a.h\n")
+    (target / "a.h").write_text("1")
+    with pytest.raises(ExportError, match="SHA256SUMS: is not as an export wrote it"):
+        export_c.write(files, target)
+
+    with pytest.raises(ExportError, match="is a file"):
+        export_c.write(files, target / "a.h")
+    with pytest.raises(ExportError, match="create it first"):
+        export_c.write(files, tmp_path / "no" / "out")
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_full_disk_leaves_the_earlier_export(
+    sources: dict[str, str], small_disk: pathlib.Path
+) -> None:
+    target = small_disk / "out"
+    export_c.write({"a.h": "1\n"}, target)
+    with pytest.raises(ExportError, match="No space left on device"):
+        export_c.write({**sources, "b.h": "2\n" * 1_000_000}, target)
+    assert (target / "a.h").read_text() == "1\n"
+    assert list(small_disk.iterdir()) == [target]
+
+
+def test_a_bundle_in_float_is_refused(loaded: bundle.Bundle, speech: NDArray[np.int16]) -> None:
+    with pytest.raises(ExportError, match="its precision is float32"):
+        export_c.export(dataclasses.replace(loaded, precision="float32"), speech)
+
+
+def test_an_input_that_nothing_fills_is_refused(
+    loaded: bundle.Bundle, speech: NDArray[np.int16]
+) -> None:
+    """Here the decoder step reads what the encoder writes in another scale."""
+    outputs = tuple(dataclasses.replace(s, scale=0.5) for s in loaded.encoder.outputs)
+    changed = dataclasses.replace(loaded.encoder, outputs=outputs)
+    with pytest.raises(ExportError, match="writes nothing of that name, shape and scale"):
+        export_c.export(dataclasses.replace(loaded, encoder=changed), speech)
+
+
+def test_audio_that_tests_nothing_is_refused(loaded: bundle.Bundle) -> None:
+    for samples in (0, 100, 16000 * 6):
+        with pytest.raises(ExportError, match=r"s long; name one of 0\.03 to 5\.1"):
+            export_c.export(loaded, np.zeros(samples, np.int16))
+
+
+def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "firmware_sim.export_c", *arguments]
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+
+
+def test_the_command_needs_a_bundle_and_a_directory_alone(
+    digits_bundle: pathlib.Path, tmp_path: pathlib.Path, loaded: bundle.Bundle
+) -> None:
+    out = tmp_path / "out"
+    result = _run(f"--bundle={digits_bundle}", f"--out={out}")
+    assert (result.returncode, result.stdout) == (0, "")
+    checked = subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=out, check=True)
+    assert checked.returncode == 0
+    assert {path.name for path in out.iterdir()} == {
+        "SHA256SUMS",
+        *export_c.export(loaded, export_c.noise()),
+    }
+
+
+def test_the_self_test_can_be_of_ones_own_speech(
+    digits_bundle: pathlib.Path,
+    tmp_path: pathlib.Path,
+    speech: NDArray[np.int16],
+    sources: dict[str, str],
+) -> None:
+    soundfile.write(tmp_path / "a.wav", speech, 16000)
+    out = tmp_path / "out"
+    _run(f"--bundle={digits_bundle}", f"--out={out}", f"--audio={tmp_path / 'a.wav'}")
+    assert (out / "speech_golden.h").read_text() == sources["speech_golden.h"]
+    assert "one two three" in sources["speech_golden.h"]
+
+
+def test_a_damaged_bundle_is_one_sentence_and_writes_nothing(
+    digits_bundle: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    damaged = tmp_path / "bundle"
+    shutil.copytree(digits_bundle, damaged)
+    data = bytearray((damaged / "encoder.tflite").read_bytes())
+    data[5000] ^= 1
+    (damaged / "encoder.tflite").write_bytes(data)
+    result = _run(f"--bundle={damaged}", f"--out={tmp_path / 'out'}")
+    assert result.returncode == 1
+    assert result.stderr.strip() == (
+        f"{damaged}/encoder.tflite: its sha256 differs from the manifest's, so the file was "
+        "changed or damaged; copy or export the bundle again."
+    )
+    assert list(tmp_path.iterdir()) == [damaged]
