@@ -68,10 +68,9 @@ _COUNTER: Final = 0x49302018
 _TIMED_CALL: Final = bytes.fromhex("2568b8472668")  # ldr r5, [r4]; blx r7; ldr r6, [r4]
 _INSTRUCTIONS_PER_TICK: Final = 50  # at the one nanosecond that -icount shift=0 gives each
 
-_REGISTERS: Final = 16  # r0 to r15, 4 bytes each, before all others
-_LR: Final = 14
+_LR: Final = 14  # registers by number
 _PC: Final = 15
-_TIME_LIMIT: Final = 600.0  # seconds; of an encoder of the largest arena, ten times over
+_TIME_LIMIT: Final = 600.0  # seconds between two stops; an encoder of 100M products takes 4
 _LOG_LINES: Final = 8
 
 

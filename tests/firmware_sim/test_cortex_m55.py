@@ -2,6 +2,7 @@ import dataclasses
 import os
 import pathlib
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -61,25 +62,34 @@ def test_encoder_and_every_decoder_step_equal_the_reference_kernels(
     assert result.invocations > 10
 
 
+def transcribe(*arguments: str, path: str = os.environ["PATH"]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "firmware_sim.transcribe", "--decoding=greedy", *arguments],
+        cwd=REPOSITORY,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory, speech: NDArray[np.int16]) -> str:
+    file = tmp_path_factory.mktemp("recording") / "a.wav"
+    soundfile.write(file, speech, 16000)
+    return str(file)
+
+
 @needs_cortex_m55
 def test_transcribes_what_the_reference_kernels_do(
-    digits_bundle: pathlib.Path, tmp_path: pathlib.Path, speech: NDArray[np.int16]
+    digits_bundle: pathlib.Path, recording: str
 ) -> None:
-    soundfile.write(tmp_path / "a.wav", speech, 16000)
-    texts = [
-        subprocess.run(
-            [
-                *(sys.executable, "-m", "firmware_sim.transcribe", f"--bundle={digits_bundle}"),
-                *("--decoding=greedy", f"--runtime={name}", str(tmp_path / "a.wav")),
-            ],
-            cwd=REPOSITORY,
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for name in ("cortex-m55", "litert-reference")
-    ]
-    assert texts[0] == texts[1] != ""
+    flags = (f"--bundle={digits_bundle}", recording)
+    emulated, reference = (
+        transcribe(f"--runtime={name}", *flags) for name in ("cortex-m55", "litert-reference")
+    )
+    assert emulated.returncode == 0, emulated.stderr
+    assert emulated.stdout == reference.stdout != ""
 
 
 @needs_cortex_m55
@@ -191,15 +201,28 @@ def test_qemu_that_hangs_is_ended(loaded: bundle.Bundle, monkeypatch: pytest.Mon
 
 
 @needs_cortex_m55
-def test_a_qemu_without_the_board_is_told_in_its_own_words(
-    loaded: bundle.Bundle, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        ("echo 'unsupported machine type' >&2; exit 1", ": unsupported machine type"),
+        # Killed after a second of work: in the midst of the encoder.
+        (f'ulimit -t 1; exec {shutil.which("qemu-system-arm")} "$@"', "data read from 0x92000000"),
+    ],
+)
+def test_qemu_that_fails_is_told_in_one_line(
+    script: str, told: str, digits_bundle: pathlib.Path, recording: str, tmp_path: pathlib.Path
 ) -> None:
-    other = tmp_path / "qemu-system-arm"
-    other.write_text("#!/bin/sh\necho 'unsupported machine type' >&2\nexit 1\n")
-    other.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    with pytest.raises(ExecutionError, match=r"QEMU has ended.*unsupported machine type"):
-        CortexM55(loaded.decoder_step)
+    (tmp_path / "qemu-system-arm").write_text(f"#!/bin/sh\n{script}\n")
+    (tmp_path / "qemu-system-arm").chmod(0o755)
+    flags = (f"--bundle={digits_bundle}", "--runtime=cortex-m55", recording, recording)
+    done = transcribe(*flags, path=f"{tmp_path}:{os.environ['PATH']}")
+    assert done.returncode == 1
+    assert done.stdout == ""
+    lines = [line for line in done.stderr.splitlines() if "QEMU" in line]
+    assert len(lines) == 1
+    assert "encoder.tflite: QEMU has ended; the end of its log: " in lines[0]
+    assert told in lines[0]
+    assert "Traceback" not in done.stderr
 
 
 @needs_cortex_m55
@@ -234,17 +257,8 @@ def test_nothing_is_left_however_the_program_ends(
 
 
 def test_missing_qemu_is_one_sentence(digits_bundle: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "firmware_sim.transcribe", f"--bundle={digits_bundle}"),
-            *("--runtime=cortex-m55", "a.wav"),
-        ],
-        cwd=REPOSITORY,
-        env={**os.environ, "PATH": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    flags = (f"--bundle={digits_bundle}", "--runtime=cortex-m55", "a.wav")
+    done = transcribe(*flags, path=str(tmp_path))
     assert done.returncode == 1
     assert done.stderr.strip() == (
         "The runtime 'cortex-m55' needs qemu-system-arm; install the Debian package "
