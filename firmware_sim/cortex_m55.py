@@ -194,7 +194,7 @@ class _Machine:
             os.ftruncate(memory, _DDR_BYTES)
             self._memory = mmap.mmap(memory, _DDR_BYTES - (_MODEL - _DDR), offset=_MODEL - _DDR)
             self.write(_MODEL, model.data)
-            # setpriv ends QEMU with this process, even if it is killed.
+            # setpriv ends QEMU with the thread that starts it, even if this process is killed.
             self._process = subprocess.Popen(
                 [
                     *("setpriv", "--pdeathsig", "KILL"),
@@ -261,8 +261,10 @@ class _Machine:
 
     def log_end(self) -> str:
         """The last lines of the log that say something, as one."""
-        lines = [re.sub(r"^(TFLM|INFO) - ", "", line).strip() for line in self.log().splitlines()]
-        return " / ".join([line for line in lines if line][-_LOG_LINES:])[-1000:] or "it is empty"
+        prefix = re.compile(r"^((E:|INFO -|TFLM -) ?)+")
+        lines = [prefix.sub("", line).strip() for line in self.log().splitlines()]
+        told = [line for line in lines if line and not line.startswith("Operator ")]
+        return " / ".join(told[-_LOG_LINES:])[-1000:] or "it is empty"
 
     def failure(self, what: str) -> ExecutionError:
         """Ends the machine; what is to be raised."""
@@ -272,10 +274,13 @@ class _Machine:
     def _command(self, command: str) -> str:
         """The gdb stub's reply to a packet; to `c`, it comes when the machine stops."""
         try:
-            return self._exchange(command)
+            reply = self._exchange(command)
         except BaseException:
             self.close()  # a reply that nobody read would be taken for that of the next command
             raise
+        if reply.startswith("E"):  # hexadecimal digits are small letters
+            raise self.failure(f"QEMU's gdb stub answers {reply} to {command[:40]}")
+        return reply
 
     def _exchange(self, command: str) -> str:
         packet = command.encode()
