@@ -140,8 +140,8 @@ def missing() -> str | None:
 def instructions(model: Model) -> int:
     """Instructions that one inference of zeros executes in TFLite Micro and CMSIS-NN.
 
-    Instructions, not cycles: a Cortex-M55 takes one or several cycles for each.  Counted by
-    QEMU, the same at every call, in steps of 50; what data change is little (clamping, softmax).
+    Instructions, not cycles: a Cortex-M55 takes one or several cycles for each.  QEMU counts all of
+    them, the board's counter shows every 50th: two calls may differ by 50.
 
     Raises:
       BundleError: if the image cannot run the model.
