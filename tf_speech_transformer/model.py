@@ -481,10 +481,10 @@ class SpeechTransformer(keras.Model):
         return self.logits(self.decoder_norm(x, training=training), training=training)
 
     def decode_step(self, token, self_mask, memory_mask, caches, cross):
-        """One token, one-hot float [B, 1, V] -> logits [B, V], and each layer's key and value row [B, 1, D].
+        """One token -> logits [B, V], and each layer's key and value row [B, 1, D].
 
-        self_mask [B, 1, 1, N + 1]; `caches`: each layer's keys and values [B, N, D]; `cross` as
-        from `cross()`.  A device calls it with B = 1.
+        token: one-hot float [B, 1, V]; self_mask [B, 1, 1, N + 1]; `caches`: each layer's keys and
+        values [B, N, D]; `cross` as from `cross()`.  A device calls it with B = 1.
         """
         mask = self.mask(self_mask)
         memory_mask = self.mask(memory_mask)

@@ -69,7 +69,7 @@ def convert_encoder(model: SpeechTransformer, frames: int) -> tuple[bytes, Signa
 def convert_decoder_step(
     model: SpeechTransformer, frames: int, max_tokens: int
 ) -> tuple[bytes, Signature]:
-    """One one-hot token [1, V], masks, caches, cross keys and values -> logits, and a new row of each cache."""
+    """One-hot token, masks, caches, cross keys and values -> logits, a new row of each cache."""
     dims = model.dims
     memory_frames = frames // TIME_REDUCTION
     inputs = {
