@@ -1,12 +1,14 @@
-"""All output bytes of encoder and decoder step, TFLite Micro against LiteRT's reference kernels.
+"""All output bytes of encoder and decoder step, and the texts, against LiteRT's reference kernels.
 
     python -m benchmarks.parity --bundle=pretrained/digits --manifests=A.tsv,B.tsv --count=20
 
-Takes `count` utterances of each manifest, spread over it.
+Takes `count` utterances of each manifest, spread over it.  Bytes are compared one utterance a
+window, at every invocation of a greedy search; texts are those of the tools' default search.
 """
 
 import dataclasses
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,18 +22,34 @@ from benchmarks import report
 from benchmarks.manifest import read_manifest
 from firmware_sim import audio, frontend, parity
 from firmware_sim import bundle as bundles
-from firmware_sim.recognizer import compute_features
+from firmware_sim.decoder import Decoding, DecodingOptions
+from firmware_sim.recognizer import Recognizer, compute_features
+from firmware_sim.runtime import ExecutionError
+
+REFERENCE = "litert-reference"
+SEARCH = DecodingOptions(Decoding.BEAM, ctc_weight=0.1)
 
 
 def features_of(
     bundle: bundles.Bundle, files: Sequence[Path], title: str
 ) -> Iterator[npt.NDArray[np.int8]]:
     """int8 [frames, 40] of each recording that is long enough for a frame; windows are cut."""
-    for file in tqdm.tqdm(files, title, unit="utt", file=sys.stderr):
+    for file in tqdm.tqdm(files, f"{title}, bytes", unit="utt", file=sys.stderr):
         samples = audio.read(file)[: frontend.sample_count(bundle.limits.frames)]
         features = compute_features(bundle, samples)
         if len(features):
             yield features
+
+
+def texts_of(
+    bundle: bundles.Bundle, files: Sequence[Path], runtime_name: str, title: str
+) -> list[str]:
+    """What a runtime hears in each recording."""
+    recognizer = Recognizer(bundle, runtime_name, SEARCH)
+    return [
+        recognizer.transcribe(audio.read(file)).text
+        for file in tqdm.tqdm(files, f"{title}, texts", unit="utt", file=sys.stderr)
+    ]
 
 
 def main(argv: Sequence[str]) -> int:
@@ -42,35 +60,46 @@ def main(argv: Sequence[str]) -> int:
     try:
         bundle = bundles.load(arguments.bundle)
         for manifest in map(Path, arguments.manifests):
+            name = manifest.parent.name
             lines = read_manifest(manifest)
             chosen = np.linspace(0, len(lines) - 1, min(arguments.count, len(lines)), dtype=int)
             files = [lines[i].audio for i in chosen]
-            found = parity.compare_runtimes(
-                bundle,
-                features_of(bundle, files, manifest.parent.name),
-                arguments.runtime,
-                "litert-reference",
-            )
-            figures["sets"][str(manifest)] = dataclasses.asdict(found)
-            rows.append(
-                [
-                    manifest.parent.name,
-                    found.utterances,
-                    found.invocations,
-                    f"{found.bytes_compared:,}",
-                    f"{found.bytes_different:,}",
-                    report.verdict(found.equal),
-                ]
-            )
-            if found.first_difference:
-                print(f"first difference: {found.first_difference}", file=sys.stderr)
+            expected = texts_of(bundle, files, REFERENCE, f"{name}, {REFERENCE}")
+            measured = figures["sets"][str(manifest)] = {}
+            for runtime in arguments.runtimes:
+                begin = time.monotonic()
+                title = f"{name}, {runtime}"
+                found = parity.compare_runtimes(
+                    bundle, features_of(bundle, files, title), runtime, REFERENCE
+                )
+                texts = texts_of(bundle, files, runtime, title)
+                same = sum(a == b for a, b in zip(texts, expected, strict=True))
+                measured[runtime] = {
+                    **dataclasses.asdict(found),
+                    "texts": len(texts),
+                    "texts_same": same,
+                    "seconds": time.monotonic() - begin,
+                }
+                rows.append(
+                    [
+                        name,
+                        runtime,
+                        found.utterances,
+                        found.invocations,
+                        f"{found.bytes_compared:,}",
+                        f"{found.bytes_different:,}",
+                        f"{same} of {len(texts)}",
+                        report.verdict(found.equal and same == len(texts)),
+                    ]
+                )
+                if found.first_difference:
+                    print(f"first difference: {found.first_difference}", file=sys.stderr)
         report.write_json(arguments.json, figures)
-    except (OSError, ValueError, audio.AudioError, bundles.BundleError) as error:
+    except (OSError, ValueError, audio.AudioError, bundles.BundleError, ExecutionError) as error:
         return report.fail(error)
-    title = f"{arguments.runtime} against LiteRT reference, {arguments.bundle}"
-    print(report.heading(title, machine))
-    header = ["set", "utterances", "invocations", "bytes compared", "different", "equal"]
-    print(report.table(header, rows))
+    print(report.heading(f"against LiteRT's reference kernels, {arguments.bundle}", machine))
+    header = ["set", "runtime", "utterances", "invocations", "bytes compared", "different"]
+    print(report.table([*header, "same text", "equal"], rows))
     return 0
 
 
@@ -78,7 +107,9 @@ def run() -> None:
     flags.DEFINE_string("bundle", None, "Directory or .zip of the bundle.", required=True)
     flags.DEFINE_list("manifests", None, "Manifests of recordings.", required=True)
     flags.DEFINE_integer("count", 20, "Utterances of each.", lower_bound=1)
-    flags.DEFINE_string("runtime", "tflm", "What is compared with LiteRT's reference kernels.")
+    flags.DEFINE_list(
+        "runtimes", ["tflm", "cortex-m55"], "What is compared with LiteRT's reference kernels."
+    )
     flags.DEFINE_string("json", None, "Where to write the figures.")
     app.run(main)
 

@@ -26,7 +26,7 @@ from absl import app, flags
 from firmware_sim import audio, options
 from firmware_sim.bundle import BundleError
 from firmware_sim.recognizer import Recognizer, Transcription
-from firmware_sim.runtime import RUNTIMES
+from firmware_sim.runtime import RUNTIMES, ExecutionError
 
 _MANIFEST = flags.DEFINE_string(
     "manifest", None, "Tab-separated corpus: audio, text, speaker.", required=True
@@ -313,7 +313,7 @@ def main(argv: Sequence[str]) -> int:
             measured["compare"] = {"runtime": _COMPARE.value, **compare(results, others)}
         if _JSON.value is not None:
             write_json(_JSON.value, measured)
-    except (EvaluationError, BundleError, ValueError) as error:
+    except (EvaluationError, BundleError, ExecutionError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
     for reason in bad[:_BAD_SHOWN]:

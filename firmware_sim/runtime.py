@@ -19,7 +19,12 @@ RUNTIMES: Final[Mapping[str, tuple[str, str]]] = {
     "litert": ("firmware_sim.litert", "LiteRt"),
     "litert-reference": ("firmware_sim.litert", "LiteRtReference"),
     "tflm": ("firmware_sim.tflm", "TfliteMicro"),
+    "cortex-m55": ("firmware_sim.cortex_m55", "CortexM55"),
 }
+
+
+class ExecutionError(Exception):
+    """A runtime that failed, whatever the model; the message says how."""
 
 
 class Runtime(Protocol):
@@ -50,6 +55,9 @@ class Runtime(Protocol):
 
         Returns:
           every output by its name; the arrays are the caller's own.
+
+        Raises:
+          ExecutionError: if the runtime fails.
         """
 
 
@@ -59,6 +67,7 @@ def load(name: str, model: Model, num_threads: int = 1) -> Runtime:
     Raises:
       ValueError: if there is no such runtime, or it is not installed.
       BundleError: if the runtime cannot load the model.
+      ExecutionError: if the runtime fails.
     """
     if name not in RUNTIMES:
         raise ValueError(f"No runtime is called {name!r}; choose one of {', '.join(RUNTIMES)}.")

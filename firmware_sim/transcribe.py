@@ -11,34 +11,49 @@ transcribed, and the exit status is 1.
 import sys
 from collections.abc import Sequence
 
+import tqdm
 from absl import app
 
 from firmware_sim import audio, options
 from firmware_sim.bundle import BundleError
+from firmware_sim.runtime import ExecutionError
 
 
 def main(argv: Sequence[str]) -> int:
-    """Returns the exit status: 0, or 1 if the bundle or any file could not be used."""
+    """Returns the exit status: 0, or 1 if the bundle, the runtime or any file could not be used."""
     paths = argv[1:]
     if not paths:
         print("No audio given: name audio files, or - for standard input.", file=sys.stderr)
         return 1
     try:
         recognizer = options.recognizer()
-    except (BundleError, ValueError) as error:
+    except (BundleError, ExecutionError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
 
     status = 0
-    for path in paths:
+    bar = tqdm.tqdm(
+        paths,
+        unit="file",
+        leave=False,
+        file=sys.stderr,
+        disable=None if len(paths) > 1 else True,  # None: shown on terminals alone
+    )
+    for path in bar:
         try:
             samples = audio.read_stream(sys.stdin.buffer) if path == "-" else audio.read(path)
+            text = recognizer.transcribe(samples).text
         except audio.AudioError as error:
-            print(error, file=sys.stderr)
+            with bar.external_write_mode(sys.stderr):
+                print(error, file=sys.stderr)
             status = 1
             continue
-        text = recognizer.transcribe(samples).text
-        print(text if len(paths) == 1 else f"{path}\t{text}", flush=True)
+        except ExecutionError as error:
+            bar.close()
+            print(error, file=sys.stderr)
+            return 1
+        with bar.external_write_mode(sys.stdout):
+            print(text if len(paths) == 1 else f"{path}\t{text}", flush=True)
     return status
 
 

@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from firmware_sim import cortex_m55
+
 REPOSITORY = pathlib.Path(__file__).parent.parent
 # `Dimensions` of the smallest model with every part, but for its vocabulary.
 TINY_MODEL: dict[str, Any] = {
@@ -24,6 +26,10 @@ TINY_MODEL: dict[str, Any] = {
     "encoder_positions": True,
     "dropout": 0.0,
 }
+
+needs_cortex_m55 = pytest.mark.skipif(
+    cortex_m55.missing() is not None, reason=str(cortex_m55.missing())
+)
 
 
 @pytest.fixture(scope="session")

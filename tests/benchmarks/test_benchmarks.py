@@ -99,7 +99,7 @@ def test_tables_have_straight_columns() -> None:
     assert lines == ["what       n", "------  ----", "a          1", "longer  1000"]
 
 
-def run(script: str, **flags: Path) -> subprocess.CompletedProcess[str]:
+def run(script: str, **flags: Path | str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [
             sys.executable,
@@ -112,7 +112,12 @@ def run(script: str, **flags: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-FLAGS = {"size": ["int8", "float32"], "arena": ["bundle"], "wer": ["bundle", "out"]}
+FLAGS = {
+    "size": ["int8", "float32"],
+    "arena": ["bundle"],
+    "parity": ["bundle", "manifests"],
+    "wer": ["bundle", "out"],
+}
 
 
 @pytest.mark.parametrize("script", ["size", "arena"])
@@ -123,7 +128,21 @@ def test_the_shipped_bundle_can_be_measured(script: str, digits_bundle: Path) ->
     assert "decoder_step.tflite" in done.stdout
 
 
-@pytest.mark.parametrize("script", ["size", "arena", "wer"])
+def test_parity_counts_bytes_and_texts(digits_bundle: Path, clips: Path) -> None:
+    done = run(
+        "parity",
+        bundle=digits_bundle,
+        manifests=clips / "transcripts.tsv",
+        count="2",
+        runtimes="litert-reference",
+    )
+    assert done.returncode == 0, done.stderr
+    cells = done.stdout.splitlines()[-1].split()
+    assert cells[1:3] == ["litert-reference", "2"]
+    assert cells[-5:] == ["0", "2", "of", "2", "yes"]
+
+
+@pytest.mark.parametrize("script", FLAGS)
 def test_a_bundle_that_is_not_there_is_one_clear_line(script: str, tmp_path: Path) -> None:
     nowhere = tmp_path / "nowhere"
     done = run(script, **dict.fromkeys(FLAGS[script], nowhere))
