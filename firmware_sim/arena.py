@@ -84,7 +84,9 @@ def plan(model: Model) -> Plan:
         if i in first and i in last
     ]
     placed: list[Placement] = []
-    for new in sorted(waiting, key=lambda p: -p.bytes):  # stable: equal ones as in the file
+    # Of equal size, TFLite Micro takes the last of the file first.
+    for i in sorted(range(len(waiting)), key=lambda i: (-waiting[i].bytes, -i)):
+        new = waiting[i]
         offset = 0
         for other in sorted(placed, key=lambda p: p.offset):
             if other.first > new.last or new.first > other.last:

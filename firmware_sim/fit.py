@@ -5,7 +5,8 @@
 Prints a table; exit status 0 if the bundle fits, 1 if not (and why), or if that cannot be said.
 For a device with an Ethos-U, Vela compiles the models (pip install '.[firmware]'): its file sizes,
 SRAM and cycles are taken.  Without one, or with --noaccelerator, the arena is measured on TFLite
-Micro with its reference kernels; optimised kernels may ask for scratch memory beyond that.
+Micro with its reference kernels (optimised ones may ask for scratch memory beyond that), and the
+time of a Cortex-M55 or M85 is estimated from the instructions that `cortex_m55` counts.
 """
 
 import collections
@@ -18,16 +19,18 @@ from typing import Final
 import numpy as np
 from absl import app, flags
 
-from firmware_sim import arena, bundle, device, frontend, runtime, vela
+from firmware_sim import arena, bundle, cortex_m55, device, frontend, runtime, vela
 from firmware_sim.bundle import Bundle, BundleError, TensorSpec
 from firmware_sim.decoder import Decoding, DecodingOptions
 from firmware_sim.device import Device, Memory
+from firmware_sim.runtime import ExecutionError
 
 _KIB: Final = 1024
 _STEP_BUFFERS: Final = 2  # one fills while the frontend reads the other
 # Heap that `create_frontend` of pymicro-features takes, by glibc's mallinfo2 on x86-64: 9.5 to 11.
 _FRONTEND_BYTES: Final = 11 * _KIB
 _FLOAT_BYTES: Final = 4
+_ARMV8_1_M: Final = ("Cortex-M55", "Cortex-M85")  # run the image that instructions are counted in
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +90,7 @@ def fit(loaded: Bundle, target: Device, options: DecodingOptions) -> Fit:
 
     Raises:
       BundleError: if the device lacks an operator, or Vela cannot compile a model.
+      ExecutionError: if the emulated Cortex-M55 fails, which counts instructions.
       ValueError: if Vela is needed and not installed.
     """
     models = (loaded.encoder, loaded.decoder_step)
@@ -159,21 +163,34 @@ def _time(
     target: Device,
     compiled: dict[str, vela.Compilation],
 ) -> tuple[str, ...]:
-    if not compiled:
-        return (f"Time: not estimated: no count of cycles or instructions for {target.core}.",)
-    encoder, step = (compiled[m.file] for m in (loaded.encoder, loaded.decoder_step))
+    """Sentences on what a second of speech takes: each an estimate, and called one."""
+    models = (loaded.encoder, loaded.decoder_step)
+    if compiled:
+        clock, unit = compiled[models[0].file].clock, "cycles"
+        counts = [compiled[model.file].cycles for model in models]
+        source = f"Vela's estimate at {clock / 1e6:.0f} MHz, not measured"
+    elif target.core not in _ARMV8_1_M:
+        return (f"Time: not estimated: there is no count of instructions for {target.core}.",)
+    elif lacking := cortex_m55.missing():
+        return (f"Time: not estimated: {lacking}",)
+    else:
+        clock, unit = target.clock_mhz * 1e6, "instructions"
+        counts = [cortex_m55.instructions(model) for model in models]
+        source = (
+            f"an estimate: instructions counted in QEMU, at one a cycle of {clock / 1e6:.0f} MHz "
+            "(the core takes one or several)"
+        )
+    encoder, step = (count / clock for count in counts)
     window = loaded.limits.frames * frontend.STEP_SAMPLES / frontend.SAMPLE_RATE
     hypotheses = 1 if options.decoding is Decoding.GREEDY else options.beam
-    steps = loaded.limits.tokens * hypotheses
-    longest = (encoder.seconds + steps * step.seconds) / window
+    tokens = loaded.limits.tokens
+    longest = (encoder + tokens * hypotheses * step) / window
     return (
-        f"Time, as Vela estimates it at {encoder.clock / 1e6:.0f} MHz (not measured):",
-        f"  encoder {encoder.cycles:,} cycles, {encoder.seconds * 1e3:.1f} ms a window of "
-        f"{window:.2f} s",
-        f"  decoder step {step.cycles:,} cycles, {step.seconds * 1e3:.2f} ms a token and "
-        "hypothesis",
-        f"  at most {longest * 1e3:.0f} ms for a second of speech ({loaded.limits.tokens} tokens a "
-        f"window, {hypotheses} hypotheses); features and search are not in it",
+        f"Time, {source}:",
+        f"  encoder {counts[0]:,} {unit}, {encoder * 1e3:.1f} ms a window of {window:.2f} s",
+        f"  decoder step {counts[1]:,} {unit}, {step * 1e3:.2f} ms a token and hypothesis",
+        f"  {longest * 1e3:.0f} ms for a second of speech, if a window holds {tokens} tokens and "
+        f"the search {hypotheses} hypotheses; without features and search",
     )
 
 
@@ -262,11 +279,14 @@ def main(argv: Sequence[str]) -> int:
         if not values.accelerator:
             target = dataclasses.replace(target, accelerator=None)
         if values.operators and target.accelerator is None:
-            raise ValueError(f"--operators needs an Ethos-U, which {target.name} is without here.")
+            raise ValueError(
+                f"--operators lists an Ethos-U's cycles: {target.name} has none, or "
+                "--noaccelerator leaves it out."
+            )
         found = fit(loaded, target, options)
         if values.arena_map:
             write_map(pathlib.Path(values.arena_map), loaded)
-    except (BundleError, ValueError, OSError) as error:
+    except (BundleError, ExecutionError, ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     print(table(loaded, found))
