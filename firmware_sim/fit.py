@@ -100,12 +100,12 @@ def fit(loaded: Bundle, target: Device, options: DecodingOptions) -> Fit:
     arenas = {}
     for model in models:
         result = compiled.get(model.file)
+        size = result.arena_bytes if result is not None else 0
         if result is None or result.on_cpu:
             measured = runtime.load("tflm", model).arena_bytes
             assert measured is not None  # TFLite Micro knows
-            arenas[model.file] = measured
-        if result is not None:
-            arenas[model.file] = result.arena_bytes
+            size = max(size, measured)
+        arenas[model.file] = size
     flash = [
         Need(
             f"{m.file}, compiled by Vela" if compiled else m.file,
@@ -165,6 +165,8 @@ def _time(
 ) -> tuple[str, ...]:
     """Sentences on what a second of speech takes: each an estimate, and called one."""
     models = (loaded.encoder, loaded.decoder_step)
+    if any(result.on_cpu for result in compiled.values()):
+        return ("Time: not estimated: Vela counts no cycles of operators that stay on the core.",)
     if compiled:
         clock, unit = compiled[models[0].file].clock, "cycles"
         counts = [compiled[model.file].cycles for model in models]
@@ -214,16 +216,20 @@ def table(loaded: Bundle, found: Fit) -> str:
     if target.accelerator is None:
         lines.append("The arena is measured on TFLite Micro, which has every operator.")
     else:
-        lines.append(f"The arena is Vela's. Operators on {target.accelerator.name}:")
+        lines.append("The arena is Vela's; where operators stay on the core, no less than measured")
+        lines.append(f"on TFLite Micro. Operators on {target.accelerator.name}:")
         for file, result in found.compiled.items():
             placed = result.operators - len(result.on_cpu)
             share = 100 * placed / result.operators
             lines.append(f"  {file}: {placed} of {result.operators}, {share:.1f} %")
-            lines += [
-                f"    {left.operator} of {left.layer} stays on the processor: {left.reason}"
-                for left in result.on_cpu
-            ]
-    return "\n".join([*lines, "", *found.time])
+            kept: dict[tuple[str, str], list[str]] = {}
+            for cpu in result.on_cpu:
+                kept.setdefault((cpu.operator, cpu.reason), []).append(cpu.layer)
+            for (operator, reason), layers in kept.items():
+                more = f" and {len(layers) - 1} more" if len(layers) > 1 else ""
+                lines.append(f"    {operator} of {layers[0]}{more} stays on the core: {reason}")
+    lines += ["", *found.time, "", "The device's figures are from:"]
+    return "\n".join([*lines, *(f"  {source}" for source in target.sources)])
 
 
 def operator_table(compiled: dict[str, vela.Compilation]) -> str:

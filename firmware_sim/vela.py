@@ -51,8 +51,8 @@ class Compilation:
     """A model compiled for an Ethos-U."""
 
     file_bytes: int  # of the compiled flatbuffer: weights and command stream
-    arena_bytes: int  # of SRAM
-    cycles: int  # of one inference, estimated
+    arena_bytes: int  # of SRAM, for what the NPU runs
+    cycles: int  # of what the NPU runs in one inference, estimated
     clock: float  # Hz
     operators: int  # of the model
     on_cpu: tuple[OnCpu, ...]
@@ -120,7 +120,8 @@ def _check_installed() -> None:
 
 def _on_cpu(compiled: bytes, log: str) -> tuple[OnCpu, ...]:
     content = graph.read(compiled)
-    reasons = dict(_REASON.findall(log))
+    # Without the tensor that some reasons end in: one reason for all operators of a kind.
+    reasons = {name: re.sub(r" \(.*\)$", "", why.strip()) for name, why in _REASON.findall(log)}
     return tuple(
         OnCpu(
             operator.name,

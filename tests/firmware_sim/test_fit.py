@@ -16,7 +16,7 @@ from ai_edge_litert import schema_py_generated as schema
 from setuptools.dist import Distribution
 from tflite_micro import runtime as tflite_micro
 
-from firmware_sim import arena, bundle, device, fit, graph, vela
+from firmware_sim import arena, bundle, device, fit, graph, runtime, vela
 from firmware_sim.bundle import BundleError, Model
 from firmware_sim.decoder import Decoding, DecodingOptions
 from firmware_sim.device import Accelerator, Device, Memory
@@ -182,6 +182,25 @@ def test_an_operator_that_vela_leaves_is_named_with_its_layer_and_reason(
     assert len(result.on_cpu) == len(kept)
     assert "vgg_0/norm_0/reciprocal" in {left.layer for left in result.on_cpu}
     assert {left.reason for left in result.on_cpu} == {"Unsupported opType"}
+
+
+def test_what_stays_on_the_core_is_measured_and_not_timed(
+    loaded: bundle.Bundle, on_npu: fit.Fit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = vela.OnCpu("GATHER", "embedding", "Unsupported opType")
+    step = dataclasses.replace(
+        on_npu.compiled["decoder_step.tflite"], arena_bytes=0, on_cpu=(left, left)
+    )
+    compiled = {**on_npu.compiled, "decoder_step.tflite": step}
+    monkeypatch.setattr(vela, "compile_model", lambda model, accelerator: compiled[model.file])
+    found = fit.fit(loaded, device.load("corstone-300"), BEAM)
+    measured = runtime.load("tflm", loaded.decoder_step).arena_bytes
+    assert measured is not None
+    assert f"decoder_step {measured / 1024:.1f}" in found.ram[0].what
+    assert "not estimated" in found.time[0]
+    shown = fit.table(loaded, found)
+    assert "GATHER of embedding and 1 more stays on the core: Unsupported opType" in shown
+    assert "decoder_step.tflite: 101 of 103, 98.1 %" in shown
 
 
 # ---------------------------------------------------------------------------------------- time
