@@ -9,7 +9,7 @@ RUN := runs/digits
 	$(PYTHON) -c 'import sys; sys.exit(None if (3, 10) <= sys.version_info < (3, 12) else "Python 3.10 or 3.11 is needed (TensorFlow 2.16): make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv .venv
 	$(PY) -m pip install --quiet --upgrade pip
-	$(PY) -m pip install --editable '.[train,test]'
+	$(PY) -m pip install --editable '.[train,firmware,test]'
 	# Not an extra: all that is used of it is a firmware image, and what it depends on wants numpy 2.
 	$(PY) -m pip install --no-deps mlia-ethos-u==0.1.0
 	touch $@

@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from firmware_sim import frontend
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 MANIFEST: Final = "manifest.json"
 WORD_START: Final = "\u2581"  # sentencepiece writes a space as this character
 _DTYPES: Final[Mapping[str, type[np.generic]]] = {
@@ -395,7 +395,7 @@ def _check_shapes(bundle: Bundle, manifest: _Section) -> None:
 
     expect(encoder.input("features"), encoder.file, (1, frames, frontend.CHANNELS), kind)
     expect(encoder.input("memory_mask"), encoder.file, (1, memory), kind)
-    expect(step.input("token"), step.file, (1, 1), "int32")
+    expect(step.input("token"), step.file, (1, vocabulary), kind)
     expect(step.input("self_mask"), step.file, (1, tokens + 1), kind)
     expect(step.input("memory_mask"), step.file, (1, memory), kind)
     expect(step.output("logits"), step.file, (1, vocabulary), kind)

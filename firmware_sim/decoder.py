@@ -69,7 +69,7 @@ class StepState:
     def copy(self) -> "StepState":
         """A state whose caches and self-attention mask are its own; the rest is shared."""
         inputs = dict(self.inputs)
-        for name in (*self._cache_names, "self_mask", "token"):
+        for name in (*self._cache_names, "self_mask"):
             inputs[name] = self.inputs[name].copy()
         return StepState(inputs, self._cache_names)
 
@@ -94,6 +94,7 @@ class Decoder:
         self._cross = tuple(f"cross_{role}s_{n}" for role, n in roles)
         self._memory_mask = model.input("memory_mask")
         self._self_mask = mask_values(model.input("self_mask"), bundle.mask_value)
+        self._token = model.input("token")
         self._ctc: TensorSpec | None = None
         if any(spec.name == "ctc_logits" for spec in bundle.encoder.outputs):
             self._ctc = bundle.encoder.output("ctc_logits")
@@ -141,7 +142,7 @@ class Decoder:
         for name in self._rows:
             spec = model.input(name)
             inputs[name] = np.full(spec.shape, spec.quantize(0.0))
-        inputs["token"] = np.full((1, 1), self._tokens.start, np.int32)
+        inputs["token"] = one_hot(self._token, self._tokens.start)
         valid, masked = self._self_mask
         inputs["self_mask"] = np.full((1, bundle.limits.tokens + 1), masked)
         inputs["self_mask"][0, -1] = valid
@@ -152,7 +153,7 @@ class Decoder:
         for cache, row in self._rows.items():
             state.inputs[cache][0, step] = outputs[row][0, 0]
         state.inputs["self_mask"][0, step] = self._self_mask[0]
-        state.inputs["token"][0, 0] = token
+        state.inputs["token"] = one_hot(self._token, token)
 
     def _log_probabilities(self, outputs: Tensors) -> npt.NDArray[np.float32]:
         """[V]; blank and start can never follow."""
@@ -347,6 +348,14 @@ def prefix_mask(spec: TensorSpec, mask_value: float, valid: int) -> npt.NDArray[
     mask = np.full(spec.shape, masked)
     mask[0, :valid] = open_position
     return mask
+
+
+def one_hot(spec: TensorSpec, token: int) -> npt.NDArray[Any]:
+    """A token as spec's shape [1, V] wants it: real 1.0 at its place, 0.0 elsewhere."""
+    zero, one = spec.quantize([0.0, 1.0])
+    row = np.full(spec.shape, zero)
+    row[0, token] = one
+    return row
 
 
 def log_softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

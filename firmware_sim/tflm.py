@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from tflite_micro import runtime as tflite_micro
 
+from firmware_sim import graph
 from firmware_sim.bundle import BundleError, Model
 from firmware_sim.runtime import Tensors, check_tensor
 
@@ -21,6 +22,7 @@ T = TypeVar("T")
 
 _SMALLEST_ARENA: Final = 1 << 16  # bytes
 _LARGEST_ARENA: Final = 1 << 30
+_LACKING: Final = re.compile(r"Didn't find op for builtin opcode '(\w+)'")
 _ARENA_TOTAL: Final = re.compile(r"Arena allocation total (\d+) bytes")
 
 
@@ -71,9 +73,14 @@ def _load(model: Model) -> tflite_micro.Interpreter:
         if not isinstance(built, Exception):
             return built
         arena *= 2
-        does_not_fit = "Didn't find op" not in log and "Failed to get registration" not in log
-        if not does_not_fit or arena > _LARGEST_ARENA:
+        lacking = _LACKING.search(log)
+        if lacking is not None or arena > _LARGEST_ARENA:
             reason = " ".join(log.split())[:300] or str(built)
+            if lacking is not None:
+                name, content = lacking.group(1), graph.read(model.data)
+                layers = [content.layer(op) for op in content.operators if op.name == name]
+                reason = f"it has no operator {name}, which {' and '.join(layers[:2])} need"
+                reason += f" and {len(layers) - 2} more layers" if len(layers) > 2 else ""
             raise BundleError(
                 f"{model.file}: TFLite Micro cannot load it ({reason}); use another runtime or "
                 "export the bundle with operators that TFLite Micro has."

@@ -56,7 +56,8 @@ def greedy_decoder(
             valid = tf.logical_or(positions < step, tf.equal(positions, max_tokens))
             mask = tf.where(valid, 0.0, model.mask_value)[None, None, None, :]
             pairs = [(caches[2 * i], caches[2 * i + 1]) for i in range(len(cross))]
-            logits, rows = model.decode_step(token, mask, memory_mask, pairs, cross)
+            one_hot = tf.one_hot(token, dims.vocabulary)
+            logits, rows = model.decode_step(one_hot, mask, memory_mask, pairs, cross)
             forbidden = tf.one_hot([tokenizer.start, tokenizer.blank], dims.vocabulary, 1e9, 0.0)
             best = tf.argmax(logits - tf.reduce_sum(forbidden, 0), -1, output_type=tf.int32)
             best = tf.where(done, tokenizer.end, best)

@@ -138,6 +138,18 @@ class Product(keras.layers.Layer):
         return (*input_shape[0][:-1], input_shape[1][-2])
 
 
+class Embedding(keras.layers.Embedding):
+    """Rows of a table: int32 tokens [B, U], or float one-hot tokens [B, U, V] -> [B, U, D].
+
+    The one-hot form is a FULLY_CONNECTED on a device: an Ethos-U55 has no GATHER.
+    """
+
+    def call(self, inputs):
+        if inputs.dtype.is_integer:
+            return super().call(inputs)
+        return tf.matmul(inputs, self.embeddings)
+
+
 @tf.custom_gradient
 def bounded(scores: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
     """Clips attention scores to what their 8 bits will cover.
@@ -394,7 +406,7 @@ class SpeechTransformer(keras.Model):
         self.encoder_norm = LayerNorm(make, name="encoder_norm")
         self.ctc = make(keras.layers.Dense(dims.vocabulary, name="ctc"), weights=("kernel",))
         self.embedding = make(
-            keras.layers.Embedding(
+            Embedding(
                 dims.vocabulary,
                 dims.d_model,
                 embeddings_initializer=keras.initializers.RandomNormal(0, 0.5),
@@ -469,14 +481,14 @@ class SpeechTransformer(keras.Model):
         return self.logits(self.decoder_norm(x, training=training), training=training)
 
     def decode_step(self, token, self_mask, memory_mask, caches, cross):
-        """One token: int32 [B, 1] -> logits [B, V], and each layer's key and value row [B, 1, D].
+        """One token -> logits [B, V], and each layer's key and value row [B, 1, D].
 
-        self_mask [B, 1, 1, N + 1]; `caches`: each layer's keys and values [B, N, D]; `cross` as
-        from `cross()`.  A device calls it with B = 1.
+        token: one-hot float [B, 1, V]; self_mask [B, 1, 1, N + 1]; `caches`: each layer's keys and
+        values [B, N, D]; `cross` as from `cross()`.  A device calls it with B = 1.
         """
         mask = self.mask(self_mask)
         memory_mask = self.mask(memory_mask)
-        x = self.embedding(token)
+        x = quantization.pick(self.embedding, token)
         rows = []
         for block, cache, pair in zip(self.decoder, caches, cross, strict=True):
             attention = block.attention

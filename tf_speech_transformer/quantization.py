@@ -138,6 +138,7 @@ class FixedRange(tfmot.quantization.keras.quantizers.Quantizer):
 PROBABILITIES = FixedRange(0.0, 255 / 256)  # TFLite's softmax: scale 1/256, zero point -128
 FEATURES = FixedRange(0.0, 255 * features.SCALE)
 MASK = FixedRange(MASK_VALUE, 0.0)
+ONE_HOT = FixedRange(-128.0, 127.0)  # scale 1: a product with it is exact
 POSITIONS = FixedRange(-1.0, 127 / 128)
 SCORES = FixedRange(-SCORE_LIMIT, SCORE_LIMIT * 127 / 128)
 MASKED_SCORES = FixedRange(-179 * 20 / 256, 76 * 20 / 256)  # -14 to 6: masked ones end at -14
@@ -203,6 +204,17 @@ def in_eight_bits(
         output = output or MovingAverageRange(symmetric)
     config = EightBit(weights, output, per_channel)
     return tfmot.quantization.keras.QuantizeWrapperV2(layer, config, name=layer.name)
+
+
+def pick(layer: keras.layers.Layer, one_hot: tf.Tensor) -> tf.Tensor:
+    """The rows of the layer's weights that float `one_hot` [B, U, V] marks.
+
+    The values are on the weights' 8-bit grid already; it is the converter that has to be told.
+    """
+    if not isinstance(layer, tfmot.quantization.keras.QuantizeWrapperV2):
+        return layer(one_hot)
+    (_, quantizer, variables), *_ = layer._weight_vars
+    return quantizer(layer(ONE_HOT(one_hot, False, {})), False, variables)
 
 
 def output_quantized(layer: keras.layers.Layer, x: tf.Tensor) -> tf.Tensor:

@@ -69,11 +69,11 @@ def convert_encoder(model: SpeechTransformer, frames: int) -> tuple[bytes, Signa
 def convert_decoder_step(
     model: SpeechTransformer, frames: int, max_tokens: int
 ) -> tuple[bytes, Signature]:
-    """One token, masks, caches, cross keys and values -> logits, and a new row of each cache."""
+    """One-hot token, masks, caches, cross keys and values -> logits, a new row of each cache."""
     dims = model.dims
     memory_frames = frames // TIME_REDUCTION
     inputs = {
-        "token": tf.TensorSpec([1, 1], tf.int32),
+        "token": tf.TensorSpec([1, dims.vocabulary]),
         "self_mask": tf.TensorSpec([1, max_tokens + 1]),
         "memory_mask": tf.TensorSpec([1, memory_frames]),
     }
@@ -86,7 +86,7 @@ def convert_decoder_step(
     def decoder_step(token, self_mask, memory_mask, **tensors):
         layers = range(dims.decoder_layers)
         logits, rows = model.decode_step(
-            token,
+            tf.reshape(token, [1, 1, dims.vocabulary]),
             tf.reshape(self_mask, [1, 1, 1, max_tokens + 1]),
             tf.reshape(memory_mask, [1, 1, 1, memory_frames]),
             [(tensors[f"self_keys_{i}"], tensors[f"self_values_{i}"]) for i in layers],

@@ -102,7 +102,7 @@ def _tensor(manifest: dict[str, Any], model: str, side: str, name: str) -> dict[
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m: m.update(format_version=2), "format_version is 2"),
+        (lambda m: m.update(format_version=1), "format_version is 1"),
         (lambda m: m.pop("limits"), "limits is missing"),
         (lambda m: m["limits"].pop("tokens"), r"limits\.tokens is missing"),
         (lambda m: m["limits"].update(tokens="many"), r"limits\.tokens is 'many'"),

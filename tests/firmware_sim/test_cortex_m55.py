@@ -114,10 +114,10 @@ def test_instructions_are_counted_to_fifty(loaded: bundle.Bundle) -> None:
 def test_a_wrong_shape_is_refused(loaded: bundle.Bundle) -> None:
     step = CortexM55(loaded.decoder_step)
     inputs = zeros(loaded.decoder_step)
-    with pytest.raises(ValueError, match=r"token is int32 \[1, 2\], but .* takes int32 \[1, 1\]"):
-        step.invoke({**inputs, "token": np.zeros((1, 2), np.int32)})
-    with pytest.raises(ValueError, match=r"token is int64 \[1, 1\]"):
-        step.invoke({**inputs, "token": np.zeros((1, 1), np.int64)})
+    with pytest.raises(ValueError, match=r"token is int8 \[1, 2\], but .* takes int8 \[1, 31\]"):
+        step.invoke({**inputs, "token": np.zeros((1, 2), np.int8)})
+    with pytest.raises(ValueError, match=r"token is int64 \[1, 31\]"):
+        step.invoke({**inputs, "token": np.zeros((1, 31), np.int64)})
 
 
 @needs_cortex_m55

@@ -45,7 +45,8 @@ def stepwise_logits(model: SpeechTransformer, inputs: dict[str, tf.Tensor]) -> n
         mask[..., -1] = 0
         token = inputs["tokens"][:, step : step + 1]
         pairs = [(tf.constant(caches[0]), tf.constant(caches[1]))]
-        out, rows = model.decode_step(token, tf.constant(mask), memory_mask, pairs, cross)
+        one_hot = tf.one_hot(token, TINY.vocabulary)
+        out, rows = model.decode_step(one_hot, tf.constant(mask), memory_mask, pairs, cross)
         logits.append(out.numpy())
         for cache, row in zip(caches, rows[0], strict=True):
             cache[:, step] = row.numpy()[:, 0]

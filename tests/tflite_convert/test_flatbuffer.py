@@ -48,7 +48,7 @@ def test_decoder_steps_on_a_device_give_the_logits_of_the_keras_decoder(loaded: 
     spec = bundle.decoder_step.output("logits")
     device = []
     for position, token in enumerate(tokens):
-        assert state.inputs["token"][0, 0] == token
+        assert state.inputs["token"].argmax() == token
         outputs = step.invoke(state.inputs)
         device.append(spec.dequantize(outputs["logits"][0]))
         following = tokens[position + 1] if position + 1 < len(tokens) else 0

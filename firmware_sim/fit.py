@@ -1,0 +1,324 @@
+"""Does a bundle run on a device: how much flash and RAM it takes there, and how long.
+
+    python -m firmware_sim.fit --bundle=DIR --device=corstone-300 [--operators] [--arena_map=M.svg]
+
+Prints a table; exit status 0 if the bundle fits, 1 if not (and why), or if that cannot be said.
+For a device with an Ethos-U, Vela compiles the models (pip install '.[firmware]'): its file sizes,
+SRAM and cycles are taken.  Without one, or with --noaccelerator, the arena is measured on TFLite
+Micro with its reference kernels (optimised ones may ask for scratch memory beyond that), and the
+time of a Cortex-M55 or M85 is estimated from the instructions that `cortex_m55` counts.
+"""
+
+import collections
+import dataclasses
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from absl import app, flags
+
+from firmware_sim import arena, bundle, cortex_m55, device, frontend, runtime, vela
+from firmware_sim.bundle import Bundle, BundleError, TensorSpec
+from firmware_sim.decoder import Decoding, DecodingOptions
+from firmware_sim.device import Device, Memory
+from firmware_sim.runtime import ExecutionError
+
+_KIB: Final = 1024
+_STEP_BUFFERS: Final = 2  # one fills while the frontend reads the other
+# Heap that `create_frontend` of pymicro-features takes, by glibc's mallinfo2 on x86-64: 9.5 to 11.
+_FRONTEND_BYTES: Final = 11 * _KIB
+_FLOAT_BYTES: Final = 4
+_ARMV8_1_M: Final = ("Cortex-M55", "Cortex-M85")  # run the image that instructions are counted in
+
+
+@dataclasses.dataclass(frozen=True)
+class Need:
+    """Something that takes memory."""
+
+    what: str
+    bytes: int
+    memory: Memory | None = None  # where it lies; of RAM alone, None: it fits nowhere
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """A bundle on a device."""
+
+    device: Device
+    flash: tuple[Need, ...]
+    ram: tuple[Need, ...]  # one for each buffer
+    compiled: dict[str, vela.Compilation]  # by the name of the file; empty without an accelerator
+    time: tuple[str, ...]  # sentences
+
+    @property
+    def flash_left(self) -> int:
+        """Bytes; negative if the bundle is too large."""
+        return self.device.flash - sum(need.bytes for need in self.flash)
+
+    def ram_left(self, memory: Memory) -> int:
+        """Bytes of one memory."""
+        return memory.bytes - sum(need.bytes for need in self.ram if need.memory == memory)
+
+    @property
+    def refusals(self) -> list[str]:
+        """Why the bundle does not fit, a sentence each."""
+        found = []
+        if self.flash_left < 0:
+            found.append(
+                f"Flash: the bundle takes {_size(self.device.flash - self.flash_left)}, "
+                f"{self.device.name} has {_size(self.device.flash)}."
+            )
+        largest = max((self.ram_left(memory) for memory in self.device.ram), default=0)
+        homeless = {need.what: need for need in self.ram if need.memory is None}
+        found += [
+            f"RAM for {need.what}: {_size(need.bytes)} in one piece are needed, {_size(largest)} "
+            f"of {self.device.name} are left."
+            for need in homeless.values()
+        ]
+        return found
+
+
+def fit(loaded: Bundle, target: Device, options: DecodingOptions) -> Fit:
+    """Finds out what a bundle takes on a device.
+
+    Args:
+      loaded: the bundle.
+      target: the device; its accelerator, if any, runs the models.
+      options: of the search: a beam keeps caches for each hypothesis.
+
+    Raises:
+      BundleError: if the device lacks an operator, or Vela cannot compile a model.
+      ExecutionError: if the emulated Cortex-M55 fails, which counts instructions.
+      ValueError: if Vela is needed and not installed.
+    """
+    models = (loaded.encoder, loaded.decoder_step)
+    compiled = {}
+    if target.accelerator is not None:
+        compiled = {m.file: vela.compile_model(m, target.accelerator) for m in models}
+    arenas = {}
+    for model in models:
+        result = compiled.get(model.file)
+        size = result.arena_bytes if result is not None else 0
+        if result is None or result.on_cpu:
+            measured = runtime.load("tflm", model).arena_bytes
+            assert measured is not None  # TFLite Micro knows
+            size = max(size, measured)
+        arenas[model.file] = size
+    flash = [
+        Need(
+            f"{m.file}, compiled by Vela" if compiled else m.file,
+            compiled[m.file].file_bytes if compiled else len(m.data),
+        )
+        for m in models
+    ]
+    flash.append(Need("tokens", sum(len(t.encode()) + 1 for t in loaded.tokenizer.tokens)))
+    ram = _ram(loaded, options, arenas)
+    time = _time(loaded, options, target, compiled)
+    return Fit(target, tuple(flash), place(ram, target.ram), compiled, time)
+
+
+def _ram(loaded: Bundle, options: DecodingOptions, arenas: dict[str, int]) -> list[Need]:
+    """What lies in RAM; both models take turns in one arena, so what one hands on is copied."""
+    encoder, step = loaded.encoder, loaded.decoder_step
+    handed_on = {spec.name for spec in encoder.outputs}
+    given = {"token", "memory_mask"}  # made anew for each step
+    caches = sum(_bytes(s) for s in step.inputs if s.name not in handed_on | given)
+    # A step of the beam writes the hypotheses that it keeps beside those that it extends.
+    states = 1 if options.decoding is Decoding.GREEDY else 2 * options.beam
+    shown = ", ".join(f"{file.removesuffix('.tflite')} {_kib(n)}" for file, n in arenas.items())
+    needs = [
+        Need(f"tensor arena: {shown}, in turn", max(arenas.values())),
+        Need("encoder outputs, for the decoder", sum(map(_bytes, encoder.outputs))),
+        *[Need("self-attention caches of a hypothesis", caches)] * states,
+        Need("features of one window", _bytes(encoder.input("features"))),
+        Need(
+            "audio, two steps of 10 ms, and the frontend's state",
+            _STEP_BUFFERS * frontend.STEP_SAMPLES * 2 + _FRONTEND_BYTES,
+        ),
+    ]
+    if options.decoding is Decoding.BEAM and "ctc_logits" in handed_on:
+        frames, vocabulary = loaded.limits.memory_frames, len(loaded.tokenizer.tokens)
+        floats = frames * vocabulary + states * 2 * frames
+        needs.append(Need("CTC probabilities and prefix scores, float32", floats * _FLOAT_BYTES))
+    return needs
+
+
+def place(needs: Sequence[Need], memories: Sequence[Memory]) -> tuple[Need, ...]:
+    """Puts each need, the largest first, into the first memory that has room for it."""
+    free = {memory: memory.bytes for memory in memories}
+    placed = list(needs)
+    for i in sorted(range(len(needs)), key=lambda i: -needs[i].bytes):
+        room = next((memory for memory in memories if free[memory] >= needs[i].bytes), None)
+        if room is not None:
+            free[room] -= needs[i].bytes
+        placed[i] = dataclasses.replace(needs[i], memory=room)
+    return tuple(placed)
+
+
+def _time(
+    loaded: Bundle,
+    options: DecodingOptions,
+    target: Device,
+    compiled: dict[str, vela.Compilation],
+) -> tuple[str, ...]:
+    """Sentences on what a second of speech takes: each an estimate, and called one."""
+    models = (loaded.encoder, loaded.decoder_step)
+    if any(result.on_cpu for result in compiled.values()):
+        return ("Time: not estimated: Vela counts no cycles of operators that stay on the core.",)
+    if compiled:
+        clock, unit = compiled[models[0].file].clock, "cycles"
+        counts = [compiled[model.file].cycles for model in models]
+        source = f"Vela's estimate at {clock / 1e6:.0f} MHz, not measured"
+    elif target.core not in _ARMV8_1_M:
+        return (f"Time: not estimated: there is no count of instructions for {target.core}.",)
+    elif lacking := cortex_m55.missing():
+        return (f"Time: not estimated: {lacking}",)
+    else:
+        clock, unit = target.clock_mhz * 1e6, "instructions"
+        counts = [cortex_m55.instructions(model) for model in models]
+        source = (
+            f"an estimate: instructions counted in QEMU, at one a cycle of {clock / 1e6:.0f} MHz "
+            "(the core takes one or several)"
+        )
+    encoder, step = (count / clock for count in counts)
+    window = loaded.limits.frames * frontend.STEP_SAMPLES / frontend.SAMPLE_RATE
+    hypotheses = 1 if options.decoding is Decoding.GREEDY else options.beam
+    tokens = loaded.limits.tokens
+    longest = (encoder + tokens * hypotheses * step) / window
+    return (
+        f"Time, {source}:",
+        f"  encoder {counts[0]:,} {unit}, {encoder * 1e3:.1f} ms a window of {window:.2f} s",
+        f"  decoder step {counts[1]:,} {unit}, {step * 1e3:.2f} ms a token and hypothesis",
+        f"  {longest * 1e3:.0f} ms for a second of speech, if a window holds {tokens} tokens and "
+        f"the search {hypotheses} hypotheses; without features and search",
+    )
+
+
+def table(loaded: Bundle, found: Fit) -> str:
+    """The answer, and what it rests on."""
+    answer = "no" if found.refusals else "yes"
+    target = found.device
+    lines = [f"{loaded.preset} on {target.name} ({target.title}): {answer}", *found.refusals, ""]
+    lines.append(_row("Flash", _size(target.flash)))
+    lines += [_row(f"  {need.what}", _size(need.bytes)) for need in found.flash]
+    lines.append(_row("  left for the program", _size(found.flash_left)))
+    lines += ["", _row("RAM", _size(sum(memory.bytes for memory in target.ram)))]
+    for need, count in collections.Counter(found.ram).items():
+        what = need.what if count == 1 else f"{need.what}, {count} x {_kib(need.bytes)}"
+        where = need.memory.name if need.memory else "does not fit"
+        lines.append(_row(f"  {what}", _size(count * need.bytes), where))
+    for memory in target.ram:
+        left = _size(found.ram_left(memory))
+        lines.append(_row("  left for stack, heap and the program", left, memory.name))
+    lines.append("")
+    if target.accelerator is None:
+        lines.append("The arena is measured on TFLite Micro, which has every operator.")
+    else:
+        lines.append("The arena is Vela's; where operators stay on the core, no less than measured")
+        lines.append(f"on TFLite Micro. Operators on {target.accelerator.name}:")
+        for file, result in found.compiled.items():
+            placed = result.operators - len(result.on_cpu)
+            share = 100 * placed / result.operators
+            lines.append(f"  {file}: {placed} of {result.operators}, {share:.1f} %")
+            kept: dict[tuple[str, str], list[str]] = {}
+            for cpu in result.on_cpu:
+                kept.setdefault((cpu.operator, cpu.reason), []).append(cpu.layer)
+            for (operator, reason), layers in kept.items():
+                more = f" and {len(layers) - 1} more" if len(layers) > 1 else ""
+                lines.append(f"    {operator} of {layers[0]}{more} stays on the core: {reason}")
+    lines += ["", *found.time, "", "The device's figures are from:"]
+    return "\n".join([*lines, *(f"  {source}" for source in target.sources)])
+
+
+def operator_table(compiled: dict[str, vela.Compilation]) -> str:
+    """Vela's cycles by operator and layer, the most first, a table for each model."""
+    lines = []
+    for file, result in compiled.items():
+        lines.append(f"{file}: {result.cycles:,} cycles, Vela's estimate")
+        for layer in sorted(result.layers, key=lambda layer: -layer.cycles):
+            share = 100 * layer.cycles / result.cycles
+            where = "NPU" if layer.on_npu else "CPU"
+            lines.append(
+                f"  {layer.cycles:>10,} {share:5.1f} %  {where}  {layer.operator:<16} {layer.layer}"
+            )
+    return "\n".join(lines)
+
+
+def _row(what: str, amount: str, where: str = "") -> str:
+    return f"{what:<62}{amount:>14}  {where}".rstrip()
+
+
+def _size(size: int) -> str:
+    return f"{size / 2**30:,.1f} GiB" if abs(size) >= 2**30 else f"{_kib(size)} KiB"
+
+
+def _kib(size: int) -> str:
+    return f"{size / _KIB:,.1f}"
+
+
+def _bytes(spec: TensorSpec) -> int:
+    return int(np.prod(spec.shape)) * np.dtype(spec.numpy_dtype).itemsize
+
+
+def write_map(path: pathlib.Path, loaded: Bundle) -> None:
+    """Draws both models' arenas as TFLite Micro plans them; the file is written whole or not."""
+    plans = [(model.file, arena.plan(model)) for model in (loaded.encoder, loaded.decoder_step)]
+    temporary = path.with_name(f"{path.name}.tmp")
+    try:
+        temporary.write_text(arena.svg(plans), encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Returns the exit status: 0 if the bundle fits, else 1."""
+    values = flags.FLAGS
+    if len(argv) > 1:
+        print(f"Unknown argument {argv[1]!r}.", file=sys.stderr)
+        return 1
+    options = DecodingOptions(decoding=Decoding(values.decoding), beam=values.beam)
+    try:
+        loaded, target = bundle.load(values.bundle), device.load(values.device)
+        if not values.accelerator:
+            target = dataclasses.replace(target, accelerator=None)
+        if values.operators and target.accelerator is None:
+            raise ValueError(
+                f"--operators lists an Ethos-U's cycles: {target.name} has none, or "
+                "--noaccelerator leaves it out."
+            )
+        found = fit(loaded, target, options)
+        if values.arena_map:
+            write_map(pathlib.Path(values.arena_map), loaded)
+    except (BundleError, ExecutionError, ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(table(loaded, found))
+    if values.operators:
+        print(f"\n{operator_table(found.compiled)}")
+    return 1 if found.refusals else 0
+
+
+def run() -> None:
+    """Entry point of the console script."""
+    # Defined here, not on import: tests use this module as a library.
+    flags.DEFINE_string("bundle", None, "Directory or .zip of the bundle.", required=True)
+    flags.DEFINE_string("device", None, f"One of {', '.join(device.names())}.", required=True)
+    flags.DEFINE_enum(
+        "decoding", Decoding.BEAM.value, ["greedy", "beam"], "How tokens are to be chosen."
+    )
+    flags.DEFINE_integer(
+        "beam", DecodingOptions().beam, "Hypotheses kept by --decoding=beam.", lower_bound=1
+    )
+    flags.DEFINE_bool("accelerator", True, "Let the device's NPU, if any, run the models.")
+    flags.DEFINE_bool("operators", False, "List Vela's cycles by operator and layer.")
+    flags.DEFINE_string(
+        "arena_map", None, "SVG file to draw the arena into, as TFLite Micro plans it."
+    )
+    app.run(main)
+
+
+if __name__ == "__main__":
+    run()
