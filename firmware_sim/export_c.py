@@ -33,7 +33,7 @@ from ai_edge_litert import schema_py_generated as schema
 from firmware_sim import audio, frontend, recognizer, runtime
 from firmware_sim import bundle as bundles
 from firmware_sim.bundle import Bundle, BundleError, Model, TensorSpec, Tokenizer
-from firmware_sim.decoder import Decoder, DecodingOptions, Hypothesis, mask_values
+from firmware_sim.decoder import Decoder, DecodingOptions, Hypothesis
 from firmware_sim.runtime import Runtime, Tensors
 
 SUMS: Final = "SHA256SUMS"
@@ -225,7 +225,7 @@ def _check(bundle: Bundle) -> tuple[list[Cache], list[TensorSpec]]:
         if spec.name not in ("features", "memory_mask"):
             raise ExportError(f"{bundle.path}: nothing is known to fill {spec.name} with.")
     for spec in (*encoder.inputs, *encoder.outputs, *step.inputs, *step.outputs):
-        if spec.dtype != "int8" and spec.name != "token":
+        if spec.dtype != "int8":
             raise ExportError(f"{bundle.path}: {spec.name} is {spec.dtype}, not int8.")
         if not _NAME.fullmatch(spec.name):
             raise ExportError(f"{bundle.path}: {spec.name!r} cannot be a name in C.")
@@ -272,6 +272,7 @@ def _parameters(
     limits, features, tokens = bundle.limits, bundle.features, bundle.tokenizer
     encoder, step = bundle.encoder, bundle.decoder_step
     longest = max(len(piece) for piece in _pieces(tokens))
+    mask = {"VALID": 0.0, "MASKED": bundle.mask_value}
     lines = [
         "/* Every number of the bundle. */",
         "#ifndef SPEECH_PARAMETERS_H",
@@ -312,10 +313,13 @@ def _parameters(
         _define("CACHES", len(caches)),
         _define("CACHE_BYTES", sum(_bytes(cache.input) for cache in caches)),
         "",
+        "/* What a one-hot token holds. */",
+        *_level_defines("DECODER_STEP_INPUT", step.input("token"), {"ZERO": 0.0, "ONE": 1.0}),
+        "",
         "/* What a mask holds where attention may look, and where it may not. */",
-        *_mask_defines("ENCODER_INPUT", encoder.input("memory_mask"), bundle.mask_value),
-        *_mask_defines("DECODER_STEP_INPUT", step.input("memory_mask"), bundle.mask_value),
-        *_mask_defines("DECODER_STEP_INPUT", step.input("self_mask"), bundle.mask_value),
+        *_level_defines("ENCODER_INPUT", encoder.input("memory_mask"), mask),
+        *_level_defines("DECODER_STEP_INPUT", step.input("memory_mask"), mask),
+        *_level_defines("DECODER_STEP_INPUT", step.input("self_mask"), mask),
         "",
     ]
     for side, specs in _sides(bundle):
@@ -463,10 +467,9 @@ def _tensor_defines(side: str, specs: Sequence[TensorSpec]) -> Iterable[str]:
     yield ""
 
 
-def _mask_defines(side: str, spec: TensorSpec, mask_value: float) -> Iterable[str]:
-    valid, masked = mask_values(spec, mask_value)
-    yield _define(f"{side}_{spec.name.upper()}_VALID", int(valid))
-    yield _define(f"{side}_{spec.name.upper()}_MASKED", int(masked))
+def _level_defines(side: str, spec: TensorSpec, levels: Mapping[str, float]) -> Iterable[str]:
+    for level, real in levels.items():
+        yield _define(f"{side}_{spec.name.upper()}_{level}", int(spec.quantize(real)))
 
 
 def _define(name: str, value: int | float | bool, comment: str = "") -> str:

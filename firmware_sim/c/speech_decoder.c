@@ -22,6 +22,12 @@ static int32_t best_token(const int8_t *logits) {
   return best;
 }
 
+/* The step's next token: one-hot. */
+static void set_token(speech_decoder *decoder, int32_t token) {
+  memset(decoder->token, SPEECH_DECODER_STEP_INPUT_TOKEN_ZERO, sizeof decoder->token);
+  decoder->token[token] = SPEECH_DECODER_STEP_INPUT_TOKEN_ONE;
+}
+
 /* Masks, caches and the start token. */
 static void reset(speech_decoder *decoder, int32_t frames) {
   size_t used = (size_t)frames * SPEECH_CHANNELS;
@@ -42,7 +48,7 @@ static void reset(speech_decoder *decoder, int32_t frames) {
     memset(decoder->caches + speech_caches[i].offset, speech_caches[i].zero,
            SPEECH_TOKENS * speech_caches[i].row_bytes);
   }
-  decoder->token = SPEECH_TOKEN_START;
+  set_token(decoder, SPEECH_TOKEN_START);
   decoder->token_count = 0;
   decoder->ended = 0;
 }
@@ -63,7 +69,7 @@ int speech_decode(speech_decoder *decoder, const speech_runtime *runtime, int32_
     return SPEECH_ERROR_ENCODER;
   }
 
-  inputs[SPEECH_DECODER_STEP_INPUT_TOKEN] = &decoder->token;
+  inputs[SPEECH_DECODER_STEP_INPUT_TOKEN] = decoder->token;
   inputs[SPEECH_DECODER_STEP_INPUT_SELF_MASK] = decoder->self_mask;
   inputs[SPEECH_DECODER_STEP_INPUT_MEMORY_MASK] = decoder->memory_mask;
   for (i = 0; i < SPEECH_CROSSINGS; ++i) {
@@ -73,15 +79,17 @@ int speech_decode(speech_decoder *decoder, const speech_runtime *runtime, int32_
     inputs[speech_caches[i].input] = decoder->caches + speech_caches[i].offset;
   }
   for (step = 0; step < SPEECH_TOKENS; ++step) {
+    int32_t token;
     if (runtime->invoke_decoder_step(runtime->context, inputs, outputs) != 0) {
       return SPEECH_ERROR_DECODER_STEP;
     }
-    decoder->token = best_token((const int8_t *)outputs[SPEECH_DECODER_STEP_OUTPUT_LOGITS]);
-    if (decoder->token == SPEECH_TOKEN_END) {
+    token = best_token((const int8_t *)outputs[SPEECH_DECODER_STEP_OUTPUT_LOGITS]);
+    if (token == SPEECH_TOKEN_END) {
       decoder->ended = 1;
       break;
     }
-    decoder->tokens[decoder->token_count++] = decoder->token;
+    decoder->tokens[decoder->token_count++] = token;
+    set_token(decoder, token);
     for (i = 0; i < SPEECH_CACHES; ++i) {
       const speech_cache *cache = &speech_caches[i];
       memcpy(decoder->caches + cache->offset + (size_t)step * cache->row_bytes,

@@ -47,7 +47,7 @@ typedef struct {
   int8_t memory_mask[SPEECH_MEMORY_FRAMES];
   int8_t self_mask[SPEECH_TOKENS + 1]; /* the last position is the step's own */
   int8_t caches[SPEECH_CACHE_BYTES];
-  int32_t token;
+  int8_t token[SPEECH_VOCABULARY]; /* one-hot */
 } speech_decoder;
 
 /* The int8 feature for one value of the microfrontend. */
