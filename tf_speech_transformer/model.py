@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from tf_speech_transformer import quantization
+from tf_speech_transformer import integer, quantization
 from tf_speech_transformer.quantization import LayerFactory
 
 TIME_REDUCTION = 4  # feature frames for one memory frame
@@ -71,6 +71,12 @@ class Mean(keras.layers.Layer):
         return (*input_shape[:-1], 1)
 
 
+@integer.evaluate.register
+def _mean(layer: Mean, x, weights, output):
+    bias = [layer.epsilon] if layer.epsilon else None
+    return integer.product(x, weights["kernel"], output, bias=bias)
+
+
 class ReciprocalSqrt(keras.layers.Layer):
     """1 / sqrt(x).
 
@@ -83,6 +89,11 @@ class ReciprocalSqrt(keras.layers.Layer):
             step = tf.stop_gradient(tf.reduce_max(inputs)) / 255
             inputs = tf.maximum(inputs, tf.maximum(step, 1e-6))
         return tf.math.rsqrt(inputs)
+
+
+@integer.evaluate.register
+def _reciprocal_sqrt(layer: ReciprocalSqrt, x, weights, output):
+    return integer.reciprocal_sqrt(x, output)
 
 
 class Dropout(keras.layers.Layer):
@@ -114,6 +125,16 @@ class Elementwise(keras.layers.Layer):
         return tf.broadcast_static_shape(*map(tf.TensorShape, input_shape))
 
 
+@integer.evaluate.register
+def _elementwise(layer: Elementwise, inputs, weights, output):
+    operators = {
+        tf.add: integer.add,
+        tf.subtract: integer.subtract,
+        tf.multiply: integer.multiply,
+    }
+    return operators[layer.operation](*inputs, output)
+
+
 class Product(keras.layers.Layer):
     """Product with the transpose of the second, for each head.
 
@@ -136,6 +157,11 @@ class Product(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[0][:-1], input_shape[1][-2])
+
+
+@integer.evaluate.register
+def _product(layer: Product, inputs, weights, output):
+    return integer.product(*inputs, output, transpose_b=True)
 
 
 @tf.custom_gradient
