@@ -19,7 +19,7 @@ import tensorflow as tf
 from absl import app, flags
 from tqdm import tqdm
 
-from tf_speech_transformer import corpus, train
+from tf_speech_transformer import corpus, quantization, train
 from tf_speech_transformer.features import as_float, microfrontend
 from tf_speech_transformer.model import TIME_REDUCTION, SpeechTransformer
 from tf_speech_transformer.tokenizer import Tokenizer
@@ -138,14 +138,15 @@ def evaluate(workdir: Path, stages: list[str], manifest: Path, limit: int) -> di
         cut = sum(len(x) > window for x in features)
         if cut:
             print(f"{cut} utterances are longer than {window} frames: their ends are not heard")
-        texts = transcribe(
-            model,
-            tokenizer,
-            [x[:window] for x in features],
-            window,
-            config.limits.tokens,
-            description=f"{stage} Keras",
-        )
+        with quantization.exact():
+            texts = transcribe(
+                model,
+                tokenizer,
+                [x[:window] for x in features],
+                window,
+                config.limits.tokens,
+                description=f"{stage} Keras",
+            )
         rows = [
             {"audio": str(u.source.relative_to(manifest.parent)), "reference": r, "hypothesis": t}
             for u, r, t in zip(utterances, references, texts, strict=True)

@@ -81,12 +81,12 @@ def _concat(values, axis, name="concat"):
     return Quantized(tf.concat([value.stored for value in values], axis, name), *values[0].grid)
 
 
-@tf.experimental.dispatch_for_api(tf.nn.max_pool, {"input": Quantized})
-def _max_pool(input, ksize, strides, padding, data_format=None, name=None):
-    pooled = tf.nn.max_pool(
-        tf.cast(input.stored, tf.float32), ksize, strides, padding, data_format, name
-    )
-    return Quantized(tf.cast(pooled, tf.int8), *input.grid)
+# The form that Keras's layer calls.
+@tf.experimental.dispatch_for_api(tf.compat.v1.nn.max_pool, {"value": Quantized})
+def _max_pool(value, ksize, strides, padding, data_format="NHWC", name=None, input=None):
+    stored = tf.cast(value.stored, tf.float32)
+    pooled = tf.nn.max_pool(stored, ksize, strides, padding, data_format, name)
+    return Quantized(tf.cast(pooled, tf.int8), *value.grid)
 
 
 def quantize(x: tf.Tensor, grid: Grid) -> Quantized:

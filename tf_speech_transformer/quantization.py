@@ -206,17 +206,20 @@ class EightBitLayer(tfmot.quantization.keras.QuantizeWrapperV2):
     """A layer with its quantizers: TFMOT's simulation, or, within `exact()`, a device's integers."""
 
     def call(self, inputs: Any, training: Any = None) -> Any:
-        if not _exact:
-            return super().call(inputs, training=training)
+        return self.exactly(inputs) if _exact else super().call(inputs, training=training)
+
+    @tf.autograph.experimental.do_not_convert
+    def exactly(self, inputs: Any) -> Quantized:
+        """The output as a device computes it."""
         with tf.init_scope():  # ranges and weights are constants
             named = zip(self.quantize_config.weights, self._weight_vars, strict=True)
             weights = {
                 name: quantizer.quantized(weight, variables)
                 for name, (weight, quantizer, variables) in named
             }
-        return integer.evaluate(self.layer, inputs, weights, self.grid)
+        return integer.evaluate(self.layer, inputs, weights, self.grid())
 
-    @property
+    @tf.autograph.experimental.do_not_convert
     def grid(self) -> Grid | None:
         """The grid of the layer's int8 output; None where that is the source's."""
         with tf.init_scope():
@@ -279,5 +282,5 @@ def output_quantized(layer: keras.layers.Layer, x: tf.Tensor) -> tf.Tensor:
     if not isinstance(layer, EightBitLayer) or isinstance(x, Quantized):
         return x
     if _exact:
-        return integer.quantize(x, layer.grid)
+        return integer.quantize(x, layer.grid())
     return layer._output_quantizers[0](x, False, layer._output_quantizer_vars)
