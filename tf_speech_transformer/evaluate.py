@@ -4,7 +4,9 @@
         [--stages=float,ptq,qat] [--limit=N]
 
 prints a line for each stage of training and writes `keras.json` into the workdir: for each stage
-`wer` and `results`, with `audio`, `reference` and `hypothesis` of each utterance.
+`wer` and `results`, with `audio`, `reference` and `hypothesis` of each utterance, and whether it
+was `cut` to the encoder's window.  Models of 8 bits are evaluated in a device's own arithmetic
+(`quantization.exact`).
 """
 
 import json
@@ -148,8 +150,13 @@ def evaluate(workdir: Path, stages: list[str], manifest: Path, limit: int) -> di
                 description=f"{stage} Keras",
             )
         rows = [
-            {"audio": str(u.source.relative_to(manifest.parent)), "reference": r, "hypothesis": t}
-            for u, r, t in zip(utterances, references, texts, strict=True)
+            {
+                "audio": str(u.source.relative_to(manifest.parent)),
+                "reference": r,
+                "hypothesis": t,
+                "cut": len(x) > window,
+            }
+            for u, r, t, x in zip(utterances, references, texts, features, strict=True)
         ]
         result[stage] = {"wer": word_error_rate(references, texts), "results": rows}
     return result

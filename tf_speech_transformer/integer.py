@@ -12,7 +12,7 @@ operators that see one or two values at a time are tables of all their 256 or 65
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple, Union
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,15 +21,26 @@ import tf_keras as keras
 
 LOWEST, HIGHEST = -128, 127  # of int8
 ONE = 2**31 - 1  # 1.0 in fixed point of no integer bits, saturated
-# One, or, of weights, one for each channel of the last axis.
-Scale = Union[float, tuple[float, ...]]  # noqa: UP007 - the form that ExtensionType reads
 
 
 class Grid(NamedTuple):
     """The real numbers scale * (q - zero_point) that an int8 q stands for."""
 
-    scale: Scale
+    scale: float
     zero_point: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """Constant int8 weights around 0."""
+
+    stored: tf.Tensor
+    scales: tuple[float, ...]  # one, or one for each output channel
+
+    @property
+    def centred(self) -> tf.Tensor:
+        """int32."""
+        return tf.cast(self.stored, tf.int32)
 
 
 class Quantized(tf.experimental.ExtensionType):
@@ -40,8 +51,11 @@ class Quantized(tf.experimental.ExtensionType):
     """
 
     stored: tf.Tensor
-    scale: Scale
+    scale: float
     zero_point: int
+
+    def __init__(self, stored: tf.Tensor, scale: float, zero_point: int):
+        self.stored, self.scale, self.zero_point = stored, scale, zero_point
 
     @property
     def shape(self) -> tf.TensorShape:
@@ -55,6 +69,11 @@ class Quantized(tf.experimental.ExtensionType):
     @property
     def grid(self) -> Grid:
         return Grid(self.scale, self.zero_point)
+
+    @property
+    def scales(self) -> tuple[float]:
+        """As `Weights` have them."""
+        return (self.scale,)
 
     def __getitem__(self, key: Any) -> "Quantized":
         return Quantized(self.stored[key], *self.grid)
@@ -91,7 +110,7 @@ def _max_pool(value, ksize, strides, padding, data_format="NHWC", name=None, inp
 
 def quantize(x: tf.Tensor, grid: Grid) -> Quantized:
     """Real values to the nearest of the grid: what whoever fills a device's inputs does."""
-    q = tf.round(x / np.float32(grid.scale)) + grid.zero_point
+    q = tf.round(x / grid.scale) + grid.zero_point
     return Quantized(tf.cast(tf.clip_by_value(q, LOWEST, HIGHEST), tf.int8), *grid)
 
 
@@ -117,7 +136,7 @@ def saturated(x: tf.Tensor) -> tf.Tensor:
 
 
 def fixed_point(
-    multiplier: npt.NDArray[np.float64],
+    multiplier: npt.ArrayLike,
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """A positive real number as mantissa / 2^31 * 2^shift: TFLite's QuantizeMultiplier."""
     mantissa, shift = np.frexp(np.asarray(multiplier, np.float64))
@@ -126,9 +145,9 @@ def fixed_point(
     return np.where(full, 2**30, mantissa), np.where(full, shift + 1, shift).astype(np.int64)
 
 
-def multiplied(x: tf.Tensor, multiplier: npt.NDArray[np.float64] | float) -> tf.Tensor:
+def multiplied(x: tf.Tensor, multiplier: npt.ArrayLike) -> tf.Tensor:
     """x * multiplier, rounded twice: TFLite's MultiplyByQuantizedMultiplier."""
-    mantissa, shift = fixed_point(np.asarray(multiplier))
+    mantissa, shift = fixed_point(multiplier)
     enlarged = x * (1 << np.maximum(shift, 0))
     return halved(high_product(enlarged, mantissa), np.maximum(-shift, 0))
 
@@ -160,81 +179,49 @@ def tabulated(kernel: Callable[..., Quantized], *inputs: Quantized) -> Quantized
 # Operators.
 
 
-def bias_of(bias: tf.Tensor, *factors: Quantized) -> npt.NDArray[np.int32]:
-    """A real bias as the converter stores it: in units of the product of the scales."""
-    with tf.init_scope():
-        scale = product_scale(*factors)
-        real = np.asarray(bias, np.float64) / scale
-    return (np.sign(real) * np.floor(np.abs(real) + 0.5)).astype(np.int32)
-
-
-def product_scale(left: Quantized, right: Quantized) -> npt.NDArray[np.float64]:
-    return (np.float32(left.scale) * np.float32(right.scale)).astype(np.float64)
+def product_scale(left: Quantized, right: Quantized | Weights) -> npt.NDArray[np.float64]:
+    """Of a sum of products: [1] or [channels]; multiplied in float32, as kernels do."""
+    return (np.float32(left.scale) * np.asarray(right.scales, np.float32)).astype(np.float64)
 
 
 def requantized(
-    accumulated: tf.Tensor, left: Quantized, right: Quantized, output: Grid, relu: bool = False
+    accumulated: tf.Tensor,
+    left: Quantized,
+    right: Quantized | Weights,
+    output: Grid,
+    bias: Any = None,
+    relu: bool = False,
 ) -> Quantized:
-    """An int32 sum of products to the output's grid."""
-    multiplier = product_scale(left, right) / output.scale
-    return clipped(multiplied(tf.cast(accumulated, tf.int64), multiplier), output, relu)
+    """An int32 sum of products, plus a real bias [channels], to the output's grid."""
+    scale = product_scale(left, right)
+    accumulated = tf.cast(accumulated, tf.int64)
+    if bias is not None:
+        with tf.init_scope():
+            units = np.asarray(bias, np.float64) / scale
+        # as the converter stores it: a half rounded away from zero
+        accumulated += (np.sign(units) * np.floor(np.abs(units) + 0.5)).astype(np.int64)
+    return clipped(multiplied(accumulated, scale / output.scale), output, relu)
 
 
 def product(
     left: Quantized,
-    right: Quantized,
+    right: Quantized | Weights,
     output: Grid,
     *,
-    bias: tf.Tensor | None = None,
     transpose_b: bool = False,
+    bias: Any = None,
     relu: bool = False,
 ) -> Quantized:
-    """FULLY_CONNECTED and BATCH_MATMUL: [..., M, K] x [..., K, N] -> [..., M, N].
+    """FULLY_CONNECTED and BATCH_MATMUL, with weights or activations on the right.
 
-    `right` may be weights or activations; `bias` float [N].
+    [..., M, K] x [..., K, N], with `transpose_b` [..., N, K], -> [..., M, N]; `bias` real [N].
     """
-    if right.shape.rank == 2:  # one product instead of one for each of the batch
+    if right.stored.shape.rank == 2:  # one product instead of one for each of the batch
         axes = [[left.shape.rank - 1], [int(transpose_b)]]
         accumulated = tf.tensordot(left.centred, right.centred, axes)
     else:
         accumulated = tf.matmul(left.centred, right.centred, transpose_b=transpose_b)
-    if bias is not None:
-        accumulated += bias_of(bias, left, right)
-    return requantized(accumulated, left, right, output, relu)
-
-
-def convolution(
-    x: Quantized, layer: keras.layers.Conv2D, kernel: Quantized, output: Grid
-) -> Quantized:
-    """CONV_2D: a scale for each output channel, or one for all."""
-    accumulated = tf.nn.conv2d(
-        x.centred,
-        kernel.centred,
-        layer.strides,
-        layer.padding.upper(),
-        dilations=layer.dilation_rate,
-    )
-    if layer.use_bias:
-        accumulated += bias_of(layer.bias, x, kernel)
-    return requantized(accumulated, x, kernel, output, has_relu(layer))
-
-
-def depthwise_convolution(
-    x: Quantized, layer: keras.layers.DepthwiseConv2D, kernel: Quantized, output: Grid
-) -> Quantized:
-    """DEPTHWISE_CONV_2D with one scale for all channels."""
-    # TensorFlow has no integer kernel for this one; float64 holds each of the sums exactly.
-    accumulated = tf.nn.depthwise_conv2d(
-        tf.cast(x.centred, tf.float64),
-        tf.cast(kernel.centred, tf.float64),
-        [1, *layer.strides, 1],
-        layer.padding.upper(),
-        dilations=layer.dilation_rate,
-    )
-    accumulated = tf.cast(accumulated, tf.int32)
-    if layer.use_bias:
-        accumulated += bias_of(layer.bias, x, kernel)
-    return requantized(accumulated, x, kernel, output, has_relu(layer))
+    return requantized(accumulated, left, right, output, bias, relu)
 
 
 def add(left: Quantized, right: Quantized, output: Grid, sign: int = 1) -> Quantized:
@@ -257,7 +244,7 @@ def subtract(left: Quantized, right: Quantized, output: Grid) -> Quantized:
 def multiply(left: Quantized, right: Quantized, output: Grid) -> Quantized:
     """MUL."""
     scales = [np.float32(x) for x in (left.scale, right.scale, output.scale)]
-    multiplier = scales[0] * scales[1] / scales[2]  # in float32, as the kernel
+    multiplier = float(scales[0] * scales[1] / scales[2])  # in float32, as the kernel
     return tabulated(lambda x, y: clipped(multiplied(x * y, multiplier), output), left, right)
 
 
@@ -286,9 +273,8 @@ def reciprocal_sqrt(x: Quantized, output: Grid) -> Quantized:
 
 def softmax(x: Quantized, output: Grid) -> Quantized:
     """SOFTMAX over the last axis, in fixed point; the output's grid is 1/256 and -128."""
-    below = tf.reduce_max(tf.cast(x.stored, tf.int32), -1, keepdims=True) - tf.cast(
-        x.stored, tf.int32
-    )
+    q = x.centred
+    below = tf.reduce_max(q, -1, keepdims=True) - q
     with tf.init_scope():
         table = exponentials(x.scale)
     exponential = tf.gather(table, below)
@@ -302,7 +288,7 @@ def softmax(x: Quantized, output: Grid) -> Quantized:
 def exponentials(scale: float) -> tf.Tensor:
     """e^(-scale * n) for n of 0 to 255, int64 [256] in units of 2^-31: exp_on_negative_values."""
     multiplier = min(scale * 2**26, ONE)  # 5 integer bits
-    _, shift = fixed_point(np.float64(multiplier))
+    _, shift = fixed_point(multiplier)
     difference = tf.range(0, -256, -1, dtype=tf.int64)
     a = multiplied(difference, multiplier)
     # a Taylor series around -1/8 for what is beyond a multiple of a quarter
@@ -343,7 +329,7 @@ def log2(x: tf.Tensor) -> tf.Tensor:
 
 @functools.singledispatch
 def evaluate(
-    layer: keras.layers.Layer, inputs: Any, weights: dict[str, Quantized], output: Grid
+    layer: keras.layers.Layer, inputs: Any, weights: dict[str, Weights], output: Grid
 ) -> Quantized:
     """What the device's operator for a layer returns.
 
@@ -374,12 +360,24 @@ def _dense(layer: keras.layers.Dense, x, weights, output):
 
 @evaluate.register
 def _convolution(layer: keras.layers.Conv2D, x, weights, output):
-    return convolution(x, layer, weights["kernel"], output)
+    """CONV_2D."""
+    kernel, padding = weights["kernel"], layer.padding.upper()
+    accumulated = tf.nn.conv2d(
+        x.centred, kernel.centred, layer.strides, padding, dilations=layer.dilation_rate
+    )
+    return requantized(accumulated, x, kernel, output, layer.bias, has_relu(layer))
 
 
 @evaluate.register
 def _depthwise_convolution(layer: keras.layers.DepthwiseConv2D, x, weights, output):
-    return depthwise_convolution(x, layer, weights["depthwise_kernel"], output)
+    """DEPTHWISE_CONV_2D with one scale for all channels."""
+    kernel, padding = weights["depthwise_kernel"], layer.padding.upper()
+    # TensorFlow has no integer kernel for this one; float64 holds each of the sums exactly.
+    factors = (tf.cast(factor.centred, tf.float64) for factor in (x, kernel))
+    strides = [1, *layer.strides, 1]
+    accumulated = tf.nn.depthwise_conv2d(*factors, strides, padding, dilations=layer.dilation_rate)
+    accumulated = tf.cast(accumulated, tf.int32)
+    return requantized(accumulated, x, kernel, output, layer.bias, has_relu(layer))
 
 
 @evaluate.register
@@ -389,8 +387,9 @@ def _softmax(layer: keras.layers.Softmax, x, weights, output):
 
 @evaluate.register
 def _embedding(layer: keras.layers.Embedding, tokens, weights, output):
-    table = weights["embeddings"]
-    return Quantized(tf.gather(table.stored, tokens), *table.grid)
+    """GATHER: rows keep the scale of the table."""
+    (scale,) = weights["embeddings"].scales
+    return Quantized(tf.gather(weights["embeddings"].stored, tokens), scale, 0)
 
 
 def has_relu(layer: keras.layers.Layer) -> bool:

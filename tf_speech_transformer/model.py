@@ -9,6 +9,7 @@ H: heads, D: d_model, V: vocabulary, N: longest text on the device.
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -127,7 +128,7 @@ class Elementwise(keras.layers.Layer):
 
 @integer.evaluate.register
 def _elementwise(layer: Elementwise, inputs, weights, output):
-    operators = {
+    operators: dict[Any, Callable[..., integer.Quantized]] = {
         tf.add: integer.add,
         tf.subtract: integer.subtract,
         tf.multiply: integer.multiply,
@@ -161,7 +162,8 @@ class Product(keras.layers.Layer):
 
 @integer.evaluate.register
 def _product(layer: Product, inputs, weights, output):
-    return integer.product(*inputs, output, transpose_b=True)
+    left, right = inputs
+    return integer.product(left, right, output, transpose_b=True)
 
 
 @tf.custom_gradient

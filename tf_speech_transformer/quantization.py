@@ -17,7 +17,7 @@ import tensorflow_model_optimization as tfmot
 import tf_keras as keras
 
 from tf_speech_transformer import features, integer
-from tf_speech_transformer.integer import Grid, Quantized
+from tf_speech_transformer.integer import Grid, Quantized, Weights
 
 RANGE_DECAY = 0.9  # of the moving average, Bie et al.
 SCORE_LIMIT = 6.0  # of attention scores, in float too: e^-12 is nothing, and 8 bits reach it finely
@@ -92,6 +92,8 @@ class MovingAverageRange(tfmot.quantization.keras.quantizers.Quantizer):
     def grid(self, weights: dict[str, Any]) -> Grid:
         """The grid of the int8 tensor."""
         scale, zero_point = self.parameters(weights["min"], weights["max"])
+        if not scale:
+            raise ValueError("a range was never estimated: train the model's 8 bits first")
         return Grid(float(scale), int(zero_point) - 128)
 
     def get_config(self) -> dict[str, Any]:
@@ -126,11 +128,11 @@ class WeightRange(tfmot.quantization.keras.quantizers.Quantizer):
             inputs, low, high, num_bits=8, narrow_range=True
         )
 
-    def quantized(self, weight: tf.Tensor, weights: dict[str, Any]) -> Quantized:
+    def quantized(self, weight: tf.Tensor, weights: dict[str, Any]) -> Weights:
         """The weight as the int8 tensor of a device."""
-        scale = weights["max"] / 127
-        stored = tf.cast(tf.round(self(weight, False, weights) / scale), tf.int8)
-        return Quantized(stored, tuple(scale.numpy().tolist()) if self.per_channel else float(scale), 0)
+        scales = weights["max"] / 127
+        stored = tf.round(self(weight, False, weights) / scales)
+        return Weights(tf.cast(stored, tf.int8), tuple(np.ravel(scales).tolist()))
 
     def get_config(self) -> dict[str, Any]:
         return {"per_channel": self.per_channel}
@@ -203,7 +205,7 @@ class EightBit(tfmot.quantization.keras.QuantizeConfig):
 
 
 class EightBitLayer(tfmot.quantization.keras.QuantizeWrapperV2):
-    """A layer with its quantizers: TFMOT's simulation, or, within `exact()`, a device's integers."""
+    """A layer with its quantizers: TFMOT's simulation; within `exact()`, a device's integers."""
 
     def call(self, inputs: Any, training: Any = None) -> Any:
         return self.exactly(inputs) if _exact else super().call(inputs, training=training)

@@ -12,7 +12,7 @@ from ai_edge_litert import interpreter as litert
 from ai_edge_litert import schema_py_generated as schema
 
 from tf_speech_transformer import integer, quantization
-from tf_speech_transformer.integer import Grid, Quantized
+from tf_speech_transformer.integer import Grid, Quantized, Weights
 
 CODES = schema.BuiltinOperator
 SEEDS = range(4)
@@ -118,16 +118,14 @@ def test_fully_connected(seed: int, relu: bool) -> None:
     output = grid(rng, x.scale * step, 480)
     bias = rng.normal(0, 100 * output.scale, 24).astype(np.float32)
     computed = integer.product(
-        x, Quantized(tf.constant(kernel), step, 0), output, bias=bias, relu=relu
+        x, Weights(tf.constant(kernel), (step,)), output, bias=bias, relu=relu
     )
     options = schema.FullyConnectedOptionsT()
     options.keepNumDims, options.fusedActivationFunction = True, int(relu)
     product = np.float32(x.scale) * np.float32(step)
     stored = np.rint(bias.astype(np.float64) / product).astype(np.int32)
     constants = ((kernel.T.copy(), step, 0), (stored, product, 0))
-    expected = run_operator(
-        CODES.FULLY_CONNECTED, options, [x], (3, 40, 24), output, constants
-    )
+    expected = run_operator(CODES.FULLY_CONNECTED, options, [x], (3, 40, 24), output, constants)
     np.testing.assert_array_equal(computed.stored, expected)
 
 
@@ -151,15 +149,14 @@ def test_batch_matmul(seed: int, transpose_b: bool, constant: bool) -> None:
     shape = (1, 4, 65, 32) if transpose_b else (1, 4, 32, 65)
     right = activation(rng, shape, zero_point=0 if constant else None)
     output = grid(rng, left.scale * right.scale, 32)
-    computed = integer.product(left, right, output, transpose_b=transpose_b)
+    factor = Weights(right.stored, right.scales) if constant else right
+    computed = integer.product(left, factor, output, transpose_b=transpose_b)
     options = schema.BatchMatMulOptionsT()
     options.adjX, options.adjY = False, transpose_b
     inputs, constants = [left, right], ()
     if constant:
         inputs, constants = [left], ((right.stored.numpy(), right.scale, 0),)
-    expected = run_operator(
-        CODES.BATCH_MATMUL, options, inputs, (1, 4, 9, 65), output, constants
-    )
+    expected = run_operator(CODES.BATCH_MATMUL, options, inputs, (1, 4, 9, 65), output, constants)
     np.testing.assert_array_equal(computed.stored, expected)
 
 
@@ -173,9 +170,7 @@ def test_convolution_with_a_scale_for_each_channel(seed: int, strides: int) -> N
     layer = tf.keras.layers.Conv2D(8, 3, strides, padding="same")
     layer.build(x.shape)
     layer.bias.assign(rng.normal(0, 50 * output.scale, 8))
-    computed = integer.evaluate(
-        layer, x, {"kernel": Quantized(tf.constant(kernel), scales, 0)}, output
-    )
+    computed = integer.evaluate(layer, x, {"kernel": Weights(tf.constant(kernel), scales)}, output)
     options = schema.Conv2DOptionsT()
     options.strideH = options.strideW = strides
     product = np.float32(x.scale) * np.float32(scales)
@@ -194,7 +189,7 @@ def test_depthwise_convolution_with_relu(seed: int) -> None:
     layer = tf.keras.layers.DepthwiseConv2D(3, padding="same", activation="relu")
     layer.build(x.shape)
     layer.bias.assign(rng.normal(0, 50 * output.scale, 8))
-    weight = Quantized(tf.constant(kernel), step, 0)
+    weight = Weights(tf.constant(kernel), (step,))
     computed = integer.evaluate(layer, x, {"depthwise_kernel": weight}, output)
     options = schema.DepthwiseConv2DOptionsT()
     options.strideH = options.strideW = options.depthMultiplier = 1
@@ -283,6 +278,13 @@ def test_tensors_of_different_grids_are_not_joined() -> None:
 
 def test_a_layer_without_integer_arithmetic_is_named() -> None:
     layer = quantization.in_eight_bits(tf.keras.layers.LeakyReLU(name="leaky"))
-    layer(tf.ones([1, 2]))
+    layer(tf.ones([1, 2]), training=True)
     with quantization.exact(), pytest.raises(TypeError, match="LeakyReLU has no integer"):
+        layer(Quantized(tf.zeros([1, 2], tf.int8), 0.5, 0))
+
+
+def test_a_range_that_was_never_estimated_is_named() -> None:
+    layer = quantization.in_eight_bits(tf.keras.layers.Softmax())
+    layer(tf.ones([1, 2]))
+    with quantization.exact(), pytest.raises(ValueError, match="never estimated"):
         layer(Quantized(tf.zeros([1, 2], tf.int8), 0.5, 0))
