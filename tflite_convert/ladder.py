@@ -3,9 +3,10 @@
     python -m tflite_convert.ladder --workdir=runs/digits --manifest=TEST.tsv [--limit=N] \
         [--slow_limit=20]
 
-Keras models are decoded here, bundles by the device side in processes of its own.  Prints a table
-and writes `ladder.json` (all figures and texts) and `wer.json` (the main word error rates, as
-shares) into the workdir; the latter become the field `wer` of the bundles' manifests too.
+Keras models are decoded here, those of 8 bits in a device's integers (`quantization.exact`), and
+bundles by the device side in processes of its own.  Prints a table and writes `ladder.json` (all
+figures and texts) and `wer.json` (the main word error rates, as shares) into the workdir; the
+latter become the field `wer` of the bundles' manifests too.
 """
 
 import dataclasses
