@@ -4,7 +4,9 @@
         [--stages=float,ptq,qat] [--limit=N]
 
 prints a line for each stage of training and writes `keras.json` into the workdir: for each stage
-`wer` and `results`, with `audio`, `reference` and `hypothesis` of each utterance.
+`wer` and `results`, with `audio`, `reference` and `hypothesis` of each utterance, and whether it
+was `cut` to the encoder's window.  Models of 8 bits are evaluated in a device's own arithmetic
+(`quantization.exact`).
 """
 
 import json
@@ -19,7 +21,7 @@ import tensorflow as tf
 from absl import app, flags
 from tqdm import tqdm
 
-from tf_speech_transformer import corpus, train
+from tf_speech_transformer import corpus, quantization, train
 from tf_speech_transformer.features import as_float, microfrontend
 from tf_speech_transformer.model import TIME_REDUCTION, SpeechTransformer
 from tf_speech_transformer.tokenizer import Tokenizer
@@ -139,17 +141,23 @@ def evaluate(workdir: Path, stages: list[str], manifest: Path, limit: int) -> di
         cut = sum(len(x) > window for x in features)
         if cut:
             print(f"{cut} utterances are longer than {window} frames: their ends are not heard")
-        texts = transcribe(
-            model,
-            tokenizer,
-            [x[:window] for x in features],
-            window,
-            config.limits.tokens,
-            description=f"{stage} Keras",
-        )
+        with quantization.exact():
+            texts = transcribe(
+                model,
+                tokenizer,
+                [x[:window] for x in features],
+                window,
+                config.limits.tokens,
+                description=f"{stage} Keras",
+            )
         rows = [
-            {"audio": str(u.source.relative_to(manifest.parent)), "reference": r, "hypothesis": t}
-            for u, r, t in zip(utterances, references, texts, strict=True)
+            {
+                "audio": str(u.source.relative_to(manifest.parent)),
+                "reference": r,
+                "hypothesis": t,
+                "cut": len(x) > window,
+            }
+            for u, r, t, x in zip(utterances, references, texts, features, strict=True)
         ]
         result[stage] = {"wer": word_error_rate(references, texts), "results": rows}
     return result

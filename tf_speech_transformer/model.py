@@ -9,12 +9,13 @@ H: heads, D: d_model, V: vocabulary, N: longest text on the device.
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from tf_speech_transformer import quantization
+from tf_speech_transformer import integer, quantization
 from tf_speech_transformer.quantization import LayerFactory
 
 TIME_REDUCTION = 4  # feature frames for one memory frame
@@ -71,6 +72,12 @@ class Mean(keras.layers.Layer):
         return (*input_shape[:-1], 1)
 
 
+@integer.evaluate.register
+def _mean(layer: Mean, x, weights, output):
+    bias = [layer.epsilon] if layer.epsilon else None
+    return integer.product(x, weights["kernel"], output, bias=bias)
+
+
 class ReciprocalSqrt(keras.layers.Layer):
     """1 / sqrt(x).
 
@@ -83,6 +90,11 @@ class ReciprocalSqrt(keras.layers.Layer):
             step = tf.stop_gradient(tf.reduce_max(inputs)) / 255
             inputs = tf.maximum(inputs, tf.maximum(step, 1e-6))
         return tf.math.rsqrt(inputs)
+
+
+@integer.evaluate.register
+def _reciprocal_sqrt(layer: ReciprocalSqrt, x, weights, output):
+    return integer.reciprocal_sqrt(x, output)
 
 
 class Dropout(keras.layers.Layer):
@@ -114,6 +126,16 @@ class Elementwise(keras.layers.Layer):
         return tf.broadcast_static_shape(*map(tf.TensorShape, input_shape))
 
 
+@integer.evaluate.register
+def _elementwise(layer: Elementwise, inputs, weights, output):
+    operators: dict[Any, Callable[..., integer.Quantized]] = {
+        tf.add: integer.add,
+        tf.subtract: integer.subtract,
+        tf.multiply: integer.multiply,
+    }
+    return operators[layer.operation](*inputs, output)
+
+
 class Product(keras.layers.Layer):
     """Product with the transpose of the second, for each head.
 
@@ -136,6 +158,12 @@ class Product(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[0][:-1], input_shape[1][-2])
+
+
+@integer.evaluate.register
+def _product(layer: Product, inputs, weights, output):
+    left, right = inputs
+    return integer.product(left, right, output, transpose_b=True)
 
 
 class Embedding(keras.layers.Embedding):

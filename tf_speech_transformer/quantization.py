@@ -7,14 +7,17 @@ weights by their minimum and maximum, activations by an exponential moving avera
 (Bie et al., section 4).
 """
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_model_optimization as tfmot
 import tf_keras as keras
 
-from tf_speech_transformer import features
+from tf_speech_transformer import features, integer
+from tf_speech_transformer.integer import Grid, Quantized, Weights
 
 RANGE_DECAY = 0.9  # of the moving average, Bie et al.
 SCORE_LIMIT = 6.0  # of attention scores, in float too: e^-12 is nothing, and 8 bits reach it finely
@@ -74,12 +77,24 @@ class MovingAverageRange(tfmot.quantization.keras.quantizers.Quantizer):
             high = high.assign(
                 tf.where(unset, batch_high, RANGE_DECAY * high + (1 - RANGE_DECAY) * batch_high)
             )
-        scale = rounded((high - low) / 255)
-        zero_point = 128.0 if self.symmetric else tf.round(tf.math.divide_no_nan(-low, scale))
+        scale, zero_point = self.parameters(low, high)
         lowest = -zero_point * scale
         return tf.quantization.fake_quant_with_min_max_vars(
             inputs, lowest, lowest + 255 * scale, num_bits=8
         )
+
+    def parameters(self, low: tf.Tensor, high: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor | float]:
+        """Scale and unsigned zero point of a range."""
+        scale = rounded((high - low) / 255)
+        zero_point = 128.0 if self.symmetric else tf.round(tf.math.divide_no_nan(-low, scale))
+        return scale, zero_point
+
+    def grid(self, weights: dict[str, Any]) -> Grid:
+        """The grid of the int8 tensor."""
+        scale, zero_point = self.parameters(weights["min"], weights["max"])
+        if not scale:
+            raise ValueError("a range was never estimated: train the model's 8 bits first")
+        return Grid(float(scale), int(zero_point) - 128)
 
     def get_config(self) -> dict[str, Any]:
         return {"symmetric": self.symmetric}
@@ -113,6 +128,12 @@ class WeightRange(tfmot.quantization.keras.quantizers.Quantizer):
             inputs, low, high, num_bits=8, narrow_range=True
         )
 
+    def quantized(self, weight: tf.Tensor, weights: dict[str, Any]) -> Weights:
+        """The weight as the int8 tensor of a device."""
+        scales = weights["max"] / 127
+        stored = tf.round(self(weight, False, weights) / scales)
+        return Weights(tf.cast(stored, tf.int8), tuple(np.ravel(scales).tolist()))
+
     def get_config(self) -> dict[str, Any]:
         return {"per_channel": self.per_channel}
 
@@ -130,6 +151,11 @@ class FixedRange(tfmot.quantization.keras.quantizers.Quantizer):
         self, inputs: tf.Tensor, training: bool, weights: dict[str, Any], **kwargs: Any
     ) -> tf.Tensor:
         return tf.quantization.fake_quant_with_min_max_args(inputs, self.low, self.high, num_bits=8)
+
+    def grid(self, weights: dict[str, Any]) -> Grid:
+        """The grid of the int8 tensor."""
+        scale = (self.high - self.low) / 255
+        return Grid(scale, round(-self.low / scale) - 128)
 
     def get_config(self) -> dict[str, Any]:
         return {"low": self.low, "high": self.high}
@@ -179,6 +205,51 @@ class EightBit(tfmot.quantization.keras.QuantizeConfig):
         return {"weights": self.weights, "output": self.output, "per_channel": self.per_channel}
 
 
+class EightBitLayer(tfmot.quantization.keras.QuantizeWrapperV2):
+    """A layer with its quantizers: TFMOT's simulation; within `exact()`, a device's integers."""
+
+    def call(self, inputs: Any, training: Any = None) -> Any:
+        return self.exactly(inputs) if _exact else super().call(inputs, training=training)
+
+    @tf.autograph.experimental.do_not_convert
+    def exactly(self, inputs: Any) -> Quantized:
+        """The output as a device computes it."""
+        with tf.init_scope():  # ranges and weights are constants
+            named = zip(self.quantize_config.weights, self._weight_vars, strict=True)
+            weights = {
+                name: quantizer.quantized(weight, variables)
+                for name, (weight, quantizer, variables) in named
+            }
+        return integer.evaluate(self.layer, inputs, weights, self.grid())
+
+    @tf.autograph.experimental.do_not_convert
+    def grid(self) -> Grid | None:
+        """The grid of the layer's int8 output; None where that is the source's."""
+        with tf.init_scope():
+            for quantizer in self._output_quantizers:
+                return quantizer.grid(self._output_quantizer_vars)
+        return None
+
+
+_exact = False
+
+
+@contextlib.contextmanager
+def exact() -> Iterator[None]:
+    """Quantized models that are called or traced within compute what the int8 kernels do.
+
+    Every value is, byte for byte, that of the flatbuffers on LiteRT's reference kernels
+    (`integer`).  For evaluation: nothing has a gradient, and a graph that was traced within keeps
+    the weights and ranges of that moment.
+    """
+    global _exact
+    before, _exact = _exact, True
+    try:
+        yield
+    finally:
+        _exact = before
+
+
 LayerFactory = Callable[..., keras.layers.Layer]
 
 
@@ -203,7 +274,7 @@ def in_eight_bits(
     if not same_scale:
         output = output or MovingAverageRange(symmetric)
     config = EightBit(weights, output, per_channel)
-    return tfmot.quantization.keras.QuantizeWrapperV2(layer, config, name=layer.name)
+    return EightBitLayer(layer, config, name=layer.name)
 
 
 def pick(layer: keras.layers.Layer, one_hot: tf.Tensor) -> tf.Tensor:
@@ -211,8 +282,10 @@ def pick(layer: keras.layers.Layer, one_hot: tf.Tensor) -> tf.Tensor:
 
     The values are on the weights' 8-bit grid already; it is the converter that has to be told.
     """
-    if not isinstance(layer, tfmot.quantization.keras.QuantizeWrapperV2):
+    if not isinstance(layer, EightBitLayer):
         return layer(one_hot)
+    if _exact:
+        return layer(tf.argmax(one_hot, -1, output_type=tf.int32))
     (_, quantizer, variables), *_ = layer._weight_vars
     return quantizer(layer(ONE_HOT(one_hot, False, {})), False, variables)
 
@@ -222,6 +295,8 @@ def output_quantized(layer: keras.layers.Layer, x: tf.Tensor) -> tf.Tensor:
 
     The decoder's caches hold rows that the layer wrote in earlier steps.
     """
-    if not isinstance(layer, tfmot.quantization.keras.QuantizeWrapperV2):
+    if not isinstance(layer, EightBitLayer) or isinstance(x, Quantized):
         return x
+    if _exact:
+        return integer.quantize(x, layer.grid())
     return layer._output_quantizers[0](x, False, layer._output_quantizer_vars)

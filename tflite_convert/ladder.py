@@ -3,9 +3,10 @@
     python -m tflite_convert.ladder --workdir=runs/digits --manifest=TEST.tsv [--limit=N] \
         [--slow_limit=20]
 
-Keras models are decoded here, bundles by the device side in processes of its own.  Prints a table
-and writes `ladder.json` (all figures and texts) and `wer.json` (the main word error rates, as
-shares) into the workdir; the latter become the field `wer` of the bundles' manifests too.
+Keras models are decoded here, those of 8 bits in a device's integers (`quantization.exact`), and
+bundles by the device side in processes of its own.  Prints a table and writes `ladder.json` (all
+figures and texts) and `wer.json` (the main word error rates, as shares) into the workdir; the
+latter become the field `wer` of the bundles' manifests too.
 """
 
 import dataclasses
@@ -83,7 +84,7 @@ RUNGS = (
     Rung("float_litert", "float32, LiteRT", "float", bundle="bundle_float32", runtime="litert"),
 )
 
-Results = list[dict[str, Any]]  # of each utterance: audio, reference, hypothesis
+Results = list[dict[str, Any]]  # of each utterance: audio, reference, hypothesis, perhaps cut
 
 
 def available(workdir: Path) -> list[Rung]:
@@ -151,27 +152,33 @@ def compare(rungs: list[Rung], results: dict[str, Results]) -> list[dict[str, An
     """The figures of each rung.
 
     `wer` is a share of the reference words; `identical` the share of the `compared` utterances
-    that both this rung and the one `above` have whose texts are the same.
+    that both this rung and the one `above` have whose texts are the same.  `too_long` more are in
+    both, but longer than the encoder's window: a device cuts them into pieces and hears them all,
+    a Keras model hears their beginning.
     """
     figures = []
     for rung in rungs:
         rows = results[rung.key]
         texts = by_audio(rows)
-        above = by_audio(results[rung.above]) if rung.above in results else {}
+        rows_above = results.get(rung.above or "", [])
+        above = by_audio(rows_above)
         both = [audio for audio in texts if audio in above]
-        same = sum(texts[audio] == above[audio] for audio in both)
+        too_long = cut(rows) ^ cut(rows_above)
+        compared = [audio for audio in both if audio not in too_long]
+        same = sum(texts[audio] == above[audio] for audio in compared)
         figures.append(
             {
                 "key": rung.key,
                 "name": rung.name,
                 "main": rung.main,
-                "above": rung.above if both else None,
+                "above": rung.above if compared else None,
                 "wer": evaluate.word_error_rate(
                     [row["reference"] for row in rows], [row["hypothesis"] for row in rows]
                 ),
                 "utterances": len(rows),
-                "identical": same / len(both) if both else None,
-                "compared": len(both),
+                "identical": same / len(compared) if compared else None,
+                "compared": len(compared),
+                "too_long": len(both) - len(compared),
             }
         )
     return figures
@@ -180,6 +187,11 @@ def compare(rungs: list[Rung], results: dict[str, Results]) -> list[dict[str, An
 def by_audio(rows: Results) -> dict[str, str]:
     """Text of each recording, whose name is spelt one way."""
     return {str(Path(row["audio"])): row["hypothesis"] for row in rows}
+
+
+def cut(rows: Results) -> set[str]:
+    """The recordings that were heard only as far as the encoder's window reaches."""
+    return {str(Path(row["audio"])) for row in rows if row.get("cut")}
 
 
 def table(figures: list[dict[str, Any]]) -> str:
@@ -194,6 +206,8 @@ def table(figures: list[dict[str, Any]]) -> str:
             if row["main"] != main:
                 continue
             same = f"{100 * row['identical']:6.2f} %  {names[row['above']]}" if row["above"] else ""
+            if row["above"] and row["too_long"]:
+                same += f" ({row['too_long']} beyond the window left out)"
             line = f"{row['name']:{width}}  {100 * row['wer']:6.2f} %  {row['utterances']:10d}"
             lines.append(f"{line}  {same}".rstrip())
     return "\n".join(lines).rstrip()

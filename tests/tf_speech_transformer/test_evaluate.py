@@ -106,9 +106,9 @@ def test_results_are_in_the_order_of_the_manifest(
     monkeypatch.setattr(evaluate.train, "load", lambda *_: (model, TOKENIZER, config))
     result = evaluate.evaluate(tmp_path, ["float"], manifest, limit=2)
     rows = result["float"]["results"]
-    assert [(row["audio"], row["reference"]) for row in rows] == [
-        ("two six.wav", "two six"),
-        ("one.wav", "one"),
+    assert [(row["audio"], row["reference"], row["cut"]) for row in rows] == [
+        ("two six.wav", "two six", False),
+        ("one.wav", "one", False),
     ]
     assert result["float"]["wer"] >= 0
     assert json.loads(json.dumps(result)) == result

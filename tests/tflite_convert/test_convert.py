@@ -3,21 +3,26 @@
 import pathlib
 import subprocess
 import sys
+from typing import Any
 
 import ml_collections
 import numpy as np
 import pytest
 import tensorflow as tf
+from ai_edge_litert import interpreter as litert
+from ai_edge_litert import schema_py_generated as schema
 
 from firmware_sim import bundle as device_bundle
 from firmware_sim import parity
 from firmware_sim.recognizer import Recognizer
 from tests.conftest import REPOSITORY, TINY_MODEL, synthesise
+from tf_speech_transformer import integer, quantization
 from tf_speech_transformer.features import as_float, microfrontend
+from tf_speech_transformer.integer import Quantized
 from tf_speech_transformer.model import Dimensions, SpeechTransformer
 from tf_speech_transformer.tokenizer import CharacterTokenizer
 from tf_speech_transformer.train import build
-from tflite_convert import convert, inspect
+from tflite_convert import convert, flatbuffer, inspect
 
 FRAMES, TOKENS = 128, 16
 CONFIG = ml_collections.ConfigDict(
@@ -97,7 +102,7 @@ def test_tflite_micro_equals_litert_reference_in_every_byte(bundles: pathlib.Pat
     assert result.equal, result
 
 
-def test_litert_reference_computes_what_the_keras_model_does(
+def test_litert_reference_computes_nearly_what_training_simulates(
     quantized: SpeechTransformer, bundles: pathlib.Path
 ) -> None:
     from firmware_sim import runtime
@@ -115,6 +120,95 @@ def test_litert_reference_computes_what_the_keras_model_does(
     device = engine.invoke({"features": padded, "memory_mask": mask})["ctc_logits"]
     steps = np.abs(spec.dequantize(device) - keras) / spec.scale
     assert np.mean(steps < 2.5) > 0.9
+
+
+def operator_outputs(content: bytes, inputs: dict[str, np.ndarray]) -> list[tuple[str, Quantized]]:
+    """What each operator that computes returns on LiteRT's reference kernels, with its name."""
+    interpreter = litert.Interpreter(
+        model_content=content,
+        experimental_op_resolver_type=litert.OpResolverType.BUILTIN_REF,
+        experimental_preserve_all_tensors=True,
+    )
+    interpreter.allocate_tensors()
+    for detail in interpreter.get_input_details():
+        interpreter.set_tensor(detail["index"], inputs[detail["name"]])
+    interpreter.invoke()
+    details = {detail["index"]: detail for detail in interpreter.get_tensor_details()}
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    moving = {*flatbuffer.MOVING, schema.BuiltinOperator.CONCATENATION}
+    outputs = []
+    for operator in model.subgraphs[0].operators:
+        if inspect.operator_code(model, operator) not in moving:
+            (index,) = operator.outputs
+            stored = tf.constant(interpreter.get_tensor(index))
+            grid = details[index]["quantization"]
+            outputs.append((details[index]["name"], Quantized(stored, *grid)))
+    return outputs
+
+
+def stored(x: np.ndarray, spec: device_bundle.TensorSpec) -> np.ndarray:
+    """Real values as the bytes of a device's input."""
+    return spec.quantize(np.asarray(x, np.float32)).reshape(spec.shape)
+
+
+def test_litert_reference_computes_every_byte_of_the_keras_model_in_integers(
+    quantized: SpeechTransformer, bundles: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, loaded = quantized, device_bundle.load(bundles / "int8")
+    in_keras: list[Quantized] = []
+
+    def recording(*args: Any) -> Quantized:
+        in_keras.append(evaluate(*args))
+        return in_keras[-1]
+
+    evaluate = integer.evaluate
+    monkeypatch.setattr(integer, "evaluate", recording)
+    rng = np.random.default_rng(3)
+    features = as_float(microfrontend(synthesise("seven")))[:FRAMES]
+    features = np.pad(features, [(0, FRAMES - len(features)), (0, 0)])[None]
+    memory_mask = model.memory_mask(tf.constant([90]), FRAMES // 4)
+    self_mask = np.where(rng.random((1, 1, 1, TOKENS + 1)) < 0.5, 0, model.mask_value)
+    caches = {
+        spec.name: rng.integers(-128, 128, spec.shape, np.int8)
+        for spec in loaded.decoder_step.inputs
+        if spec.name.startswith("self_") and spec.name != "self_mask"
+    }
+    with quantization.exact():
+        memory, _ = model.encode(tf.constant(features), memory_mask)
+        cross = model.cross(memory)
+        real = {
+            name: tf.constant(loaded.decoder_step.input(name).dequantize(x))
+            for name, x in caches.items()
+        }
+        pairs = [(real["self_keys_0"], real["self_values_0"])]
+        mask = tf.constant(self_mask, tf.float32)
+        model.decode_step(tf.constant([[5]]), mask, memory_mask, pairs, cross)
+
+    encoder, step = loaded.encoder, loaded.decoder_step
+    inputs = {
+        "features": stored(features, encoder.input("features")),
+        "memory_mask": stored(memory_mask, encoder.input("memory_mask")),
+    }
+    in_litert = operator_outputs(encoder.data, inputs)
+    inputs |= caches | {
+        "token": np.array([[5]], np.int32),
+        "self_mask": stored(self_mask, step.input("self_mask")),
+        "cross_keys_0": cross[0][0].stored.numpy(),
+        "cross_values_0": cross[0][1].stored.numpy(),
+    }
+    in_litert += operator_outputs(step.data, inputs)
+    assert len(in_litert) > 80
+    for name, x in in_litert:  # perhaps a head of the layer's tensor
+        peers = [y.stored.numpy().tobytes() for y in in_keras if y.grid == x.grid]
+        assert any(x.stored.numpy().tobytes() in peer for peer in peers), name
+
+
+def test_exact_arithmetic_ends_with_its_context(quantized: SpeechTransformer) -> None:
+    features, mask = tf.zeros([1, FRAMES, 40]), quantized.memory_mask(tf.constant([9]), FRAMES // 4)
+    with pytest.raises(ZeroDivisionError), quantization.exact():
+        assert isinstance(quantized.encode(features, mask)[0], Quantized)
+        raise ZeroDivisionError
+    assert isinstance(quantized.encode(features, mask)[0], tf.Tensor)
 
 
 def test_float_twin_recognises_as_the_float_model(bundles: pathlib.Path) -> None:

@@ -4,6 +4,7 @@ import json
 import pathlib
 import shutil
 import zipfile
+from typing import Any
 
 import pytest
 
@@ -37,6 +38,14 @@ def test_tflite_micro_says_what_the_reference_kernels_say(climbed: pathlib.Path)
     rungs = {row["key"]: row for row in json.loads((climbed / "ladder.json").read_text())["rungs"]}
     assert rungs["tflm"]["above"] == "litert_reference"
     assert (rungs["tflm"]["identical"], rungs["tflm"]["compared"]) == (1.0, 1)
+
+
+def test_the_keras_model_in_integers_says_what_the_reference_kernels_say(
+    climbed: pathlib.Path,
+) -> None:
+    rungs = {row["key"]: row for row in json.loads((climbed / "ladder.json").read_text())["rungs"]}
+    assert rungs["litert_reference"]["above"] == "qat"
+    assert (rungs["litert_reference"]["identical"], rungs["litert_reference"]["compared"]) == (1, 2)
 
 
 def test_bundles_carry_the_measured_rates_and_still_load(climbed: pathlib.Path) -> None:
@@ -81,3 +90,18 @@ def test_texts_are_compared_over_utterances_that_both_rungs_have() -> None:
     assert (first["above"], first["identical"], first["wer"]) == (None, None, 0.5)
     assert (second["identical"], second["compared"], second["wer"]) == (0.5, 2, 0.25)
     assert "50.00 %  float, Keras" in ladder.table([first, second])
+
+
+def test_texts_of_which_one_rung_heard_the_beginning_are_left_out_and_counted() -> None:
+    def row(audio: str, hypothesis: str, **cut: bool) -> dict[str, Any]:
+        return {"audio": audio, "reference": "one two", "hypothesis": hypothesis, **cut}
+
+    rungs = [rung for rung in RUNGS if rung.key in ("float", "qat", "litert_reference")]
+    keras = [row("a.wav", "one two", cut=False), row("long.wav", "one", cut=True)]
+    device = [row("./a.wav", "one two"), row("long.wav", "one two")]
+    results = {"float": keras, "qat": keras, "litert_reference": device}
+    figures = ladder.compare(rungs, results)
+    _, in_keras, on_device = figures
+    assert (in_keras["identical"], in_keras["compared"], in_keras["too_long"]) == (1.0, 2, 0)
+    assert (on_device["identical"], on_device["compared"], on_device["too_long"]) == (1.0, 1, 1)
+    assert "quantization-aware, Keras (1 beyond the window left out)" in ladder.table(figures)

@@ -1,0 +1,397 @@
+"""The arithmetic of TensorFlow Lite's int8 reference kernels, on whole batches.
+
+Fake quantization rounds real numbers; a device rounds integers, some of them twice.  One value in
+ten thousand differs by a step, and every layer hands on four times as many.  What stands here
+computes the very bytes of LiteRT's reference kernels, and thus of TensorFlow Lite Micro: each
+function names the operator that it models (tensorflow/lite/kernels; fixed point by gemmlowp).
+
+A function takes `Quantized` tensors and the `Grid` of its output.  Products accumulate in int32;
+operators that see one or two values at a time are tables of all their 256 or 65,536 results.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+import tf_keras as keras
+
+LOWEST, HIGHEST = -128, 127  # of int8
+ONE = 2**31 - 1  # 1.0 in fixed point of no integer bits, saturated
+
+
+class Grid(NamedTuple):
+    """The real numbers scale * (q - zero_point) that an int8 q stands for."""
+
+    scale: float
+    zero_point: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """Constant int8 weights around 0."""
+
+    stored: tf.Tensor
+    scales: tuple[float, ...]  # one, or one for each output channel
+
+    @property
+    def centred(self) -> tf.Tensor:
+        """int32."""
+        return tf.cast(self.stored, tf.int32)
+
+
+class Quantized(tf.experimental.ExtensionType):
+    """An int8 tensor with its grid.
+
+    Stands for its real values wherever TensorFlow wants a tensor; the operations registered below
+    move its bytes, and keep the grid.
+    """
+
+    stored: tf.Tensor
+    scale: float
+    zero_point: int
+
+    def __init__(self, stored: tf.Tensor, scale: float, zero_point: int):
+        self.stored, self.scale, self.zero_point = stored, scale, zero_point
+
+    @property
+    def shape(self) -> tf.TensorShape:
+        return self.stored.shape
+
+    @property
+    def centred(self) -> tf.Tensor:
+        """q - zero_point, int32."""
+        return tf.cast(self.stored, tf.int32) - self.zero_point
+
+    @property
+    def grid(self) -> Grid:
+        return Grid(self.scale, self.zero_point)
+
+    @property
+    def scales(self) -> tuple[float]:
+        """As `Weights` have them."""
+        return (self.scale,)
+
+    def __getitem__(self, key: Any) -> "Quantized":
+        return Quantized(self.stored[key], *self.grid)
+
+    def __tf_tensor__(self, dtype: Any = None, name: str | None = None) -> tf.Tensor:
+        # Exact: a scale has 12 bits (quantization.rounded), the integer 9, float32 24.
+        return tf.cast(self.centred, tf.float32) * self.scale
+
+
+@tf.experimental.dispatch_for_api(tf.reshape, {"tensor": Quantized})
+def _reshape(tensor, shape, name=None):
+    return Quantized(tf.reshape(tensor.stored, shape, name), *tensor.grid)
+
+
+@tf.experimental.dispatch_for_api(tf.transpose, {"a": Quantized})
+def _transpose(a, perm=None, conjugate=False, name="transpose"):
+    return Quantized(tf.transpose(a.stored, perm, conjugate, name), *a.grid)
+
+
+@tf.experimental.dispatch_for_api(tf.concat, {"values": list[Quantized]})
+def _concat(values, axis, name="concat"):
+    if any(value.grid != values[0].grid for value in values):
+        raise ValueError("CONCATENATION wants all its inputs on one grid")
+    return Quantized(tf.concat([value.stored for value in values], axis, name), *values[0].grid)
+
+
+# The form that Keras's layer calls.
+@tf.experimental.dispatch_for_api(tf.compat.v1.nn.max_pool, {"value": Quantized})
+def _max_pool(value, ksize, strides, padding, data_format="NHWC", name=None, input=None):
+    stored = tf.cast(value.stored, tf.float32)
+    pooled = tf.nn.max_pool(stored, ksize, strides, padding, data_format, name)
+    return Quantized(tf.cast(pooled, tf.int8), *value.grid)
+
+
+def quantize(x: tf.Tensor, grid: Grid) -> Quantized:
+    """Real values to the nearest of the grid: what whoever fills a device's inputs does."""
+    q = tf.round(x / grid.scale) + grid.zero_point
+    return Quantized(tf.cast(tf.clip_by_value(q, LOWEST, HIGHEST), tf.int8), *grid)
+
+
+# Fixed point.  Everything is int64, so that nothing overflows where a kernel's int32 does not.
+
+
+def high_product(x: tf.Tensor, y: tf.Tensor | int) -> tf.Tensor:
+    """x * y / 2^31, a half rounded up: gemmlowp's SaturatingRoundingDoublingHighMul."""
+    return tf.bitwise.right_shift(x * y + 2**30, tf.constant(31, tf.int64))
+
+
+def halved(x: tf.Tensor, times: tf.Tensor | npt.NDArray[np.int64] | int) -> tf.Tensor:
+    """x / 2^times, a half rounded away from zero: gemmlowp's RoundingDivideByPOT."""
+    times = tf.convert_to_tensor(times, tf.int64)
+    half = tf.bitwise.right_shift(tf.bitwise.left_shift(tf.ones_like(times), times), 1)
+    below = tf.bitwise.right_shift(x, 63) * tf.minimum(half, 1)  # -1 for a negative x, if at all
+    return tf.bitwise.right_shift(x + half + below, times)
+
+
+def saturated(x: tf.Tensor) -> tf.Tensor:
+    """Within int32."""
+    return tf.clip_by_value(x, -(2**31), 2**31 - 1)
+
+
+def fixed_point(
+    multiplier: npt.ArrayLike,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """A positive real number as mantissa / 2^31 * 2^shift: TFLite's QuantizeMultiplier."""
+    mantissa, shift = np.frexp(np.asarray(multiplier, np.float64))
+    mantissa = np.floor(mantissa * 2**31 + 0.5).astype(np.int64)
+    full = mantissa == 2**31
+    return np.where(full, 2**30, mantissa), np.where(full, shift + 1, shift).astype(np.int64)
+
+
+def multiplied(x: tf.Tensor, multiplier: npt.ArrayLike) -> tf.Tensor:
+    """x * multiplier, rounded twice: TFLite's MultiplyByQuantizedMultiplier."""
+    mantissa, shift = fixed_point(multiplier)
+    enlarged = x * (1 << np.maximum(shift, 0))
+    return halved(high_product(enlarged, mantissa), np.maximum(-shift, 0))
+
+
+def clipped(x: tf.Tensor, grid: Grid, relu: bool = False) -> Quantized:
+    """Adds the zero point to integers, and saturates them; `relu`: at the real 0.0 too."""
+    lowest = max(LOWEST, grid.zero_point) if relu else LOWEST
+    x = tf.clip_by_value(x + grid.zero_point, lowest, HIGHEST)
+    return Quantized(tf.cast(x, tf.int8), *grid)
+
+
+def tabulated(kernel: Callable[..., Quantized], *inputs: Quantized) -> Quantized:
+    """A kernel of one or two broadcast inputs, by the table of its results.
+
+    `kernel` takes all values q - zero_point that an input may have, int64 [256], for the first of
+    two [256, 1].
+    """
+    with tf.init_scope():  # once, whatever graph is being built
+        values = [tf.range(LOWEST, HIGHEST + 1, dtype=tf.int64) - x.zero_point for x in inputs]
+        if len(values) == 2:
+            values[0] = values[0][:, None]
+        results = kernel(*values)
+        table = tf.reshape(results.stored, [-1])
+    places = [tf.cast(x.stored, tf.int32) - LOWEST for x in inputs]
+    place = functools.reduce(lambda high, low: 256 * high + low, places)
+    return Quantized(tf.gather(table, place), *results.grid)
+
+
+# Operators.
+
+
+def product_scale(left: Quantized, right: Quantized | Weights) -> npt.NDArray[np.float64]:
+    """Of a sum of products: [1] or [channels]; multiplied in float32, as kernels do."""
+    return (np.float32(left.scale) * np.asarray(right.scales, np.float32)).astype(np.float64)
+
+
+def requantized(
+    accumulated: tf.Tensor,
+    left: Quantized,
+    right: Quantized | Weights,
+    output: Grid,
+    bias: Any = None,
+    relu: bool = False,
+) -> Quantized:
+    """An int32 sum of products, plus a real bias [channels], to the output's grid."""
+    scale = product_scale(left, right)
+    accumulated = tf.cast(accumulated, tf.int64)
+    if bias is not None:
+        with tf.init_scope():
+            units = np.asarray(bias, np.float64) / scale
+        # as the converter stores it: a half rounded away from zero
+        accumulated += (np.sign(units) * np.floor(np.abs(units) + 0.5)).astype(np.int64)
+    return clipped(multiplied(accumulated, scale / output.scale), output, relu)
+
+
+def product(
+    left: Quantized,
+    right: Quantized | Weights,
+    output: Grid,
+    *,
+    transpose_b: bool = False,
+    bias: Any = None,
+    relu: bool = False,
+) -> Quantized:
+    """FULLY_CONNECTED and BATCH_MATMUL, with weights or activations on the right.
+
+    [..., M, K] x [..., K, N], with `transpose_b` [..., N, K], -> [..., M, N]; `bias` real [N].
+    """
+    if right.stored.shape.rank == 2:  # one product instead of one for each of the batch
+        axes = [[left.shape.rank - 1], [int(transpose_b)]]
+        accumulated = tf.tensordot(left.centred, right.centred, axes)
+    else:
+        accumulated = tf.matmul(left.centred, right.centred, transpose_b=transpose_b)
+    return requantized(accumulated, left, right, output, bias, relu)
+
+
+def add(left: Quantized, right: Quantized, output: Grid, sign: int = 1) -> Quantized:
+    """ADD and, with `sign` -1, SUB: both inputs on one scale of 20 bits more, then the output's."""
+    larger = 2 * max(left.scale, right.scale)
+
+    def kernel(x: tf.Tensor, y: tf.Tensor) -> Quantized:
+        x = multiplied(x * 2**20, left.scale / larger)
+        y = multiplied(y * 2**20, right.scale / larger)
+        return clipped(multiplied(x + sign * y, larger / (2**20 * output.scale)), output)
+
+    return tabulated(kernel, left, right)
+
+
+def subtract(left: Quantized, right: Quantized, output: Grid) -> Quantized:
+    """SUB."""
+    return add(left, right, output, sign=-1)
+
+
+def multiply(left: Quantized, right: Quantized, output: Grid) -> Quantized:
+    """MUL."""
+    scales = [np.float32(x) for x in (left.scale, right.scale, output.scale)]
+    multiplier = float(scales[0] * scales[1] / scales[2])  # in float32, as the kernel
+    return tabulated(lambda x, y: clipped(multiplied(x * y, multiplier), output), left, right)
+
+
+def reciprocal_sqrt(x: Quantized, output: Grid) -> Quantized:
+    """RSQRT: 0, which has no reciprocal root, gives the largest output."""
+    # the root of the scale in float32, as the kernel takes it
+    multiplier = 1 / float(np.sqrt(np.float32(x.scale)) * np.float32(output.scale))
+
+    def kernel(value: tf.Tensor) -> Quantized:
+        # GetInvSqrtQuantizedMultiplierExp: Newton's iteration with 3 integer bits
+        pairs = (30 - log2(tf.maximum(value, 1))) // 2 - 1
+        fraction = tf.bitwise.left_shift(value, 2 * pairs) // 2
+        root = tf.fill(tf.shape(value), tf.constant(2**28, tf.int64))
+        for _ in range(5):
+            cube = saturated(high_product(high_product(root, root), root) * 2**6)
+            root = high_product(root, 3 * 2**27) - high_product(halved(fraction, 1), cube)
+            root = saturated(root * 2**3)
+        root = high_product(root, round(2**30.5))
+        root, places = tf.where(value == 1, ONE, root), tf.where(value == 1, 20, 9 + pairs)
+        data = high_product(tf.bitwise.left_shift(tf.ones_like(places), places), root)
+        result = multiplied(data, multiplier / 2**20)
+        return clipped(tf.where(value > 0, result, HIGHEST - output.zero_point), output)
+
+    return tabulated(kernel, x)
+
+
+def softmax(x: Quantized, output: Grid) -> Quantized:
+    """SOFTMAX over the last axis, in fixed point; the output's grid is 1/256 and -128."""
+    q = x.centred
+    below = tf.reduce_max(q, -1, keepdims=True) - q
+    with tf.init_scope():
+        table = exponentials(x.scale)
+    exponential = tf.gather(table, below)
+    total = tf.reduce_sum(halved(exponential, 12), -1, keepdims=True)  # 12 integer bits
+    bits = log2(total)
+    normalised = tf.bitwise.left_shift(total, 31 - bits) - 2**31
+    share = high_product(reciprocal(normalised), exponential)
+    return clipped(halved(share, bits + 4), output)
+
+
+def exponentials(scale: float) -> tf.Tensor:
+    """e^(-scale * n) for n of 0 to 255, int64 [256] in units of 2^-31: exp_on_negative_values."""
+    multiplier = min(scale * 2**26, ONE)  # 5 integer bits
+    _, shift = fixed_point(multiplier)
+    difference = tf.range(0, -256, -1, dtype=tf.int64)
+    a = multiplied(difference, multiplier)
+    # a Taylor series around -1/8 for what is beyond a multiple of a quarter
+    quarter = tf.bitwise.bitwise_and(a, 2**24 - 1) - 2**24
+    x = saturated(quarter * 2**5) + 2**28
+    square = high_product(x, x)
+    cube, fourth = high_product(square, x), high_product(square, square)
+    series = halved(high_product(halved(fourth, 2) + cube, round(2**31 / 3)) + square, 1)
+    eighth = round(2**31 * np.exp(-1 / 8))
+    result = eighth + high_product(x + series, eighth)
+    # times e^-2^power for each bit of the quarters
+    for power in range(-2, 5):
+        there = tf.bitwise.bitwise_and(quarter - a, 2 ** (26 + power)) > 0
+        factor = round(2**31 * np.exp(-(2.0**power)))
+        result = tf.where(there, high_product(result, factor), result)
+    result = tf.where(a == 0, ONE, result)
+    farthest = np.floor(31 * 2**26 / 2.0**shift)  # what is beyond counts as 0
+    return tf.where(difference >= -int(farthest), result, 0)
+
+
+def reciprocal(a: tf.Tensor) -> tf.Tensor:
+    """1 / (1 + a) for a of 0 to 1 in units of 2^-31: one_over_one_plus_x_for_x_in_0_1."""
+    half = (a + ONE + 1) // 2
+    x = round(2**29 * 48 / 17) + high_product(half, round(-(2**29) * 32 / 17))  # 2 integer bits
+    for _ in range(3):
+        x += saturated(high_product(x, 2**29 - high_product(half, x)) * 2**2)
+    return saturated(x * 2)
+
+
+def log2(x: tf.Tensor) -> tf.Tensor:
+    """The place of the highest bit of positive integers, int64."""
+    exponent = tf.bitcast(tf.cast(x, tf.float64), tf.int64)
+    return tf.bitwise.right_shift(exponent, tf.constant(52, tf.int64)) - 1023
+
+
+# Layers.
+
+
+@functools.singledispatch
+def evaluate(
+    layer: keras.layers.Layer, inputs: Any, weights: dict[str, Weights], output: Grid
+) -> Quantized:
+    """What the device's operator for a layer returns.
+
+    Register a function for every class of layer that `quantization.in_eight_bits` wraps.
+
+    Args:
+        inputs: `Quantized`, or a list of them; real values or int32 for layers that have those.
+        weights: by the name of the layer's attribute.
+        output: the grid of the layer's output quantizer; None for a layer without one.
+
+    Raises:
+        TypeError: nothing is registered for the layer.
+    """
+    raise TypeError(
+        f"{type(layer).__name__} has no integer arithmetic: register it with integer.evaluate"
+    )
+
+
+@evaluate.register
+def _activation(layer: keras.layers.Activation, x, weights, output):
+    return quantize(x, output)  # linear: an input of the model
+
+
+@evaluate.register
+def _dense(layer: keras.layers.Dense, x, weights, output):
+    return product(x, weights["kernel"], output, bias=layer.bias, relu=has_relu(layer))
+
+
+@evaluate.register
+def _convolution(layer: keras.layers.Conv2D, x, weights, output):
+    """CONV_2D."""
+    kernel, padding = weights["kernel"], layer.padding.upper()
+    accumulated = tf.nn.conv2d(
+        x.centred, kernel.centred, layer.strides, padding, dilations=layer.dilation_rate
+    )
+    return requantized(accumulated, x, kernel, output, layer.bias, has_relu(layer))
+
+
+@evaluate.register
+def _depthwise_convolution(layer: keras.layers.DepthwiseConv2D, x, weights, output):
+    """DEPTHWISE_CONV_2D with one scale for all channels."""
+    kernel, padding = weights["depthwise_kernel"], layer.padding.upper()
+    # TensorFlow has no integer kernel for this one; float64 holds each of the sums exactly.
+    factors = (tf.cast(factor.centred, tf.float64) for factor in (x, kernel))
+    strides = [1, *layer.strides, 1]
+    accumulated = tf.nn.depthwise_conv2d(*factors, strides, padding, dilations=layer.dilation_rate)
+    accumulated = tf.cast(accumulated, tf.int32)
+    return requantized(accumulated, x, kernel, output, layer.bias, has_relu(layer))
+
+
+@evaluate.register
+def _softmax(layer: keras.layers.Softmax, x, weights, output):
+    return softmax(x, output)
+
+
+@evaluate.register
+def _embedding(layer: keras.layers.Embedding, tokens, weights, output):
+    """GATHER: rows keep the scale of the table."""
+    (scale,) = weights["embeddings"].scales
+    return Quantized(tf.gather(weights["embeddings"].stored, tokens), scale, 0)
+
+
+def has_relu(layer: keras.layers.Layer) -> bool:
+    """Whether a layer's fused activation is ReLU; it has no other."""
+    return layer.activation is keras.activations.relu
