@@ -14,6 +14,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from firmware_sim import bundle as device_bundle
 from firmware_sim import parity
+from firmware_sim.decoder import one_hot
 from firmware_sim.recognizer import Recognizer
 from tests.conftest import REPOSITORY, TINY_MODEL, synthesise
 from tf_speech_transformer import integer, quantization
@@ -182,7 +183,7 @@ def test_litert_reference_computes_every_byte_of_the_keras_model_in_integers(
         }
         pairs = [(real["self_keys_0"], real["self_values_0"])]
         mask = tf.constant(self_mask, tf.float32)
-        model.decode_step(tf.constant([[5]]), mask, memory_mask, pairs, cross)
+        model.decode_step(tf.one_hot([[5]], model.dims.vocabulary), mask, memory_mask, pairs, cross)
 
     encoder, step = loaded.encoder, loaded.decoder_step
     inputs = {
@@ -191,7 +192,7 @@ def test_litert_reference_computes_every_byte_of_the_keras_model_in_integers(
     }
     in_litert = operator_outputs(encoder.data, inputs)
     inputs |= caches | {
-        "token": np.array([[5]], np.int32),
+        "token": one_hot(step.input("token"), 5),
         "self_mask": stored(self_mask, step.input("self_mask")),
         "cross_keys_0": cross[0][0].stored.numpy(),
         "cross_values_0": cross[0][1].stored.numpy(),
