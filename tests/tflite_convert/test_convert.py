@@ -68,10 +68,10 @@ def test_softmax_has_the_scale_that_kernels_expect(bundles: pathlib.Path) -> Non
     assert all(t.scales == (1 / 256,) and t.zero_point == -128 for t in softmax)
 
 
-def test_keys_and_values_are_symmetric_and_share_their_scale(bundles: pathlib.Path) -> None:
+def test_what_stands_in_the_place_of_weights_is_symmetric(bundles: pathlib.Path) -> None:
     loaded = device_bundle.load(bundles / "int8")
     for spec in loaded.decoder_step.inputs:
-        if spec.name.startswith(("self_keys", "self_values", "cross_")):
+        if spec.name.startswith(("memory", "cache_")) and spec.name != "memory_mask":
             assert spec.zero_point == 0, spec.name
 
 
@@ -93,7 +93,7 @@ def test_tflite_micro_equals_litert_reference_in_every_byte(bundles: pathlib.Pat
     loaded = device_bundle.load(bundles / "int8")
     features = [microfrontend(synthesise(text))[:FRAMES] for text in ("three", "nine four")]
     result = parity.compare_runtimes(loaded, features, "tflm", "litert-reference")
-    assert result.bytes_compared > 5_000
+    assert result.bytes_compared > 4_000
     assert result.equal, result
 
 
