@@ -12,7 +12,7 @@ from benchmarks import report
 from firmware_sim import bundle as bundles
 from firmware_sim import runtime
 
-NEEDED_KIB = 512
+NEEDED_KIB = {"encoder": 384, "decoder_step": 64}
 
 
 def main(argv: Sequence[str]) -> int:
@@ -22,18 +22,20 @@ def main(argv: Sequence[str]) -> int:
     rows = []
     try:
         bundle = bundles.load(arguments.bundle)
-        for model in (bundle.encoder, bundle.decoder_step):
+        for name, needed in NEEDED_KIB.items():
+            model = getattr(bundle, name)
             taken = runtime.load("tflm", model).arena_bytes
             if taken is None:
                 raise ValueError("this tflite-micro does not say how much arena it takes.")
             figures["arena_bytes"][model.file] = taken
-            holds = report.verdict(taken <= NEEDED_KIB * 1024)
-            rows.append([model.file, f"{taken / 1024:.1f}", f"{len(model.data) / 1024:.1f}", holds])
+            holds = report.verdict(taken <= needed * 1024)
+            size = len(model.data) / 1024
+            rows.append([model.file, f"{taken / 1024:.1f}", f"{size:.1f}", needed, holds])
         report.write_json(arguments.json, figures)
     except (OSError, ValueError, bundles.BundleError) as error:
         return report.fail(error)
     print(report.heading(f"TFLite Micro memory, {arguments.bundle}", machine))
-    header = ["model", "arena, KiB", "flatbuffer, KiB", f"arena <= {NEEDED_KIB} KiB"]
+    header = ["model", "arena, KiB", "flatbuffer, KiB", "aimed at, KiB", "met"]
     print(report.table(header, rows))
     return 0
 

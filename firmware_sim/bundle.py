@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from firmware_sim import frontend
 
-FORMAT_VERSION: Final = 2
+FORMAT_VERSION: Final = 3
 MANIFEST: Final = "manifest.json"
 WORD_START: Final = "\u2581"  # sentencepiece writes a space as this character
 _DTYPES: Final[Mapping[str, type[np.generic]]] = {
@@ -148,7 +148,7 @@ class Bundle:
 
     @property
     def decoder_layers(self) -> int:
-        return sum(spec.name.startswith("self_keys_") for spec in self.decoder_step.inputs)
+        return sum(spec.name.startswith("cache_") for spec in self.decoder_step.inputs)
 
 
 def load(path: str | pathlib.Path) -> Bundle:
@@ -412,24 +412,23 @@ def _check_shapes(bundle: Bundle, manifest: _Section) -> None:
             f"{bundle.features.zero_point}"
         )
 
+    memory_written = encoder.output("memory")
+    expect(memory_written, encoder.file, (1, memory, memory_written.shape[-1]), kind)
+    _check_same(manifest, memory_written, step.input("memory"), encoder.file, step.file)
     layers = bundle.decoder_layers
     if not layers:
-        manifest.refuse(f"{step.file} has no input 'self_keys_0'")
+        manifest.refuse(f"{step.file} has no input 'cache_0'")
     for layer in range(layers):
-        for role in ("keys", "values"):
-            crossing = encoder.output(f"cross_{role}_{layer}")
-            _check_same(manifest, crossing, step.input(crossing.name), encoder.file, step.file)
-            cache = step.input(f"self_{role}_{layer}")
-            row = step.output(f"{role[:-1]}_row_{layer}")
-            expect(cache, step.file, (1, tokens, cache.shape[-1]), kind)
-            expect(row, step.file, (1, 1, cache.shape[-1]), kind)
-            _check_same(
-                manifest,
-                dataclasses.replace(row, shape=cache.shape),
-                cache,
-                f"{step.file} (output)",
-                f"{step.file} (input)",
-            )
+        cache, row = step.input(f"cache_{layer}"), step.output(f"row_{layer}")
+        expect(cache, step.file, (1, tokens, cache.shape[-1]), kind)
+        expect(row, step.file, (1, 1, cache.shape[-1]), kind)
+        _check_same(
+            manifest,
+            dataclasses.replace(row, shape=cache.shape),
+            cache,
+            f"{step.file} (output)",
+            f"{step.file} (input)",
+        )
 
 
 def _check_same(

@@ -1,8 +1,8 @@
 """The decoder loop: encoder outputs -> tokens, one token an invocation of `decoder_step`.
 
 N: longest text, S: memory frames, V: vocabulary, d: d_model.  The self-attention caches
-([1, N, d] for each layer's keys and values) start at real 0.0; the rows that step t writes go to
-slot t and are read by the steps after it.
+([1, N, d] for each layer) start at real 0.0; the rows that step t writes go to slot t and are read
+by the steps after it.
 """
 
 import dataclasses
@@ -89,9 +89,7 @@ class Decoder:
         self._tokens = bundle.tokenizer
         model = bundle.decoder_step
         self._logits = model.output("logits")
-        roles = [(r, n) for n in range(bundle.decoder_layers) for r in ("key", "value")]
-        self._rows = {f"self_{role}s_{n}": f"{role}_row_{n}" for role, n in roles}
-        self._cross = tuple(f"cross_{role}s_{n}" for role, n in roles)
+        self._rows = {f"cache_{n}": f"row_{n}" for n in range(bundle.decoder_layers)}
         self._memory_mask = model.input("memory_mask")
         self._self_mask = mask_values(model.input("self_mask"), bundle.mask_value)
         self._token = model.input("token")
@@ -135,7 +133,7 @@ class Decoder:
     def start(self, encoded: Tensors, frames: int) -> StepState:
         """The state before the first step, with the start token as its next."""
         bundle, model = self._bundle, self._bundle.decoder_step
-        inputs: Tensors = {name: encoded[name] for name in self._cross}
+        inputs: Tensors = {"memory": encoded["memory"]}
         inputs["memory_mask"] = prefix_mask(
             self._memory_mask, bundle.mask_value, bundle.limits.memory_positions(frames)
         )

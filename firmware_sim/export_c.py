@@ -209,9 +209,8 @@ def _check(bundle: Bundle) -> tuple[list[Cache], list[TensorSpec]]:
         )
     encoder, step = bundle.encoder, bundle.decoder_step
     caches = [
-        Cache(step.input(f"self_{role}s_{layer}"), step.output(f"{role}_row_{layer}"))
+        Cache(step.input(f"cache_{layer}"), step.output(f"row_{layer}"))
         for layer in range(bundle.decoder_layers)
-        for role in ("key", "value")
     ]
     own = {"token", "self_mask", "memory_mask", *(cache.input.name for cache in caches)}
     crossings = [spec for spec in step.inputs if spec.name not in own]

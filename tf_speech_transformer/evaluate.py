@@ -44,8 +44,7 @@ def greedy_decoder(
         batch = tf.shape(features)[0]
         memory_mask = model.memory_mask(frames, tf.shape(features)[1] // TIME_REDUCTION)
         memory, _ = model.encode(features, memory_mask)
-        cross = model.cross(memory)
-        caches = tuple(tf.zeros([batch, max_tokens, dims.d_model]) for _ in range(2 * len(cross)))
+        caches = tuple(tf.zeros([batch, max_tokens, dims.d_model]) for _ in model.decoder)
         token = tf.fill([batch, 1], tokenizer.start)
         texts = tf.fill([batch, 0], 0)
         done = tf.zeros([batch], tf.bool)
@@ -57,17 +56,13 @@ def greedy_decoder(
             positions = tf.range(size)
             valid = tf.logical_or(positions < step, tf.equal(positions, max_tokens))
             mask = tf.where(valid, 0.0, model.mask_value)[None, None, None, :]
-            pairs = [(caches[2 * i], caches[2 * i + 1]) for i in range(len(cross))]
             one_hot = tf.one_hot(token, dims.vocabulary)
-            logits, rows = model.decode_step(one_hot, mask, memory_mask, pairs, cross)
+            logits, rows = model.decode_step(one_hot, mask, memory_mask, caches, memory)
             forbidden = tf.one_hot([tokenizer.start, tokenizer.blank], dims.vocabulary, 1e9, 0.0)
             best = tf.argmax(logits - tf.reduce_sum(forbidden, 0), -1, output_type=tf.int32)
             best = tf.where(done, tokenizer.end, best)
             slot = tf.one_hot(step, max_tokens)[None, :, None]
-            caches = tuple(
-                cache + slot * row
-                for cache, row in zip(caches, [r for pair in rows for r in pair], strict=True)
-            )
+            caches = tuple(cache + slot * row for cache, row in zip(caches, rows, strict=True))
             texts = tf.concat([texts, best[:, None]], 1)
             done = tf.logical_or(done, tf.equal(best, tokenizer.end))
             return step + 1, best[:, None], texts, done, caches

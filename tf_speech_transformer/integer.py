@@ -224,21 +224,16 @@ def product(
     return requantized(accumulated, left, right, output, bias, relu)
 
 
-def add(left: Quantized, right: Quantized, output: Grid, sign: int = 1) -> Quantized:
-    """ADD and, with `sign` -1, SUB: both inputs on one scale of 20 bits more, then the output's."""
+def add(left: Quantized, right: Quantized, output: Grid) -> Quantized:
+    """ADD: both inputs on one scale of 20 bits more, then the output's."""
     larger = 2 * max(left.scale, right.scale)
 
     def kernel(x: tf.Tensor, y: tf.Tensor) -> Quantized:
         x = multiplied(x * 2**20, left.scale / larger)
         y = multiplied(y * 2**20, right.scale / larger)
-        return clipped(multiplied(x + sign * y, larger / (2**20 * output.scale)), output)
+        return clipped(multiplied(x + y, larger / (2**20 * output.scale)), output)
 
     return tabulated(kernel, left, right)
-
-
-def subtract(left: Quantized, right: Quantized, output: Grid) -> Quantized:
-    """SUB."""
-    return add(left, right, output, sign=-1)
 
 
 def multiply(left: Quantized, right: Quantized, output: Grid) -> Quantized:

@@ -48,19 +48,20 @@ class Mean(keras.layers.Layer):
     """Mean over the last axis as a product with a constant vector: FULLY_CONNECTED on a device.
 
     [..., D] -> [..., 1].  `epsilon` is added to the mean; it sits in the bias, where it costs
-    nothing and is kept in 32 bits.
+    nothing and is kept in 32 bits.  `negative`: minus the mean.
     """
 
-    def __init__(self, epsilon: float = 0.0, **kwargs):
+    def __init__(self, epsilon: float = 0.0, negative: bool = False, **kwargs):
         super().__init__(**kwargs)
         self.epsilon = epsilon
+        self.negative = negative
 
     def build(self, input_shape):
         size = input_shape[-1]
         self.kernel = self.add_weight(
             "mean_kernel",
             shape=(size, 1),
-            initializer=keras.initializers.Constant(1 / size),
+            initializer=keras.initializers.Constant((-1 if self.negative else 1) / size),
             trainable=False,
         )
 
@@ -130,7 +131,6 @@ class Elementwise(keras.layers.Layer):
 def _elementwise(layer: Elementwise, inputs, weights, output):
     operators: dict[Any, Callable[..., integer.Quantized]] = {
         tf.add: integer.add,
-        tf.subtract: integer.subtract,
         tf.multiply: integer.multiply,
     }
     return operators[layer.operation](*inputs, output)
@@ -141,13 +141,12 @@ class Product(keras.layers.Layer):
 
     [B, H, M, K] x [B, H, N, K] -> [B, H, M, N].  For a single utterance (the device's encoder)
     the heads are taken apart: each becomes a FULLY_CONNECTED with an activation in the place of
-    weights, many times faster in 8 bits than BATCH_MATMUL.  For the single row of a decoder step
-    there is nothing to gain but a larger file.
+    weights, many times faster in 8 bits than BATCH_MATMUL.
     """
 
     def call(self, inputs):
         left, right = inputs
-        if left.shape[0] != 1 or left.shape[2] == 1:
+        if left.shape[0] != 1:
             return tf.matmul(left, right, transpose_b=True)
         heads = zip(
             tf.unstack(tf.reshape(left, left.shape[1:])),
@@ -178,6 +177,66 @@ class Embedding(keras.layers.Embedding):
         return tf.matmul(inputs, self.embeddings)
 
 
+class RowProduct(keras.layers.Layer):
+    """Product of rows with a matrix: BATCH_MATMUL on a device.
+
+    [B, M, K] x [B, K, N] -> [B, M, N]; with `transposed`, [B, N, K] is the second.
+    """
+
+    def __init__(self, transposed: bool = False, **kwargs):
+        super().__init__(**kwargs)
+        self.transposed = transposed
+
+    def call(self, inputs):
+        rows, matrix = inputs
+        if not self.transposed:
+            # An operator of its own: BATCH_MATMUL's copy would never leave a device's arena.
+            matrix = tf.transpose(matrix, [0, 2, 1])
+        return tf.matmul(rows, matrix, transpose_b=True)
+
+
+@integer.evaluate.register
+def _row_product(layer: RowProduct, inputs, weights, output):
+    rows, matrix = inputs
+    return integer.product(rows, matrix, output, transpose_b=layer.transposed)
+
+
+class HeadLinear(keras.layers.Layer):
+    """A linear map for each head: its columns of one matrix [D, D], as keys and values have them.
+
+    [B, H, U, D] -> [B, H, U, D/H]; with `transposed`, [B, H, U, D/H] -> [B, H, U, D].
+    """
+
+    def __init__(self, dims: Dimensions, transposed: bool = False, **kwargs):
+        super().__init__(**kwargs)
+        self.dims = dims
+        self.transposed = transposed
+
+    def build(self, input_shape):
+        self.kernel = self.add_weight(
+            "kernel", shape=(self.dims.d_model, self.dims.d_model), initializer="glorot_uniform"
+        )
+
+    def call(self, inputs):
+        return tf.matmul(inputs, self.matrices(self.kernel), transpose_b=True)
+
+    def matrices(self, kernel):
+        """Those of the heads; either way transposed, as kernels want their weights: no copy."""
+        heads = tf.reshape(kernel, [self.dims.d_model, self.dims.heads, self.dims.d_head])
+        return tf.transpose(heads, [1, 0, 2] if self.transposed else [1, 2, 0])
+
+    def compute_output_shape(self, input_shape):
+        size = self.dims.d_model if self.transposed else self.dims.d_head
+        return (*input_shape[:-1], size)
+
+
+@integer.evaluate.register
+def _head_linear(layer: HeadLinear, x, weights, output):
+    kernel = weights["kernel"]
+    matrices = integer.Weights(layer.matrices(kernel.stored), kernel.scales)
+    return integer.product(x, matrices, output, transpose_b=True)
+
+
 @tf.custom_gradient
 def bounded(scores: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
     """Clips attention scores to what their 8 bits will cover.
@@ -198,17 +257,21 @@ class LayerNorm(keras.layers.Layer):
     """(x - mean) / sqrt(variance + epsilon), each step a quantizable layer.
 
     There is no gain and bias: every LayerNorm here is followed by a linear layer, or, in the
-    front-end, by a 1x1 depthwise convolution, which holds them.
+    front-end, by a 1x1 depthwise convolution, which holds them.  `symmetric`: of the output's
+    quantizer.
     """
 
-    def __init__(self, make: LayerFactory, epsilon: float = 1e-2, **kwargs):
+    def __init__(
+        self, make: LayerFactory, epsilon: float = 1e-2, symmetric: bool = False, **kwargs
+    ):
         super().__init__(**kwargs)
-        self.mean = make(Mean(name="mean"), weights=("kernel",))
-        self.centre = make(Elementwise(tf.subtract, name="centre"))
+        # Added, not subtracted: Arm's kernel of SUB rounds its scales (WORKSPACE.md).
+        self.mean = make(Mean(negative=True, name="mean"), weights=("kernel",))
+        self.centre = make(Elementwise(tf.add, name="centre"))
         self.square = make(Elementwise(tf.multiply, name="square"))
         self.variance = make(Mean(epsilon, name="variance"), weights=("kernel",))
         self.reciprocal = make(ReciprocalSqrt(name="reciprocal"))
-        self.normalise = make(Elementwise(tf.multiply, name="normalise"))
+        self.normalise = make(Elementwise(tf.multiply, name="normalise"), symmetric=symmetric)
 
     def call(self, x, training=False):
         centred = self.centre([x, self.mean(x, training=training)], training=training)
@@ -269,11 +332,20 @@ class VggBlock(keras.layers.Layer):
 
 
 class Attention(keras.layers.Layer):
-    """Multi-head attention, with keys and values made (`project`) apart from their use (`call`)."""
+    """Multi-head attention of x to a memory: x [B, U, D], memory [B, S, D] -> [B, U, D].
 
-    def __init__(self, make: LayerFactory, dims: Dimensions, generator, **kwargs):
+    With `absorbed`, keys and values are never made: (q W_k^T) m^T is q (m W_k)^T, and (p m) W_v is
+    p (m W_v).  So a decoder step reads the memory itself, in all heads and layers.  Key and value
+    have no biases then: the one adds a constant to a row of scores, which softmax takes away, the
+    other a constant to the output, which has a bias of its own.
+    """
+
+    def __init__(
+        self, make: LayerFactory, dims: Dimensions, generator, absorbed: bool = False, **kwargs
+    ):
         super().__init__(**kwargs)
         self.dims = dims
+        self.absorbed = absorbed
 
         def linear(name: str, gain: float = 1.0, **quantization) -> keras.layers.Layer:
             initializer = keras.initializers.VarianceScaling(gain, "fan_avg", "uniform")
@@ -282,42 +354,63 @@ class Attention(keras.layers.Layer):
 
         # The factor 1/sqrt(d_head) of the scores is in the initial query weights: one product less.
         self.query = linear("query", gain=1 / dims.d_head)
-        self.key = linear("key", symmetric=True)
-        self.value = linear("value", symmetric=True)
-        self.scores = make(Product(name="scores"), output=quantization.SCORES)
+        if absorbed:
+            self.key = make(HeadLinear(dims, transposed=True, name="key"), weights=("kernel",))
+            self.value = make(HeadLinear(dims, name="value"), weights=("kernel",))
+            scores = RowProduct(transposed=True, name="scores")
+            context = RowProduct(name="context")
+        else:
+            self.key = linear("key", symmetric=True)
+            self.value = linear("value", symmetric=True)
+            scores, context = Product(name="scores"), Product(name="context")
+        self.scores = make(scores, output=quantization.SCORES)
         self.bounds = make is quantization.in_float  # 8 bits saturate by themselves
         self.masked = make(Elementwise(tf.add, name="masked"), output=quantization.MASKED_SCORES)
         self.softmax = make(keras.layers.Softmax(name="softmax"), output=quantization.PROBABILITIES)
-        self.context = make(Product(name="context"))
+        self.context = make(context)
         self.output_linear = linear("output")
         self.dropout = Dropout(dims.dropout, generator)
 
-    def split(self, x):
-        """[B, U, D] -> [B, H, U, D/H]."""
-        x = reshape(x, [None, None, self.dims.heads, self.dims.d_head])
-        return tf.transpose(x, [0, 2, 1, 3])
+    def call(self, x, memory, mask, training=False):
+        """mask [B or 1, 1, U or 1, S]: what is added to the scores."""
+        query = self.heads(self.query(x, training=training), [0, 2, 1, 3])
+        attend = self.attend_absorbed if self.absorbed else self.attend
+        context = tf.transpose(attend(query, memory, mask, training), [0, 2, 1, 3])
+        context = reshape(context, [None, None, self.dims.d_model])
+        return self.dropout(self.output_linear(context, training=training), training=training)
 
-    def split_transposed(self, x):
-        """[B, U, D] -> [B, H, D/H, U]: values lie ready for a product with the probabilities."""
-        x = reshape(x, [None, None, self.dims.heads, self.dims.d_head])
-        return tf.transpose(x, [0, 2, 3, 1])
+    def attend(self, query, memory, mask, training):
+        """Context [B, H, U, D/H] of a query of that shape."""
+        keys = self.heads(self.key(memory, training=training), [0, 2, 1, 3])
+        probabilities = self.probabilities(query, keys, mask, training)  # [B, H, U, S]
+        # [B, H, D/H, S]: values lie ready for a product with the probabilities.
+        values = self.heads(self.value(memory, training=training), [0, 2, 3, 1])
+        return self.context([probabilities, values], training=training)
 
-    def project(self, memory, training=False):
-        """Keys and values [B, S, D] of a memory [B, S, D]."""
-        with tf.name_scope(self.name):  # Keras names variables by who calls, and this is no call
-            return self.key(memory, training=training), self.value(memory, training=training)
+    def attend_absorbed(self, query, memory, mask, training):
+        """The same with all heads as rows of one product: an NPU would copy the memory for each."""
+        query = self.key(query, training=training)
+        batch, heads, length, size = shape_of(query)
+        query = tf.reshape(query, [batch, heads * length, size])
+        if mask.shape[2] != 1:  # not the same for all positions
+            mask = tf.repeat(mask, heads, 1)
+        mask_batch, mask_heads, mask_length, memory_length = shape_of(mask)
+        mask = tf.reshape(mask, [mask_batch, mask_heads * mask_length, memory_length])
+        probabilities = self.probabilities(query, memory, mask, training)  # [B, H * U, S]
+        context = self.context([probabilities, memory], training=training)
+        context = tf.reshape(context, [batch, heads, length, size])
+        return self.value(context, training=training)
 
-    def call(self, x, keys, values, mask, training=False):
-        """x [B, U, D], keys [B, H, S, D/H], values [B, H, D/H, S], mask [B or 1, 1, U or 1, S]."""
-        query = self.split(self.query(x, training=training))
+    def probabilities(self, query, keys, mask, training):
         scores = self.scores([query, keys], training=training)
         scores = bounded(scores) if self.bounds else scores
         scores = self.masked([scores, mask], training=training)
-        probabilities = self.softmax(scores, training=training)
-        context = self.context([probabilities, values], training=training)  # [B, H, U, D/H]
-        context = tf.transpose(context, [0, 2, 1, 3])
-        context = reshape(context, [None, None, self.dims.d_model])
-        return self.dropout(self.output_linear(context, training=training), training=training)
+        return self.softmax(scores, training=training)
+
+    def heads(self, x, order):
+        """[B, U, D] -> axes B, U, H, D/H in another order."""
+        x = reshape(x, [None, None, self.dims.heads, self.dims.d_head])
+        return tf.transpose(x, order)
 
 
 class FeedForward(keras.layers.Layer):
@@ -337,55 +430,50 @@ class FeedForward(keras.layers.Layer):
 
 
 class Block(keras.layers.Layer):
-    """A pre-norm Transformer layer of the encoder, or, with `cross`, of the decoder."""
+    """A pre-norm Transformer layer: of the encoder, or of the decoder, with cross-attention."""
 
-    def __init__(self, make: LayerFactory, dims: Dimensions, generator, cross: bool, **kwargs):
+    def __init__(self, make: LayerFactory, dims: Dimensions, generator, decoder: bool, **kwargs):
         super().__init__(**kwargs)
-        self.attention_norm = LayerNorm(make, name="attention_norm")
-        self.attention = Attention(make, dims, generator, name="attention")
+        self.attention_norm = LayerNorm(make, symmetric=decoder, name="attention_norm")
+        self.attention = Attention(make, dims, generator, absorbed=decoder, name="attention")
         self.attention_sum = make(Elementwise(tf.add, name="attention_sum"))
-        if cross:
+        if decoder:
             self.cross_norm = LayerNorm(make, name="cross_norm")
-            self.cross = Attention(make, dims, generator, name="cross")
+            self.cross = Attention(make, dims, generator, absorbed=True, name="cross")
             self.cross_sum = make(Elementwise(tf.add, name="cross_sum"))
         self.feed_forward_norm = LayerNorm(make, name="feed_forward_norm")
         self.feed_forward = FeedForward(make, dims, generator, name="feed_forward")
         self.feed_forward_sum = make(Elementwise(tf.add, name="feed_forward_sum"))
 
-    def call(self, x, mask, cross=None, cross_mask=None, cache=None, training=False):
-        """x [B, U, D] -> the same shape, and the rows (keys, values) [B, U, D] of its tokens.
+    def call(self, x, mask, memory=None, memory_mask=None, cache=None, training=False):
+        """x [B, U, D] -> the same shape, and the rows [B, U, D] that self-attention reads of it.
 
-        `cross`: keys and values of the memory, split into heads.  `cache`: keys and values
-        [B, N, D] of earlier tokens, which stand before those of x.
+        `memory` [B, S, D] is the encoder's; `cache` [B, N, D] are rows of earlier tokens, which
+        stand before those of x.
         """
-        normed = self.attention_norm(x, training=training)
-        rows = self.attention.project(normed, training=training)
-        keys, values = rows
-        if cache is not None:
-            keys = tf.concat([cache[0], keys], 1)
-            values = tf.concat([cache[1], values], 1)
-        attended = self.attention(
-            normed,
-            self.attention.split(keys),
-            self.attention.split_transposed(values),
-            mask,
-            training=training,
-        )
+        rows = self.attention_norm(x, training=training)
+        past = rows if cache is None else tf.concat([cache, rows], 1)
+        attended = self.attention(rows, past, mask, training=training)
         x = self.attention_sum([x, attended], training=training)
-        if cross is not None:
+        if memory is not None:
             normed = self.cross_norm(x, training=training)
-            attended = self.cross(normed, *cross, cross_mask, training=training)
+            attended = self.cross(normed, memory, memory_mask, training=training)
             x = self.cross_sum([x, attended], training=training)
         normed = self.feed_forward_norm(x, training=training)
         fed = self.feed_forward(normed, training=training)
         return self.feed_forward_sum([x, fed], training=training), rows
 
 
-def reshape(x: tf.Tensor, shape: list[int | None]) -> tf.Tensor:
-    """Reshapes; None keeps an axis. Static where it can be: a device has no shape arithmetic."""
+def shape_of(x: tf.Tensor) -> list[int | tf.Tensor]:
+    """Sizes of the axes, static where they can be: a device has no shape arithmetic."""
     dynamic = tf.shape(x)
-    kept = [x.shape[i] or dynamic[i] if size is None else size for i, size in enumerate(shape)]
-    return tf.reshape(x, kept)
+    return [dynamic[i] if size is None else size for i, size in enumerate(x.shape)]
+
+
+def reshape(x: tf.Tensor, shape: list[int | None]) -> tf.Tensor:
+    """Reshapes; None keeps an axis."""
+    kept = shape_of(x)
+    return tf.reshape(x, [kept[i] if size is None else size for i, size in enumerate(shape)])
 
 
 def sinusoids(length: int, channels: int) -> np.ndarray:
@@ -425,13 +513,13 @@ class SpeechTransformer(keras.Model):
             self.positions_sum = make(Elementwise(tf.add, name="positions_sum"))
         self.dropout = Dropout(dims.dropout, generator)
         self.encoder = [
-            Block(make, dims, generator, cross=False, name=f"encoder_{i}")
+            Block(make, dims, generator, decoder=False, name=f"encoder_{i}")
             for i in range(dims.encoder_layers)
         ]
         self.encoder_linear = make(
             keras.layers.Dense(dims.d_model, name="encoder_linear"), weights=("kernel",)
         )
-        self.encoder_norm = LayerNorm(make, name="encoder_norm")
+        self.encoder_norm = LayerNorm(make, symmetric=True, name="encoder_norm")
         self.ctc = make(keras.layers.Dense(dims.vocabulary, name="ctc"), weights=("kernel",))
         self.embedding = make(
             Embedding(
@@ -444,7 +532,7 @@ class SpeechTransformer(keras.Model):
             same_scale=True,
         )
         self.decoder = [
-            Block(make, dims, generator, cross=True, name=f"decoder_{i}")
+            Block(make, dims, generator, decoder=True, name=f"decoder_{i}")
             for i in range(dims.decoder_layers)
         ]
         self.decoder_norm = LayerNorm(make, name="decoder_norm")
@@ -480,16 +568,7 @@ class SpeechTransformer(keras.Model):
         memory = self.encoder_norm(self.encoder_linear(x, training=training), training=training)
         return memory, self.ctc(memory, training=training)
 
-    def cross(self, memory, training=False):
-        """Keys [B, H, S, D/H] and values [B, H, D/H, S] of the memory, for each decoder layer."""
-        pairs = []
-        for block in self.decoder:
-            with tf.name_scope(block.name):
-                keys, values = block.cross.project(memory, training=training)
-            pairs.append((block.cross.split(keys), block.cross.split_transposed(values)))
-        return pairs
-
-    def decode(self, tokens, cross, memory_mask, lengths=None, training=False):
+    def decode(self, tokens, memory, memory_mask, lengths=None, training=False):
         """All positions at once: tokens int32 [B, U], beginning with <s> -> logits [B, U, V].
 
         Positions beyond `lengths` int32 [B], if given, repeat the last one within: what never
@@ -504,31 +583,24 @@ class SpeechTransformer(keras.Model):
         mask = self.mask(future * self.mask_value, training=training)
         memory_mask = self.mask(memory_mask, training=training)
         x = self.dropout(self.embedding(tokens, training=training), training=training)
-        for block, pair in zip(self.decoder, cross, strict=True):
-            x, _ = block(x, mask, pair, memory_mask, training=training)
+        for block in self.decoder:
+            x, _ = block(x, mask, memory, memory_mask, training=training)
         return self.logits(self.decoder_norm(x, training=training), training=training)
 
-    def decode_step(self, token, self_mask, memory_mask, caches, cross):
-        """One token -> logits [B, V], and each layer's key and value row [B, 1, D].
+    def decode_step(self, token, self_mask, memory_mask, caches, memory):
+        """One token -> logits [B, V], and a row [B, 1, D] for each layer's cache.
 
-        token: one-hot float [B, 1, V]; self_mask [B, 1, 1, N + 1]; `caches`: each layer's keys and
-        values [B, N, D]; `cross` as from `cross()`.  A device calls it with B = 1.
+        token: one-hot float [B, 1, V]; self_mask [B, 1, 1, N + 1]; `caches`: each layer's rows of
+        earlier tokens [B, N, D]; `memory` [B, S, D].  A device calls it with B = 1.
         """
         mask = self.mask(self_mask)
         memory_mask = self.mask(memory_mask)
+        memory = quantization.output_quantized(self.encoder_norm.normalise, memory)
         x = quantization.pick(self.embedding, token)
         rows = []
-        for block, cache, pair in zip(self.decoder, caches, cross, strict=True):
-            attention = block.attention
-            cache = (
-                quantization.output_quantized(attention.key, cache[0]),
-                quantization.output_quantized(attention.value, cache[1]),
-            )
-            pair = (
-                quantization.output_quantized(block.cross.key, pair[0]),
-                quantization.output_quantized(block.cross.value, pair[1]),
-            )
-            x, row = block(x, mask, pair, memory_mask, cache)
+        for block, cache in zip(self.decoder, caches, strict=True):
+            cache = quantization.output_quantized(block.attention_norm.normalise, cache)
+            x, row = block(x, mask, memory, memory_mask, cache)
             rows.append(row)
         logits = self.logits(self.decoder_norm(x))
         return reshape(logits, [None, self.dims.vocabulary]), rows
@@ -540,6 +612,5 @@ class SpeechTransformer(keras.Model):
         memory_frames = tf.shape(features)[1] // TIME_REDUCTION
         memory_mask = self.memory_mask(frames, memory_frames)
         memory, ctc = self.encode(features, memory_mask, training=training)
-        cross = self.cross(memory, training=training)
         lengths = inputs.get("token_lengths")
-        return self.decode(tokens, cross, memory_mask, lengths, training=training), ctc
+        return self.decode(tokens, memory, memory_mask, lengths, training=training), ctc

@@ -15,7 +15,7 @@ from tf_speech_transformer.features import DENOMINATOR, FRONTEND, NUMERATOR, SCA
 from tf_speech_transformer.tokenizer import Tokenizer
 from tflite_convert.flatbuffer import Signature
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 
 def write_bundle(

@@ -45,7 +45,7 @@ def check_shared_scales(models: dict) -> None:
     written = {spec["name"]: spec for _, sig in models.values() for spec in sig["outputs"]}
     for spec in models["decoder_step"][1]["inputs"]:
         name = spec["name"]
-        source = name.replace("self_keys", "key_row").replace("self_values", "value_row")
+        source = name.replace("cache", "row")
         if source not in written:
             continue
         other = written[source]

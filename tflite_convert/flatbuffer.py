@@ -1,5 +1,6 @@
 """A model's two flatbuffers: conversion by TensorFlow Lite, then names and order put right."""
 
+import copy
 import re
 from typing import Any, TypedDict
 
@@ -47,7 +48,7 @@ class Signature(TypedDict):
 
 
 def convert_encoder(model: SpeechTransformer, frames: int) -> tuple[bytes, Signature]:
-    """features [1, T, F], memory_mask [1, S] -> ctc_logits and each layer's cross keys, values."""
+    """features [1, T, F], memory_mask [1, S] -> memory [1, S, D], ctc_logits [1, S, V]."""
     memory_frames = frames // TIME_REDUCTION
     inputs = {
         "features": tf.TensorSpec([1, frames, model.dims.feature_channels]),
@@ -57,11 +58,7 @@ def convert_encoder(model: SpeechTransformer, frames: int) -> tuple[bytes, Signa
     def encoder(features, memory_mask):
         mask = tf.reshape(memory_mask, [1, 1, 1, memory_frames])
         memory, ctc = model.encode(features, mask)
-        outputs = {"ctc_logits": ctc}
-        for layer, (keys, values) in enumerate(model.cross(memory)):
-            outputs[f"cross_keys_{layer}"] = keys
-            outputs[f"cross_values_{layer}"] = values
-        return outputs
+        return {"memory": memory, "ctc_logits": ctc}
 
     return _convert(model, encoder, inputs)
 
@@ -69,34 +66,27 @@ def convert_encoder(model: SpeechTransformer, frames: int) -> tuple[bytes, Signa
 def convert_decoder_step(
     model: SpeechTransformer, frames: int, max_tokens: int
 ) -> tuple[bytes, Signature]:
-    """One-hot token, masks, caches, cross keys and values -> logits, a new row of each cache."""
+    """One-hot token, masks, memory, each layer's cache -> logits, and a new row of each cache."""
     dims = model.dims
     memory_frames = frames // TIME_REDUCTION
     inputs = {
         "token": tf.TensorSpec([1, dims.vocabulary]),
         "self_mask": tf.TensorSpec([1, max_tokens + 1]),
         "memory_mask": tf.TensorSpec([1, memory_frames]),
+        "memory": tf.TensorSpec([1, memory_frames, dims.d_model]),
     }
     for layer in range(dims.decoder_layers):
-        inputs[f"self_keys_{layer}"] = tf.TensorSpec([1, max_tokens, dims.d_model])
-        inputs[f"self_values_{layer}"] = tf.TensorSpec([1, max_tokens, dims.d_model])
-        inputs[f"cross_keys_{layer}"] = tf.TensorSpec([1, dims.heads, memory_frames, dims.d_head])
-        inputs[f"cross_values_{layer}"] = tf.TensorSpec([1, dims.heads, dims.d_head, memory_frames])
+        inputs[f"cache_{layer}"] = tf.TensorSpec([1, max_tokens, dims.d_model])
 
-    def decoder_step(token, self_mask, memory_mask, **tensors):
-        layers = range(dims.decoder_layers)
+    def decoder_step(token, self_mask, memory_mask, memory, **caches):
         logits, rows = model.decode_step(
             tf.reshape(token, [1, 1, dims.vocabulary]),
             tf.reshape(self_mask, [1, 1, 1, max_tokens + 1]),
             tf.reshape(memory_mask, [1, 1, 1, memory_frames]),
-            [(tensors[f"self_keys_{i}"], tensors[f"self_values_{i}"]) for i in layers],
-            [(tensors[f"cross_keys_{i}"], tensors[f"cross_values_{i}"]) for i in layers],
+            [caches[f"cache_{layer}"] for layer in range(dims.decoder_layers)],
+            memory,
         )
-        outputs = {"logits": logits}
-        for layer, (key, value) in enumerate(rows):
-            outputs[f"key_row_{layer}"] = key
-            outputs[f"value_row_{layer}"] = value
-        return outputs
+        return {"logits": logits, **{f"row_{layer}": row for layer, row in enumerate(rows)}}
 
     return _convert(model, decoder_step, inputs)
 
@@ -129,6 +119,8 @@ def tidy(content: bytes) -> tuple[bytes, Signature]:
     model = schema.ModelT.InitFromPackedBuf(content, 0)
     graph = model.subgraphs[0]
     signature = model.signatureDefs[0]
+    transpose_late(model)
+    inputs_last(model)
     share_buffers(model)
     round_scales(model)
     moved = {
@@ -155,6 +147,58 @@ def tidy(content: bytes) -> tuple[bytes, Signature]:
     builder = flatbuffers.Builder(len(content))
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output()), result
+
+
+def transpose_late(model: Any) -> None:
+    """A TRANSPOSE for each operator that reads its output, and directly before it.
+
+    The converter makes one for all, where the first might come: the copy that all decoder layers'
+    cross-attention shares would lie in the arena from the first to the last of them.
+    """
+    graph = model.subgraphs[0]
+    transposes = {
+        operator.outputs[0]: operator
+        for operator in graph.operators
+        if operator_code(model, operator) == schema.BuiltinOperator.TRANSPOSE
+        and operator.outputs[0] not in graph.outputs
+    }
+    operators: list[Any] = []
+    placed: set[int] = set()
+    for operator in graph.operators:
+        if operator in transposes.values():
+            continue
+        operator.inputs = list(operator.inputs)
+        for place, index in enumerate(operator.inputs):
+            if index not in transposes:
+                continue
+            transpose = copy.copy(transposes[index])
+            if index in placed:
+                graph.tensors.append(copy.deepcopy(graph.tensors[index]))
+                operator.inputs[place] = len(graph.tensors) - 1
+                transpose.outputs = [operator.inputs[place]]
+            placed.add(index)
+            operators.append(transpose)
+        operators.append(operator)
+    graph.operators = operators
+
+
+def inputs_last(model: Any) -> None:
+    """Numbers the inputs of the graph after all other tensors.
+
+    TFLite Micro places large tensors before small ones, and of two of one size the one of the
+    higher number: the inputs, which live longest, then lie at the bottom of the arena, and what
+    comes and goes above them leaves no gap.
+    """
+    graph = model.subgraphs[0]
+    order = sorted(range(len(graph.tensors)), key=lambda index: index in graph.inputs)
+    place = {old: new for new, old in enumerate(order)} | {-1: -1}  # -1: an input left out
+    graph.tensors = [graph.tensors[index] for index in order]
+    for part in (graph, *graph.operators):
+        part.inputs = [place[index] for index in part.inputs]
+        part.outputs = [place[index] for index in part.outputs]
+    signature = model.signatureDefs[0]
+    for entry in (*signature.inputs, *signature.outputs):
+        entry.tensorIndex = place[entry.tensorIndex]
 
 
 def round_scales(model: Any) -> None:

@@ -586,7 +586,9 @@ def example(run: Run) -> str:
     softmax = {path: model.decoder[-1].cross.softmax}
     outputs = layers.run(model, softmax, features, [tokenizer.start, *ids])
     memory_frames = -(-len(features) // TIME_REDUCTION)
-    weights = outputs[path][0][0].mean(axis=0)[:, :memory_frames]  # of all heads
+    probabilities = outputs[path][0][0]  # [H * U, S]
+    by_head = probabilities.reshape(model.dims.heads, -1, probabilities.shape[-1])
+    weights = by_head.mean(axis=0)[:, :memory_frames]
     names = [tokenizer.tokens()[i] for i in [*ids, tokenizer.end]]
     names = ["␣" if name == "<space>" else name for name in names]
     seconds = len(features) * FRAME_SECONDS

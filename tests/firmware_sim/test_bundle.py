@@ -120,16 +120,16 @@ def _tensor(manifest: dict[str, Any], model: str, side: str, name: str) -> dict[
         (lambda m: m["models"]["encoder"].update(file="tokens.txt"), "not a TFLite flatbuffer"),
         (lambda m: m["models"]["encoder"]["inputs"].append(3), "not an object"),
         (
-            lambda m: _tensor(m, "decoder_step", "inputs", "cross_keys_0").update(zero_point=99),
-            "cross_keys_0 .* cannot be copied",
+            lambda m: _tensor(m, "decoder_step", "inputs", "memory").update(zero_point=99),
+            "memory .* cannot be copied",
         ),
         (
-            lambda m: _tensor(m, "decoder_step", "outputs", "value_row_0").update(scale=9.0),
-            "value_row_0 .* cannot be copied",
+            lambda m: _tensor(m, "decoder_step", "outputs", "row_0").update(scale=9.0),
+            "row_0 .* cannot be copied",
         ),
         (
-            lambda m: _tensor(m, "encoder", "outputs", "cross_values_0").update(name="other"),
-            "no output 'cross_values_0'",
+            lambda m: _tensor(m, "encoder", "outputs", "memory").update(name="other"),
+            "no output 'memory'",
         ),
         (
             lambda m: _tensor(m, "encoder", "inputs", "features").update(dtype="int16"),

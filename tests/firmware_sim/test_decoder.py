@@ -72,16 +72,16 @@ def test_a_step_opens_its_slot_of_the_caches(
     step = runtime.load("litert", loaded.decoder_step)
     alone = Decoder(loaded, step, DecodingOptions())
     state = alone.start(*encoded)
-    mask, cache = (loaded.decoder_step.input(name) for name in ("self_mask", "self_values_0"))
+    mask, cache = (loaded.decoder_step.input(name) for name in ("self_mask", "cache_0"))
     limit = loaded.limits.tokens
-    assert (cache.dequantize(state.inputs["self_values_0"]) == 0).all()
+    assert (cache.dequantize(state.inputs["cache_0"]) == 0).all()
     for position in range(3):
         real = mask.dequantize(state.inputs["self_mask"][0])
         assert np.flatnonzero(real == 0).tolist() == [*range(position), limit]
         outputs = step.invoke(state.inputs)
         alone.advance(state, outputs, position, token=2)
-        stored = state.inputs["self_values_0"][0, position]
-        np.testing.assert_array_equal(stored, outputs["value_row_0"][0, 0])
+        stored = state.inputs["cache_0"][0, position]
+        np.testing.assert_array_equal(stored, outputs["row_0"][0, 0])
     token = loaded.decoder_step.input("token").dequantize(state.inputs["token"])
     assert np.flatnonzero(token == 1).tolist() == [2]
     assert token.sum() == 1

@@ -284,14 +284,14 @@ def test_the_self_test_names_the_first_byte_that_differs_in_a_step(
         outputs = reference(encoder, inputs)
         if not encoder and outputs is not None:
             if steps == 3:
-                outputs["key_row_0"][0, 0, 5] ^= 1
+                outputs["row_0"][0, 0, 5] ^= 1
             steps += 1
         return outputs
 
     firmware.invoke = invoke
     status, found = firmware.self_test()
     assert status == MISMATCH
-    assert (found.tensor, found.step, found.index) == (b"key_row_0", 3, 5)
+    assert (found.tensor, found.step, found.index) == (b"row_0", 3, 5)
 
 
 def test_a_text_that_does_not_end_is_cut_off_at_the_limit(

@@ -206,10 +206,9 @@ def test_depthwise_convolution_with_relu(seed: int) -> None:
     ("kernel", "code", "options"),
     [
         (integer.add, CODES.ADD, schema.AddOptionsT),
-        (integer.subtract, CODES.SUB, schema.SubOptionsT),
         (integer.multiply, CODES.MUL, schema.MulOptionsT),
     ],
-    ids=["add", "subtract", "multiply"],
+    ids=["add", "multiply"],
 )
 @pytest.mark.parametrize("seed", SEEDS)
 def test_elementwise_operators_on_all_pairs_of_values(

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from tests.conftest import TINY_MODEL
 from tf_speech_transformer import quantization
-from tf_speech_transformer.model import Dimensions, ReciprocalSqrt, SpeechTransformer
+from tf_speech_transformer.model import Attention, Dimensions, ReciprocalSqrt, SpeechTransformer
 from tf_speech_transformer.train import build, copy_weights
 
 TINY = Dimensions(vocabulary=11, **TINY_MODEL)
@@ -35,20 +35,19 @@ def stepwise_logits(model: SpeechTransformer, inputs: dict[str, tf.Tensor]) -> n
     memory_frames, slots = inputs["features"].shape[1] // 4, 8
     memory_mask = model.memory_mask(inputs["frames"], memory_frames)
     memory, _ = model.encode(inputs["features"], memory_mask)
-    cross = model.cross(memory)
     count, length = inputs["tokens"].shape
-    caches = [np.zeros((count, slots, TINY.d_model), np.float32) for _ in range(2)]
+    caches = [np.zeros((count, slots, TINY.d_model), np.float32) for _ in model.decoder]
     logits = []
     for step in range(length):
         mask = np.full((count, 1, 1, slots + 1), model.mask_value, np.float32)
         mask[..., :step] = 0
         mask[..., -1] = 0
         token = inputs["tokens"][:, step : step + 1]
-        pairs = [(tf.constant(caches[0]), tf.constant(caches[1]))]
+        past = [tf.constant(cache) for cache in caches]
         one_hot = tf.one_hot(token, TINY.vocabulary)
-        out, rows = model.decode_step(one_hot, tf.constant(mask), memory_mask, pairs, cross)
+        out, rows = model.decode_step(one_hot, tf.constant(mask), memory_mask, past, memory)
         logits.append(out.numpy())
-        for cache, row in zip(caches, rows[0], strict=True):
+        for cache, row in zip(caches, rows, strict=True):
             cache[:, step] = row.numpy()[:, 0]
     return np.stack(logits, 1)
 
@@ -59,6 +58,29 @@ def test_decoder_step_equals_full_decoder(model: SpeechTransformer) -> None:
     # In 8 bits a value on the edge between two steps may fall to either side.
     tolerance = 1e-4 if not model.quantized else 0.08 * np.ptp(whole)
     np.testing.assert_allclose(stepwise_logits(model, inputs), whole, atol=tolerance)
+
+
+@pytest.mark.parametrize("length", [1, 5])
+def test_absorbed_attention_equals_attention_with_keys_and_values(length: int) -> None:
+    rng = np.random.default_rng(6)
+    generator = tf.random.Generator.from_seed(0)
+    plain, absorbed = (
+        Attention(quantization.in_float, TINY, generator, absorbed=x) for x in (False, True)
+    )
+    x, memory = (tf.constant(rng.normal(size=(2, n, 16)), tf.float32) for n in (length, 7))
+    mask = tf.constant(rng.choice([0.0, -20.0], (2, 1, length, 7)), tf.float32)
+    for attention in (plain, absorbed):
+        attention(x, memory, mask)  # makes the variables
+    for name in ("query", "key", "value", "output_linear"):
+        source = getattr(plain, name)
+        source.kernel.assign(rng.normal(size=(16, 16)) / 4)
+        getattr(absorbed, name).kernel.assign(source.kernel)
+    for name in ("query", "output_linear"):
+        getattr(plain, name).bias.assign(rng.normal(size=16))
+        getattr(absorbed, name).bias.assign(getattr(plain, name).bias)
+    expected = plain(x, memory, mask).numpy()
+    assert np.ptp(expected) > 1
+    np.testing.assert_allclose(absorbed(x, memory, mask), expected, atol=1e-5)
 
 
 def test_later_tokens_do_not_change_earlier_logits(model: SpeechTransformer) -> None:
@@ -119,9 +141,9 @@ def test_masked_memory_is_not_attended_to() -> None:
     mask = model.memory_mask(tf.constant([40]), 16)
     memory, _ = model.encode(inputs["features"], mask)
     noise = tf.concat([memory[:, :10], 3.0 - memory[:, 10:]], 1)
-    one, other = (model.decode(inputs["tokens"], model.cross(x), mask) for x in (memory, noise))
+    one, other = (model.decode(inputs["tokens"], x, mask) for x in (memory, noise))
     np.testing.assert_allclose(one, other, atol=1e-5)
-    unmasked = model.decode(inputs["tokens"], model.cross(noise), tf.zeros_like(mask))
+    unmasked = model.decode(inputs["tokens"], noise, tf.zeros_like(mask))
     assert np.abs(unmasked - other).max() > 1e-3
 
 

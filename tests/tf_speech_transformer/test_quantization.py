@@ -10,7 +10,7 @@ import tensorflow_model_optimization as tfmot
 
 from tests.tf_speech_transformer.test_model import TINY
 from tf_speech_transformer import quantization, train
-from tf_speech_transformer.model import Dropout, SpeechTransformer, bounded
+from tf_speech_transformer.model import Dropout, HeadLinear, SpeechTransformer, bounded
 from tf_speech_transformer.train import build, copy_weights
 from tflite_convert.layers import walk
 
@@ -37,7 +37,7 @@ def test_every_arithmetic_layer_has_its_quantizers(in_eight_bits: SpeechTransfor
     assert unranged == {"embedding"}  # it only picks rows: the scale of its weights
     keras = tf.keras.layers
     for path, layer in wrapped.items():
-        if isinstance(layer.layer, (keras.Dense, keras.Conv2D, keras.Embedding)):
+        if isinstance(layer.layer, (keras.Dense, keras.Conv2D, keras.Embedding, HeadLinear)):
             assert len(layer._weight_vars) == 1, path
 
 
@@ -47,13 +47,16 @@ def test_pooling_moves_values_and_has_no_quantizer() -> None:
     assert bare == {"Dropout", "MaxPooling2D"}
 
 
-def test_keys_and_values_are_symmetric(in_eight_bits: SpeechTransformer) -> None:
-    attentions = [block.attention for block in in_eight_bits.encoder + in_eight_bits.decoder]
-    attentions += [block.cross for block in in_eight_bits.decoder]
-    for attention in attentions:
-        for layer in (attention.key, attention.value):
-            (quantizer,) = layer.quantize_config.get_output_quantizers(layer)
-            assert quantizer.symmetric
+def test_what_stands_in_the_place_of_weights_is_symmetric(
+    in_eight_bits: SpeechTransformer,
+) -> None:
+    attentions = [block.attention for block in in_eight_bits.encoder]
+    layers = [layer for x in attentions for layer in (x.key, x.value)]
+    layers += [block.attention_norm.normalise for block in in_eight_bits.decoder]
+    layers.append(in_eight_bits.encoder_norm.normalise)
+    for layer in layers:
+        (quantizer,) = layer.quantize_config.get_output_quantizers(layer)
+        assert quantizer.symmetric
 
 
 @pytest.mark.parametrize(

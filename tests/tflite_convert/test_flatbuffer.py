@@ -1,10 +1,12 @@
 """A flatbuffer's signature is what devices read, and its decoder says what the Keras model does."""
 
+import itertools
 import pathlib
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from ai_edge_litert import schema_py_generated as schema
 
 from firmware_sim import bundle as device_bundle
 from firmware_sim import runtime
@@ -16,6 +18,7 @@ from tf_speech_transformer.features import as_float, microfrontend
 from tf_speech_transformer.model import SpeechTransformer
 from tf_speech_transformer.tokenizer import Tokenizer
 from tflite_convert import convert, flatbuffer
+from tflite_convert.inspect import operator_code
 
 TEXTS = ("one two", "three", "nine four")
 Loaded = tuple[SpeechTransformer, Tokenizer, device_bundle.Bundle]
@@ -38,7 +41,7 @@ def test_decoder_steps_on_a_device_give_the_logits_of_the_keras_decoder(loaded: 
     padded[0, : len(features)] = features
     mask = model.memory_mask(tf.constant([len(features)]), bundle.limits.memory_frames)
     memory, _ = model.encode(tf.constant(as_float(padded)), mask)
-    keras = model.decode(tf.constant([tokens]), model.cross(memory), mask).numpy()[0]
+    keras = model.decode(tf.constant([tokens]), memory, mask).numpy()[0]
 
     encoder, step = (
         runtime.load("litert-reference", x, 1) for x in (bundle.encoder, bundle.decoder_step)
@@ -57,7 +60,7 @@ def test_decoder_steps_on_a_device_give_the_logits_of_the_keras_decoder(loaded: 
     if spec.scale is None:
         assert difference.max() < 1e-3 * np.ptp(keras)
     else:
-        assert np.mean(difference < 2.5 * spec.scale) > 0.9
+        assert np.mean(difference < 3.5 * spec.scale) > 0.9
         assert difference.max() < 0.25 * np.ptp(keras)
 
 
@@ -78,17 +81,31 @@ def test_names_of_layers_are_kept_and_those_of_operations_dropped() -> None:
     assert flatbuffer.short_name("MatMul") == ""
 
 
+@pytest.mark.parametrize("file", ["encoder.tflite", "decoder_step.tflite"])
+def test_transposed_copies_live_for_one_operator(digits_bundle: pathlib.Path, file: str) -> None:
+    content = schema.ModelT.InitFromPackedBuf((digits_bundle / file).read_bytes(), 0)
+    graph = content.subgraphs[0]
+    copies = 0
+    for operator, following in itertools.pairwise(graph.operators):
+        if operator_code(content, operator) == schema.BuiltinOperator.TRANSPOSE:
+            (copy,) = operator.outputs
+            assert [x for x in graph.operators if copy in x.inputs] == [following]
+            copies += 1
+    assert copies >= 4
+    assert min(graph.inputs) == len(graph.tensors) - len(graph.inputs)
+
+
 def test_a_cache_of_another_scale_than_its_rows_is_refused() -> None:
     def spec(name: str, scale: float) -> flatbuffer.TensorSpec:
         return {"name": name, "shape": [1], "dtype": "int8", "scale": scale, "zero_point": 0}
 
     def models(scale: float) -> dict:
-        inputs = [spec("self_keys_0", scale), spec("cross_values_0", 0.5)]
+        inputs = [spec("cache_0", scale), spec("memory", 0.5)]
         return {
-            "encoder": (b"", {"inputs": [], "outputs": [spec("cross_values_0", 0.5)]}),
-            "decoder_step": (b"", {"inputs": inputs, "outputs": [spec("key_row_0", 0.25)]}),
+            "encoder": (b"", {"inputs": [], "outputs": [spec("memory", 0.5)]}),
+            "decoder_step": (b"", {"inputs": inputs, "outputs": [spec("row_0", 0.25)]}),
         }
 
     convert.check_shared_scales(models(0.25))
-    with pytest.raises(convert.ConversionError, match="self_keys_0 at another scale than key_row"):
+    with pytest.raises(convert.ConversionError, match="cache_0 at another scale than row_0"):
         convert.check_shared_scales(models(0.26))
