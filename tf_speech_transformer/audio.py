@@ -7,8 +7,6 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import soxr
-import tensorflow as tf
-import tensorflow_io as tfio
 
 from tf_speech_transformer.features import SAMPLE_RATE
 
@@ -46,6 +44,9 @@ def decode(content: bytes, name: str) -> np.ndarray:
     Raises:
         AudioError: it is empty, truncated or no audio, or holds infinities or NaN.
     """
+    # Here, not above: examples are made of decoded recordings without TensorFlow (`xla_train`).
+    import tensorflow as tf
+
     if not content:
         raise AudioError(f"{name} is empty: record or copy it again")
     try:
@@ -76,6 +77,9 @@ def decode(content: bytes, name: str) -> np.ndarray:
 
 def _decode(content: bytes, header: soundfile._SoundFileInfo) -> np.ndarray:
     """float32 [samples, channels]."""
+    import tensorflow as tf
+    import tensorflow_io as tfio
+
     if header.format == "WAV" and header.subtype == "PCM_16":
         return tfio.audio.decode_wav(content, dtype=tf.int16).numpy() / np.float32(32768)
     if header.format == "OGG" and header.subtype == "VORBIS":

@@ -3,6 +3,8 @@
 A cache is a directory of shards (`00000.npz`: int8 features of many examples, their lengths and
 texts).  It is made in parallel, a shard at a time; a killed run leaves whole shards, and the next
 one makes the missing ones.  A shard depends on the recipe and its number alone.
+
+TensorFlow is imported where it is needed alone: `xla_train.py` makes examples without it.
 """
 
 import dataclasses
@@ -14,17 +16,19 @@ import sys
 from collections.abc import Iterator
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ml_collections
 import numpy as np
-import tensorflow as tf
 from tqdm import tqdm
 
 from tf_speech_transformer import augment, corpus, digits, voices
 from tf_speech_transformer.augment import Augmentation
 from tf_speech_transformer.features import CHANNELS, FRONTEND, as_float, microfrontend
 from tf_speech_transformer.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 VERSION = 2  # raise it when the code makes other examples of the same recipe
 SHARD_EXAMPLES = 1000
@@ -133,6 +137,20 @@ def decode_source(source: dict[str, Any], root: Path) -> Path | None:
     )
 
 
+def decode_sources(recipe: Recipe, root: Path, tokenizer: Tokenizer | None) -> list[Path | None]:
+    """`decode_source` of each source, and what is wrong with any of them before the work.
+
+    Raises ValueError: a source that cannot be used, or, with a tokenizer, a text that it cannot
+    spell.
+    """
+    recordings = [decode_source(source, root) for source in recipe.sources]
+    for source in Maker(recipe, recordings).sources:
+        if tokenizer is not None:
+            for text in source.texts:
+                tokenizer.encode(text)
+    return recordings
+
+
 def build_source(source: dict[str, Any], recordings: Path | None) -> digits.Source:
     if recordings is None:
         speakers = voices.engine(source["engine"]).speakers()
@@ -171,11 +189,7 @@ def build_cache(
     missing = [i for i in shards if not (directory / f"{i:05d}.npz").exists()]
     if not missing:
         return directory
-    recordings = [decode_source(source, root) for source in recipe.sources]
-    for source in Maker(recipe, recordings).sources:  # what is wrong shows before the work
-        if tokenizer is not None:
-            for text in source.texts:
-                tokenizer.encode(text)
+    recordings = decode_sources(recipe, root, tokenizer)
     # A new process for each shard: what espeak-ng says depends on all that it said before.
     # forkserver: no TensorFlow thread runs yet where it forks, and TensorFlow is loaded once.
     context = multiprocessing.get_context("forkserver")
@@ -216,32 +230,39 @@ def load_cache(directory: Path) -> Examples:
     return Examples(features, texts)
 
 
-def prepare_caches(
-    config: ml_collections.ConfigDict, root: Path, tokenizer: Tokenizer | None = None
-) -> tuple[list[Examples], Examples]:
-    """Training and dev examples of a preset.
+def recipes(config: ml_collections.ConfigDict) -> dict[str, Recipe]:
+    """The recipes "train" and "dev" of a preset.
 
     `config.corpus` holds `sources` (see `Recipe`), `train_examples`, `dev_examples`, and may hold
-    `dev_sources` (by default the same sources, from another seed), `augmentation` (fields of
-    `Augmentation` that differ from the defaults) and `processes`.
+    `dev_sources` (by default the same sources, from another seed) and `augmentation` (fields of
+    `Augmentation` that differ from the defaults).
     """
     chosen = config.corpus
-    augmentation = Augmentation(**dict(chosen.get("augmentation", {})))
-    parts = {}
-    for name, seed, sources in (
-        ("train", config.seed, chosen.sources),
-        ("dev", config.seed + 1000, chosen.get("dev_sources", chosen.sources)),
-    ):
-        recipe = Recipe(
+    return {
+        name: Recipe(
             sources=tuple(dict(source) for source in sources),
             examples=chosen[f"{name}_examples"],
             seed=seed,
             max_frames=config.limits.frames,
             max_tokens=config.limits.tokens,
-            augmentation=augmentation,
+            augmentation=Augmentation(**dict(chosen.get("augmentation", {}))),
         )
-        directory = build_cache(root, name, recipe, chosen.get("processes", 2), tokenizer)
-        parts[name] = load_cache(directory)
+        for name, seed, sources in (
+            ("train", config.seed, chosen.sources),
+            ("dev", config.seed + 1000, chosen.get("dev_sources", chosen.sources)),
+        )
+    }
+
+
+def prepare_caches(
+    config: ml_collections.ConfigDict, root: Path, tokenizer: Tokenizer | None = None
+) -> tuple[list[Examples], Examples]:
+    """Training and dev examples of a preset, made by `config.corpus.processes`, 2 by default."""
+    processes = config.corpus.get("processes", 2)
+    parts = {
+        name: load_cache(build_cache(root, name, recipe, processes, tokenizer))
+        for name, recipe in recipes(config).items()
+    }
     return [parts["train"]], parts["dev"]
 
 
@@ -254,7 +275,7 @@ def batches(
     epoch: int,
     training: bool,
     spec_augment: bool,
-) -> tf.data.Dataset:
+) -> "tf.data.Dataset":
     """Batches of utterances of about one length, the same for the same seed and epoch.
 
     Each batch depends on its number alone, so `.skip(n)` resumes an epoch where it was left.
@@ -263,6 +284,8 @@ def batches(
     tokens int32 [B, U] (padded with `</s>`), token_lengths int32 [B]; B * T is about
     `batch_frames`.
     """
+    import tensorflow as tf
+
     masked = training and spec_augment
     features = [x for cache in caches for x in cache.features]
     tokens = [tokenizer.encode(text) for cache in caches for text in cache.texts]
@@ -271,21 +294,12 @@ def batches(
     def generate() -> Iterator[dict[str, np.ndarray]]:
         for number, (indices, length) in enumerate(plan):
             longest = max(len(tokens[i]) for i in indices)
-            batch_features = np.zeros([len(indices), length, CHANNELS], np.float32)
-            batch_tokens = np.full([len(indices), longest], tokenizer.end, np.int32)
-            for row, i in enumerate(indices):
-                batch_features[row, : len(features[i])] = as_float(features[i])
-                batch_tokens[row, : len(tokens[i])] = tokens[i]
-            frames = np.array([len(features[i]) for i in indices], np.int32)
+            examples = [(features[i], tokens[i]) for i in indices]
+            batch = padded(examples, length, longest, tokenizer.end)
             if masked:
                 rng = np.random.default_rng([seed, epoch, number])
-                augment.spec_augment(batch_features, frames, rng)
-            yield {
-                "features": batch_features,
-                "frames": frames,
-                "tokens": batch_tokens,
-                "token_lengths": np.array([len(tokens[i]) for i in indices], np.int32),
-            }
+                augment.spec_augment(batch["features"], batch["frames"], rng)
+            yield batch
 
     signature = {
         "features": tf.TensorSpec([None, None, CHANNELS], tf.float32),
@@ -295,6 +309,22 @@ def batches(
     }
     dataset = tf.data.Dataset.from_generator(generate, output_signature=signature)
     return dataset.prefetch(4)
+
+
+def padded(
+    examples: list[tuple[np.ndarray, list[int]]], frames: int, tokens: int, end: int
+) -> dict[str, np.ndarray]:
+    """A batch (see `batches`) of int8 features [T, 40] and token ids, padded to these lengths."""
+    batch = {
+        "features": np.zeros([len(examples), frames, CHANNELS], np.float32),
+        "frames": np.array([len(features) for features, _ in examples], np.int32),
+        "tokens": np.full([len(examples), tokens], end, np.int32),
+        "token_lengths": np.array([len(ids) for _, ids in examples], np.int32),
+    }
+    for row, (features, ids) in enumerate(examples):
+        batch["features"][row, : len(features)] = as_float(features)
+        batch["tokens"][row, : len(ids)] = ids
+    return batch
 
 
 def plan_batches(

@@ -12,7 +12,7 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -102,14 +102,38 @@ def path(variable: tf.Variable) -> str:
     return variable.name.split("/", 1)[1].split(":")[0]
 
 
+def sparse_ctc(
+    tokens: tf.Tensor, lengths: tf.Tensor, logits: tf.Tensor, frames: tf.Tensor
+) -> tf.Tensor:
+    """CTC loss [B] (Graves et al. 2006) by TensorFlow's C++ kernel, fast on a CPU.
+
+    tokens int32 [B, U] of `lengths`, logits [B, S, V] (blank last) of `frames`.  Speech too fast
+    for its letters has loss 0, and no gradient.
+    """
+    present = tf.sequence_mask(lengths, tf.shape(tokens)[1])
+    labels = tf.sparse.SparseTensor(
+        tf.where(present),
+        tf.boolean_mask(tokens, present),
+        tf.cast(tf.shape(tokens), tf.int64),
+    )
+    each = tf.compat.v1.nn.ctc_loss(
+        labels, logits, frames, time_major=False, ignore_longer_outputs_than_inputs=True
+    )
+    return tf.where(tf.math.is_finite(each), each, 0.0)
+
+
 def losses(
     config: ml_collections.ConfigDict,
     model: SpeechTransformer,
     tokenizer: Tokenizer,
     batch: dict[str, tf.Tensor],
     training: bool,
+    ctc: Callable[..., tf.Tensor] = sparse_ctc,
 ) -> dict[str, tf.Tensor]:
-    """Cross-entropy of the decoder joined with CTC on the encoder, and the token accuracy."""
+    """Cross-entropy of the decoder joined with CTC on the encoder, and the token accuracy.
+
+    `ctc` is called as `sparse_ctc` is, which XLA cannot compile.
+    """
     tokens, lengths = batch["tokens"], batch["token_lengths"]
     start = tf.fill([tf.shape(tokens)[0], 1], tokenizer.start)
     end = tf.fill([tf.shape(tokens)[0], 1], tokenizer.end)
@@ -129,31 +153,34 @@ def losses(
     entropy = -(1 - smoothing) * picked - smoothing * tf.reduce_mean(log_probabilities, -1)
     attention = tf.reduce_sum(entropy * weights) / tf.reduce_sum(weights)
 
-    present = tf.sequence_mask(lengths, tf.shape(tokens)[1])
-    labels = tf.sparse.SparseTensor(
-        tf.where(present),
-        tf.boolean_mask(tokens, present),
-        tf.cast(tf.shape(tokens), tf.int64),
-    )
     memory_frames = (batch["frames"] + TIME_REDUCTION - 1) // TIME_REDUCTION
-    # The sparse form (blank last) runs in C++; speech too fast for its letters gives no gradient.
-    ctc_each = tf.compat.v1.nn.ctc_loss(
-        labels,
-        ctc_logits,
-        memory_frames,
-        time_major=False,
-        ignore_longer_outputs_than_inputs=True,
-    )
-    ctc_each = tf.where(tf.math.is_finite(ctc_each), ctc_each, 0.0)
-    ctc = tf.reduce_sum(ctc_each) / tf.cast(tf.reduce_sum(lengths + 1), tf.float32)
+    ctc_each = ctc(tokens, lengths, ctc_logits, memory_frames)
+    ctc_mean = tf.reduce_sum(ctc_each) / tf.cast(tf.reduce_sum(lengths + 1), tf.float32)
     right = tf.cast(tf.equal(tf.argmax(logits, -1, output_type=tf.int32), targets), tf.float32)
     weight = config.train.ctc_weight
     return {
-        "loss": (1 - weight) * attention + weight * ctc,
+        "loss": (1 - weight) * attention + weight * ctc_mean,
         "attention": attention,
-        "ctc": ctc,
+        "ctc": ctc_mean,
         "accuracy": tf.reduce_sum(right * weights) / tf.reduce_sum(weights),
     }
+
+
+def update(
+    config: ml_collections.ConfigDict,
+    model: SpeechTransformer,
+    optimizer: keras.optimizers.Optimizer,
+    tokenizer: Tokenizer,
+    batch: dict[str, tf.Tensor],
+    ctc: Callable[..., tf.Tensor] = sparse_ctc,
+) -> dict[str, tf.Tensor]:
+    """One step of training: changes the weights, and returns their `losses` before."""
+    variables = model.trained_variables
+    with tf.GradientTape() as tape:
+        metrics = losses(config, model, tokenizer, batch, training=True, ctc=ctc)
+    gradients = tape.gradient(metrics["loss"], variables)
+    optimizer.apply_gradients(zip(gradients, variables, strict=True))
+    return metrics
 
 
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):
@@ -171,6 +198,31 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
 
     def get_config(self) -> dict[str, Any]:
         return {"peak": self.peak, "warmup_steps": self.warmup_steps, "steps": self.steps}
+
+
+def adam(
+    config: ml_collections.ConfigDict, stage: Stage, model: SpeechTransformer
+) -> keras.optimizers.Optimizer:
+    """The optimizer of a stage, with its variables made."""
+    schedule = Schedule(stage.learning_rate, stage.warmup_steps, stage.steps)
+    optimizer = keras.optimizers.Adam(
+        schedule, beta_2=0.98, epsilon=1e-9, global_clipnorm=config.train.clip_norm
+    )
+    optimizer.build(model.trained_variables)
+    return optimizer
+
+
+def state(
+    model: SpeechTransformer, optimizer: keras.optimizers.Optimizer, directory: Path
+) -> tuple[tf.train.Checkpoint, tf.train.CheckpointManager]:
+    """What a stage saves: model, optimizer, `position` (epoch, batch) and `step`, both 0 yet."""
+    checkpoint = tf.train.Checkpoint(
+        model=model,
+        optimizer=optimizer,
+        position=tf.Variable([0, 0], dtype=tf.int64, name="position"),
+        step=tf.Variable(0, dtype=tf.int64, name="step"),
+    )
+    return checkpoint, tf.train.CheckpointManager(checkpoint, str(directory), max_to_keep=2)
 
 
 def endless_batches(
@@ -207,19 +259,9 @@ def train_stage(
     workdir: Path,
 ) -> None:
     """Runs one stage to its end, from its last checkpoint if there is one."""
-    schedule = Schedule(stage.learning_rate, stage.warmup_steps, stage.steps)
-    optimizer = keras.optimizers.Adam(
-        schedule, beta_2=0.98, epsilon=1e-9, global_clipnorm=config.train.clip_norm
-    )
-    variables = model.trained_variables
-    optimizer.build(variables)
-    position = tf.Variable([0, 0], dtype=tf.int64, name="position")
-    step_variable = tf.Variable(0, dtype=tf.int64, name="step")
-    checkpoint = tf.train.Checkpoint(
-        model=model, optimizer=optimizer, position=position, step=step_variable
-    )
-    directory = workdir / stage.name
-    manager = tf.train.CheckpointManager(checkpoint, str(directory), max_to_keep=2)
+    optimizer = adam(config, stage, model)
+    checkpoint, manager = state(model, optimizer, workdir / stage.name)
+    position, step_variable = checkpoint.position, checkpoint.step
     if manager.latest_checkpoint:
         checkpoint.restore(manager.latest_checkpoint).assert_existing_objects_matched()
         if int(step_variable) >= stage.steps:
@@ -240,11 +282,7 @@ def train_stage(
     def train_step(batch):
         if not stage.weights:
             return losses(config, model, tokenizer, batch, training=True)
-        with tf.GradientTape() as tape:
-            metrics = losses(config, model, tokenizer, batch, training=True)
-        gradients = tape.gradient(metrics["loss"], variables)
-        optimizer.apply_gradients(zip(gradients, variables, strict=True))
-        return metrics
+        return update(config, model, optimizer, tokenizer, batch)
 
     @tf.function(input_signature=signature)
     def dev_step(batch):

@@ -1,6 +1,8 @@
 """The cache of examples, and batches of them."""
 
 import dataclasses
+import subprocess
+import sys
 from pathlib import Path
 
 import ml_collections
@@ -16,6 +18,7 @@ from tf_speech_transformer.features import as_float
 from tf_speech_transformer.tokenizer import CharacterTokenizer
 
 TOKENIZER = CharacterTokenizer()
+ESPEAK = {"kind": "synthesised", "engine": "espeak", "part": "train"}
 
 
 @pytest.fixture(scope="module")
@@ -263,3 +266,24 @@ def test_several_caches_are_one(examples):
         spec_augment=False,
     )
     assert same(list(made.as_numpy_iterator()), batches(examples))
+
+
+def test_making_examples_needs_no_tensorflow(manifest, tmp_path):
+    """On a machine that trains without it: see `xla_train`."""
+    source = {"kind": "joined", "manifest": str(manifest), "weight": 1.0}
+    recipe = recipe_of(manifest, sources=(source, {**ESPEAK, "weight": 1.0}))
+    recordings = [dataset.decode_source(x, tmp_path) for x in recipe.sources]
+    code = f"""
+import sys
+from pathlib import Path, PosixPath
+from tf_speech_transformer import dataset
+from tf_speech_transformer.augment import Augmentation
+from tf_speech_transformer.dataset import Recipe
+maker = dataset.Maker({recipe!r}, {recordings!r})
+print([maker.example(i)[1] for i in range(10)])
+print(*(x for x in sys.modules if x.split(".")[0] in ("tensorflow", "tensorflow_io", "tf_keras")))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    texts, tensorflow = done.stdout.splitlines() or pytest.fail(done.stderr)
+    assert "'" in texts
+    assert tensorflow == ""
