@@ -80,6 +80,19 @@ def sample_count(frames: int) -> int:
     return WINDOW_SAMPLES + frames * STEP_SAMPLES - 1
 
 
+class Frontend:
+    """The microfrontend with its state, for audio that comes block by block."""
+
+    def __init__(self) -> None:
+        self._state = micro_features_cpp.create_frontend()
+
+    def push(self, block: npt.NDArray[np.int16]) -> npt.NDArray[np.uint16]:
+        """The next 10 ms, int16 [160] -> uint16 [1, 40]; [0, 40] while the first window fills."""
+        values = micro_features_cpp.process_samples(self._state, block.tobytes())[0]
+        units = np.asarray(values, np.float64).reshape(-1, CHANNELS)
+        return np.rint(units * _VALUES_PER_UNIT).astype(np.uint16)
+
+
 def microfrontend(audio: npt.NDArray[np.int16]) -> npt.NDArray[np.uint16]:
     """Runs the microfrontend, from its reset state, over one utterance.
 
@@ -93,15 +106,10 @@ def microfrontend(audio: npt.NDArray[np.int16]) -> npt.NDArray[np.uint16]:
         raise ValueError(
             f"The microfrontend takes int16 [samples], not {audio.dtype} {list(audio.shape)}."
         )
-    step_bytes = 2 * STEP_SAMPLES  # one call takes one step, and returns [] or one frame
-    data = audio.tobytes()
-    state = micro_features_cpp.create_frontend()
-    process = micro_features_cpp.process_samples
-    values: list[float] = []
-    for start in range(0, len(data) - step_bytes + 1, step_bytes):
-        values += process(state, data[start : start + step_bytes])[0]
-    units = np.asarray(values, np.float64).reshape(-1, CHANNELS)
-    return np.rint(units * _VALUES_PER_UNIT).astype(np.uint16)
+    state = Frontend()
+    blocks = audio[: len(audio) // STEP_SAMPLES * STEP_SAMPLES].reshape(-1, STEP_SAMPLES)
+    frames = [state.push(block) for block in blocks]
+    return np.concatenate([np.zeros((0, CHANNELS), np.uint16), *frames])
 
 
 def quantize(

@@ -89,16 +89,27 @@ class Recognizer:
             segments=segments,
         )
 
+    def recognize(self, features: npt.NDArray[np.int8]) -> tuple[Hypothesis, float]:
+        """Recognises one window.
+
+        Args:
+          features: int8 [frames, 40], at most `bundle.limits.frames`.
+
+        Returns:
+          what was found, and the seconds that the encoder took.
+        """
+        begin = time.perf_counter()
+        if not len(features):
+            return Hypothesis((), 0.0, True, ()), 0.0
+        outputs = self._encoder.invoke(encoder_inputs(self.bundle, features))
+        seconds = time.perf_counter() - begin
+        return self._decoder.decode(outputs, len(features)), seconds
+
     def _segment(self, audio: npt.NDArray[np.int16], start: int, end: int) -> Segment:
         begin = time.perf_counter()
         features = compute_features(self.bundle, audio[start:end])
         framed = time.perf_counter()
-        found = Hypothesis((), 0.0, True, ())
-        encoded = framed
-        if len(features):
-            outputs = self._encoder.invoke(encoder_inputs(self.bundle, features))
-            encoded = time.perf_counter()
-            found = self._decoder.decode(outputs, len(features))
+        found, encoder_seconds = self.recognize(features)
         return Segment(
             start=start,
             end=end,
@@ -107,20 +118,22 @@ class Recognizer:
             score=found.score,
             ended=found.ended,
             frontend_seconds=framed - begin,
-            encoder_seconds=encoded - framed,
+            encoder_seconds=encoder_seconds,
             step_seconds=found.step_seconds,
         )
 
 
-def compute_features(bundle: Bundle, audio: npt.NDArray[np.int16]) -> npt.NDArray[np.int8]:
-    """int16 [samples] -> int8 [frames, 40], quantized as the bundle says."""
+def quantize_features(bundle: Bundle, values: npt.NDArray[np.uint16]) -> npt.NDArray[np.int8]:
+    """What the microfrontend gave, uint16 [frames, 40] -> int8, as the bundle says."""
     quantization = bundle.features
     return frontend.quantize(
-        frontend.microfrontend(audio),
-        quantization.numerator,
-        quantization.denominator,
-        quantization.zero_point,
+        values, quantization.numerator, quantization.denominator, quantization.zero_point
     )
+
+
+def compute_features(bundle: Bundle, audio: npt.NDArray[np.int16]) -> npt.NDArray[np.int8]:
+    """int16 [samples] -> int8 [frames, 40], quantized as the bundle says."""
+    return quantize_features(bundle, frontend.microfrontend(audio))
 
 
 def encoder_inputs(bundle: Bundle, features: npt.NDArray[np.int8]) -> Tensors:

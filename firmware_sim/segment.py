@@ -79,10 +79,7 @@ def _cut(
     if end - start <= window:
         return [(start, end)]
     energy = np.mean(np.square(frames[start // STEP_SAMPLES : -(-end // STEP_SAMPLES)]), axis=1)
-    kernel = np.full(_SMOOTHING_FRAMES, 1.0 / _SMOOTHING_FRAMES)
-    padded = np.pad(energy, _SMOOTHING_FRAMES // 2, mode="edge")
-    level = 10.0 * np.log10(np.convolve(padded, kernel, mode="valid") + _FLOOR)
-    pause = level < np.quantile(level, _QUIETEST) + _PAUSE_DB
+    level, pause = _levels(energy)
 
     pieces = []
     origin = start
@@ -95,6 +92,26 @@ def _cut(
         start = cut
     pieces.append((start, end))
     return pieces
+
+
+def cut_frame(energy: npt.NDArray[np.float64]) -> int:
+    """Where to cut a full window: the frame in its longest late pause, else the quietest.
+
+    Args:
+      energy: float64 [frames], the mean square of each.
+    """
+    level, pause = _levels(energy)
+    return _cut_frame(level, pause, max(1, int(_SHORTEST * len(energy))), len(energy) - 1)
+
+
+def _levels(
+    energy: npt.NDArray[np.float64],
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    """Smoothed dB of each frame, and whether it counts as a pause."""
+    kernel = np.full(_SMOOTHING_FRAMES, 1.0 / _SMOOTHING_FRAMES)
+    padded = np.pad(energy, _SMOOTHING_FRAMES // 2, mode="edge")
+    level = 10.0 * np.log10(np.convolve(padded, kernel, mode="valid") + _FLOOR)
+    return level, level < np.quantile(level, _QUIETEST) + _PAUSE_DB
 
 
 def _cut_frame(
