@@ -7,8 +7,8 @@
 `-` is raw 16-bit little-endian mono PCM of --rate.  A line for each stretch of speech: start and
 end in seconds, how long recognition took after the end of speech, the text; `...` follows a stretch
 that was cut in a pause because it was longer than the encoder's window.  With --json an object a
-line: `start`, `end`, `latency` (seconds), `text`, `score`, `cut`.  The microphone needs the package
-`sounddevice`.
+line: `start`, `end`, `latency` (seconds), `text`, `score`, `cut`.  The microphone needs
+`pip install .[microphone]` and PortAudio.
 """
 
 import dataclasses
@@ -98,7 +98,7 @@ def blocks_of_microphone() -> Iterator[npt.NDArray[np.int16]]:
         import sounddevice
     except (ImportError, OSError) as error:  # OSError: the package is there, PortAudio is not
         raise audio.AudioError(
-            f"The microphone needs the Python package sounddevice and PortAudio ({error}): install "
+            f"The microphone needs PortAudio and `pip install .[microphone]` ({error}): install "
             "them, or name a file, or - for PCM on standard input."
         ) from error
     try:

@@ -21,7 +21,7 @@ from firmware_sim.recognizer import Recognizer, quantize_features
 
 BLOCK_SECONDS: Final = STEP_SAMPLES / SAMPLE_RATE
 BEGINS: Final = 0.4  # probability of speech from which a stretch begins
-STAYS: Final = 0.15  # and from which it goes on
+STAYS: Final = 0.2  # and from which it goes on
 # The detector takes up to 1 s to find speech; how long the pre-roll is. The stretch begins MARGIN
 # before the first block of it that stands out from its quietest.
 PRE_ROLL_BLOCKS: Final = 150
@@ -31,7 +31,7 @@ _SILENCE: Final = 100.0  # mean square; what is quieter is all one
 # Blocks without speech after which the text is looked for, and after which it is final. The
 # detector's own answer lags about 0.2 s behind the last sound.
 PAUSE_BLOCKS: Final = 10
-HANGOVER_BLOCKS: Final = 80
+HANGOVER_BLOCKS: Final = 70
 _WINDOW_BLOCKS: Final = WINDOW_SAMPLES // STEP_SAMPLES  # of a feature frame
 
 
