@@ -47,7 +47,7 @@ LOG_STEPS = 50
 
 # ------------------------------------------------------------------- a program of TensorFlow in JAX
 
-# program(*tensors, file=..., outputs=...) -> metrics, and new values of the tensors `outputs`.
+# program(*tensors, file=, metrics=, outputs=) -> so many metrics, and new values of `outputs`.
 program = Primitive("program")
 program.multiple_results = True
 
@@ -172,6 +172,8 @@ def save(file: Path, state: dict[str, Any]) -> None:
 
 def train(directory: Path) -> None:
     """Trains to the end of the schedule; writes `last.npz` and `average.npz`."""
+    if not (directory / "index.json").is_file():
+        raise ValueError(f"{directory} has no index.json: make it with xla.py --export={directory}")
     index = json.loads((directory / "index.json").read_text())
     fields = dict(index["recipe"])
     fields["augmentation"] = augment.Augmentation(**fields["augmentation"])
