@@ -238,9 +238,25 @@ def add(left: Quantized, right: Quantized, output: Grid) -> Quantized:
 
 def multiply(left: Quantized, right: Quantized, output: Grid) -> Quantized:
     """MUL."""
-    scales = [np.float32(x) for x in (left.scale, right.scale, output.scale)]
-    multiplier = float(scales[0] * scales[1] / scales[2])  # in float32, as the kernel
+    multiplier, _ = multipliers(left.scale, right.scale, output.scale)
     return tabulated(lambda x, y: clipped(multiplied(x * y, multiplier), output), left, right)
+
+
+def multipliers(left: float, right: float, output: float) -> tuple[float, float]:
+    """What MUL multiplies by: LiteRT divides in single precision, TFLite Micro in double."""
+    scales = [np.float32(x) for x in (left, right, output)]
+    return float(scales[0] * scales[1] / scales[2]), left * right / output
+
+
+def is_portable(left: Grid, right: Grid, output: Grid) -> bool:
+    """Whether LiteRT and TFLite Micro have one result of MUL for each of the 65,536 inputs."""
+    values = [tf.range(LOWEST, HIGHEST + 1, dtype=tf.int64) - x.zero_point for x in (left, right)]
+    products = values[0][:, None] * values[1]
+    results = [
+        clipped(multiplied(products, multiplier), output).stored
+        for multiplier in multipliers(left.scale, right.scale, output.scale)
+    ]
+    return bool(tf.reduce_all(results[0] == results[1]))
 
 
 def reciprocal_sqrt(x: Quantized, output: Grid) -> Quantized:

@@ -279,6 +279,11 @@ class LayerNorm(keras.layers.Layer):
         deviation = self.reciprocal(self.variance(square, training=training), training=training)
         return self.normalise([centred, deviation], training=training)
 
+    def settle(self):
+        """Makes the products of 8 bits the same on every runtime."""
+        quantization.settle(self.square, self.centre, self.centre)
+        quantization.settle(self.normalise, self.centre, self.reciprocal)
+
 
 class VggBlock(keras.layers.Layer):
     """Two 3x3 convolutions, each with LayerNorm and ReLU; halves time and frequency.
@@ -542,6 +547,12 @@ class SpeechTransformer(keras.Model):
     def trained_variables(self) -> list[tf.Variable]:
         """The variables that an optimizer may change: TFMOT's wrapper claims the constants too."""
         return [v for v in self.trainable_variables if "mean_kernel" not in v.name]
+
+    def settle(self) -> None:
+        """Adjusts the ranges of 8 bits, once estimated, to what every runtime computes alike."""
+        for layer in self.submodules:
+            if isinstance(layer, LayerNorm):
+                layer.settle()
 
     def memory_mask(self, frames: tf.Tensor, memory_frames: int) -> tf.Tensor:
         """[B, 1, 1, S]: 0 where there is speech, `mask_value` beyond; `frames` int32 [B]."""

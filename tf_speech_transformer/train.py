@@ -309,6 +309,8 @@ def train_stage(
                 log.write(step, "train", **means, seconds_a_second=speed)
                 progress.set_postfix(loss=f"{means['loss']:.3f}", acc=f"{means['accuracy']:.3f}")
                 running, started, frames_seen = {}, time.monotonic(), 0.0
+            if step == stage.steps and model.quantized:
+                model.settle()
             if step % config.train.dev_steps == 0 or step == stage.steps:
                 log.write(step, "dev", **dev_losses(config, dev_cache, tokenizer, dev_step))
             if step % config.train.checkpoint_steps == 0 or step == stage.steps:
