@@ -250,14 +250,14 @@ def exact() -> Iterator[None]:
         _exact = before
 
 
-def settle(product: EightBitLayer, *factors: EightBitLayer) -> None:
+def settle(product: EightBitLayer, left: EightBitLayer, right: EightBitLayer) -> None:
     """Widens the output's range of a MUL, by 2^-11 at a time, until it is portable.
 
     LiteRT and TFLite Micro divide its scales in another precision (`integer.multipliers`), which
     tells where a result lies on a tie.
     """
     variables = product._output_quantizer_vars
-    while not integer.is_portable(*(factor.grid() for factor in factors), product.grid()):
+    while not integer.is_portable(left.grid(), right.grid(), product.grid()):
         for end in variables.values():
             end.assign(end * (1 + 2**-11))
 
