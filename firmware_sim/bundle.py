@@ -52,6 +52,11 @@ class TensorSpec:
     def numpy_dtype(self) -> type[np.generic]:
         return _DTYPES[self.dtype]
 
+    @property
+    def bytes(self) -> int:
+        """What the tensor takes."""
+        return math.prod(self.shape) * np.dtype(self.numpy_dtype).itemsize
+
     def quantize(self, values: npt.ArrayLike) -> npt.NDArray[Any]:
         """Real values of any shape -> the values stored in the tensor, rounded and clipped."""
         real = np.asarray(values, np.float64)

@@ -31,8 +31,8 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from ai_edge_litert import schema_py_generated as schema
 
+from firmware_sim import graph
 from firmware_sim.bundle import BundleError, Model
 from firmware_sim.litert import LiteRtReference
 from firmware_sim.runtime import ExecutionError, Tensors
@@ -343,13 +343,7 @@ def _refusal(model: Model, log: str, end: str) -> str:
 
 def _computed_by(model: Model, name: str) -> str:
     """The first tensor that an operator of that name computes, and how many others do."""
-    content = schema.ModelT.InitFromPackedBuf(model.data, 0)
-    code = getattr(schema.BuiltinOperator, name)
-    tensors = [
-        graph.tensors[operator.outputs[0]].name.decode("utf-8", "replace")
-        for graph in content.subgraphs
-        for operator in graph.operators
-        if content.operatorCodes[operator.opcodeIndex].builtinCode == code
-    ]
+    content = graph.read(model.data)
+    tensors = [content.tensors[op.outputs[0]].name for op in content.operators if op.name == name]
     others = f" and {len(tensors) - 1} other tensors" if len(tensors) > 1 else ""
     return f"{tensors[0]!r}{others}"

@@ -28,9 +28,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 from absl import app, flags
-from ai_edge_litert import schema_py_generated as schema
 
-from firmware_sim import audio, frontend, recognizer, runtime
+from firmware_sim import audio, frontend, graph, recognizer, runtime
 from firmware_sim import bundle as bundles
 from firmware_sim.bundle import Bundle, BundleError, Model, TensorSpec, Tokenizer
 from firmware_sim.decoder import Decoder, DecodingOptions, Hypothesis
@@ -49,7 +48,6 @@ _WIDTH: Final = 100  # characters of a line
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 # Methods of MicroMutableOpResolver that are not named after their operator.
 _RESOLVER_NAMES: Final = {"BATCH_MATMUL": "BatchMatMul"}
-_OPERATORS: Final = {v: k for k, v in vars(schema.BuiltinOperator).items() if k[0] != "_"}
 
 
 class ExportError(Exception):
@@ -310,7 +308,7 @@ def _parameters(
         _define("DECODER_STEP_MODEL_BYTES", len(step.data)),
         _define("CROSSINGS", len(crossings)),
         _define("CACHES", len(caches)),
-        _define("CACHE_BYTES", sum(_bytes(cache.input) for cache in caches)),
+        _define("CACHE_BYTES", sum(cache.input.bytes for cache in caches)),
         "",
         "/* What a one-hot token holds. */",
         *_level_defines("DECODER_STEP_INPUT", step.input("token"), {"ZERO": 0.0, "ONE": 1.0}),
@@ -330,7 +328,7 @@ def _model_source(bundle: Bundle, caches: Sequence[Cache], crossings: Sequence[T
     lines = ["/* See speech_model.h. */", '#include "speech_model.h"', ""]
     for side, specs in _sides(bundle):
         lines.append(f"const speech_tensor speech_{side}s[SPEECH_{side.upper()}S] = {{")
-        lines += [f'    {{"{spec.name}", {_bytes(spec)}}},' for spec in specs]
+        lines += [f'    {{"{spec.name}", {spec.bytes}}},' for spec in specs]
         lines += ["};", ""]
     lines.append("const speech_crossing speech_crossings[SPEECH_CROSSINGS] = {")
     for spec in crossings:
@@ -342,9 +340,9 @@ def _model_source(bundle: Bundle, caches: Sequence[Cache], crossings: Sequence[T
         lines.append(
             f"    {{SPEECH_DECODER_STEP_INPUT_{cache.input.name.upper()}, "
             f"SPEECH_DECODER_STEP_OUTPUT_{cache.row.name.upper()},\n"
-            f"     {offset}, {_bytes(cache.row)}, {int(cache.input.quantize(0.0))}}},"
+            f"     {offset}, {cache.row.bytes}, {int(cache.input.quantize(0.0))}}},"
         )
-        offset += _bytes(cache.input)
+        offset += cache.input.bytes
     lines += ["};", "", "const char *const speech_tokens[SPEECH_VOCABULARY] = {"]
     lines += [f"    {_string(piece)}," for piece in _pieces(bundle.tokenizer)]
     lines += [
@@ -391,15 +389,11 @@ def _operators(bundle: Bundle) -> str:
 
 def _operator_names(model: Model) -> set[str]:
     """Operators of a flatbuffer as MicroMutableOpResolver's methods call them."""
-    content = schema.ModelT.InitFromPackedBuf(model.data, 0)
     found = set()
-    for graph in content.subgraphs:
-        for operator in graph.operators:
-            code = content.operatorCodes[operator.opcodeIndex]
-            # Files of older schemas keep it in the deprecated place.
-            name = _OPERATORS[max(code.builtinCode, code.deprecatedBuiltinCode)]
-            words = (word if word[0].isdigit() else word.capitalize() for word in name.split("_"))
-            found.add(_RESOLVER_NAMES.get(name) or "".join(words))
+    for operator in graph.read(model.data).operators:
+        words = operator.name.split("_")
+        name = "".join(word if word[0].isdigit() else word.capitalize() for word in words)
+        found.add(_RESOLVER_NAMES.get(operator.name, name))
     return found
 
 
@@ -459,7 +453,7 @@ def _tensor_defines(side: str, specs: Sequence[TensorSpec]) -> Iterable[str]:
     for spec in specs:
         name = f"{side}_{spec.name.upper()}"
         yield f"#define SPEECH_{name}_SHAPE {{{', '.join(map(str, spec.shape))}}}"
-        yield _define(f"{name}_BYTES", _bytes(spec))
+        yield _define(f"{name}_BYTES", spec.bytes)
         if spec.scale is not None and spec.zero_point is not None:
             yield _define(f"{name}_SCALE", spec.scale)
             yield _define(f"{name}_ZERO_POINT", spec.zero_point)
@@ -507,10 +501,6 @@ def _string(content: bytes) -> str:
     """A C string literal; what is not plain ASCII is escaped, and ? for the sake of trigraphs."""
     plain = set(range(32, 127)) - set(b'"\\?')
     return '"' + "".join(chr(b) if b in plain else f"\\{b:03o}" for b in content) + '"'
-
-
-def _bytes(spec: TensorSpec) -> int:
-    return int(np.prod(spec.shape)) * np.dtype(spec.numpy_dtype).itemsize
 
 
 def _digest(content: bytes) -> str:

@@ -16,11 +16,10 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-import numpy as np
 from absl import app, flags
 
 from firmware_sim import arena, bundle, cortex_m55, device, frontend, runtime, vela
-from firmware_sim.bundle import Bundle, BundleError, TensorSpec
+from firmware_sim.bundle import Bundle, BundleError
 from firmware_sim.decoder import Decoding, DecodingOptions
 from firmware_sim.device import Device, Memory
 from firmware_sim.runtime import ExecutionError
@@ -124,15 +123,15 @@ def _ram(loaded: Bundle, options: DecodingOptions, arenas: dict[str, int]) -> li
     encoder, step = loaded.encoder, loaded.decoder_step
     handed_on = {spec.name for spec in encoder.outputs}
     given = {"token", "memory_mask"}  # made anew for each step
-    caches = sum(_bytes(s) for s in step.inputs if s.name not in handed_on | given)
+    caches = sum(s.bytes for s in step.inputs if s.name not in handed_on | given)
     # A step of the beam writes the hypotheses that it keeps beside those that it extends.
     states = 1 if options.decoding is Decoding.GREEDY else 2 * options.beam
     shown = ", ".join(f"{file.removesuffix('.tflite')} {_kib(n)}" for file, n in arenas.items())
     needs = [
         Need(f"tensor arena: {shown}, in turn", max(arenas.values())),
-        Need("encoder outputs, for the decoder", sum(map(_bytes, encoder.outputs))),
+        Need("encoder outputs, for the decoder", sum(spec.bytes for spec in encoder.outputs)),
         *[Need("self-attention caches of a hypothesis", caches)] * states,
-        Need("features of one window", _bytes(encoder.input("features"))),
+        Need("features of one window", encoder.input("features").bytes),
         Need(
             "audio, two steps of 10 ms, and the frontend's state",
             _STEP_BUFFERS * frontend.STEP_SAMPLES * 2 + _FRONTEND_BYTES,
@@ -256,10 +255,6 @@ def _size(size: int) -> str:
 
 def _kib(size: int) -> str:
     return f"{size / _KIB:,.1f}"
-
-
-def _bytes(spec: TensorSpec) -> int:
-    return int(np.prod(spec.shape)) * np.dtype(spec.numpy_dtype).itemsize
 
 
 def write_map(path: pathlib.Path, loaded: Bundle) -> None:

@@ -12,11 +12,12 @@ line: `start`, `end`, `latency` (seconds), `text`, `score`, `cut`.  The micropho
 """
 
 import dataclasses
+import io
 import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from typing import BinaryIO, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -49,7 +50,7 @@ def blocks_of_file(path: str, real_time: bool) -> Iterator[npt.NDArray[np.int16]
         yield np.pad(block, (0, STEP_SAMPLES - len(block)))
 
 
-def blocks_of_pcm(stream: BinaryIO, rate: int) -> Iterator[npt.NDArray[np.int16]]:
+def blocks_of_pcm(stream: io.BufferedIOBase, rate: int) -> Iterator[npt.NDArray[np.int16]]:
     """Raw 16-bit PCM of `rate`, however it is handed over, in blocks int16 [160] at 16 kHz.
 
     Raises:
@@ -61,7 +62,7 @@ def blocks_of_pcm(stream: BinaryIO, rate: int) -> Iterator[npt.NDArray[np.int16]
     came = 0
     while True:
         # what is there, at most 10 ms; an empty answer is the end
-        data = stream.read1(2 * max(1, rate // 100)) if hasattr(stream, "read1") else b""
+        data = stream.read1(2 * (rate // 100))
         came += len(data)
         held += data
         whole = len(held) // 2 * 2
@@ -163,6 +164,7 @@ def main(argv: Sequence[str]) -> int:
         if len(argv) == 1:
             blocks = blocks_of_microphone()
         elif argv[1] == "-":
+            assert isinstance(sys.stdin.buffer, io.BufferedIOBase)  # Python's own has read1
             blocks = blocks_of_pcm(sys.stdin.buffer, chosen.rate)
         else:
             blocks = blocks_of_file(argv[1], chosen.real_time)

@@ -58,11 +58,6 @@ class Compilation:
     on_cpu: tuple[OnCpu, ...]
     layers: tuple[LayerCycles, ...]  # in the order in which they run
 
-    @property
-    def seconds(self) -> float:
-        """Of one inference, estimated."""
-        return self.cycles / self.clock
-
 
 def compile_model(model: Model, accelerator: Accelerator) -> Compilation:
     """Compiles a model.

@@ -3,6 +3,7 @@
 import os
 import pathlib
 import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,9 +28,22 @@ TINY_MODEL: dict[str, Any] = {
     "dropout": 0.0,
 }
 
-needs_cortex_m55 = pytest.mark.skipif(
-    cortex_m55.missing() is not None, reason=str(cortex_m55.missing())
-)
+_LACKING = cortex_m55.missing()
+needs_cortex_m55 = pytest.mark.skipif(_LACKING is not None, reason=str(_LACKING))
+
+
+def run_module(module: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """`python -m module`, from the repository's root."""
+    command = [sys.executable, "-m", module, *map(str, arguments)]
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+
+
+def pipe_module(
+    module: str, *arguments: object, stdin: bytes = b""
+) -> subprocess.CompletedProcess[bytes]:
+    """The same, in bytes."""
+    command = [sys.executable, "-m", module, *map(str, arguments)]
+    return subprocess.run(command, cwd=REPOSITORY, input=stdin, capture_output=True, check=False)
 
 
 @pytest.fixture(scope="session")

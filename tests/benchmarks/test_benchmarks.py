@@ -1,7 +1,6 @@
 """Benchmarks count what they say they count."""
 
 import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pytest
 import soundfile
 
 from benchmarks import manifest, people, report, wer
-from tests.conftest import REPOSITORY
+from tests.conftest import run_module
 
 RATE = 8000
 
@@ -100,16 +99,7 @@ def test_tables_have_straight_columns() -> None:
 
 
 def run(script: str, **flags: Path | str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [
-            sys.executable,
-            *("-m", f"benchmarks.{script}"),
-            *(f"--{name}={value}" for name, value in flags.items()),
-        ],
-        capture_output=True,
-        text=True,
-        cwd=REPOSITORY,
-    )
+    return run_module(f"benchmarks.{script}", *(f"--{k}={v}" for k, v in flags.items()))
 
 
 FLAGS = {

@@ -1,8 +1,8 @@
+import functools
 import json
 import os
 import pathlib
 import subprocess
-import sys
 from collections.abc import Iterator
 
 import numpy as np
@@ -11,19 +11,11 @@ import soundfile
 
 from firmware_sim import evaluate
 from firmware_sim.evaluate import EvaluationError
-from tests.conftest import REPOSITORY, synthesise
+from tests.conftest import run_module, synthesise
+
+_run = functools.partial(run_module, "firmware_sim.evaluate")
 
 TEXTS = ("one two three", "four five", "six seven eight nine")
-
-
-def _run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "firmware_sim.evaluate", *map(str, arguments)],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 @pytest.fixture(scope="module")

@@ -8,12 +8,12 @@ TFLite Micro's own C++ is not there.
 
 import ctypes
 import dataclasses
+import functools
 import hashlib
 import pathlib
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -25,7 +25,9 @@ from tflite_micro import runtime as tflite_micro
 from firmware_sim import bundle, export_c, recognizer, runtime
 from firmware_sim.decoder import Decoder, DecodingOptions
 from firmware_sim.export_c import ExportError
-from tests.conftest import REPOSITORY, synthesise
+from tests.conftest import run_module, synthesise
+
+_run = functools.partial(run_module, "firmware_sim.export_c")
 
 WARNINGS = ("-Wall", "-Wextra", "-Werror", "-pedantic")
 # Compilers of C and C++, and the flag of the machine that they compile for.
@@ -504,11 +506,6 @@ def test_audio_that_tests_nothing_is_refused(loaded: bundle.Bundle) -> None:
     for samples in (0, 100, 16000 * 6):
         with pytest.raises(ExportError, match=r"s long; name one of 0\.03 to 5\.1"):
             export_c.export(loaded, np.zeros(samples, np.int16))
-
-
-def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "firmware_sim.export_c", *arguments]
-    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
 
 
 def test_the_command_needs_a_bundle_and_a_directory_alone(

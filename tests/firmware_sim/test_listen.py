@@ -1,8 +1,7 @@
+import functools
 import io
 import json
 import pathlib
-import subprocess
-import sys
 from collections.abc import Iterable
 
 import numpy as np
@@ -13,7 +12,9 @@ from numpy.typing import NDArray
 from firmware_sim import audio, bundle, listen, recognizer
 from firmware_sim.recognizer import Recognizer
 from firmware_sim.stream import Heard, Listener
-from tests.conftest import REPOSITORY, synthesise
+from tests.conftest import pipe_module, synthesise
+
+_run = functools.partial(pipe_module, "firmware_sim.listen")
 
 Samples = NDArray[np.int16]
 
@@ -149,11 +150,6 @@ def test_a_badly_set_microphone_is_told_once() -> None:
         "The audio is clipped",
         "The audio has a constant offset",
     ]
-
-
-def _run(*arguments: object, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    command = [sys.executable, "-m", "firmware_sim.listen", *map(str, arguments)]
-    return subprocess.run(command, cwd=REPOSITORY, input=stdin, capture_output=True, check=False)
 
 
 def test_a_file_and_a_pipe_print_the_same(

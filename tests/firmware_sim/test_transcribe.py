@@ -1,22 +1,13 @@
+import functools
 import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from tests.conftest import REPOSITORY
+from tests.conftest import pipe_module
 
-
-def _run(*arguments: object, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
-        [sys.executable, "-m", "firmware_sim.transcribe", *map(str, arguments)],
-        cwd=REPOSITORY,
-        input=stdin,
-        capture_output=True,
-        check=False,
-    )
+_run = functools.partial(pipe_module, "firmware_sim.transcribe")
 
 
 def test_a_file_and_the_same_samples_on_standard_input_give_the_same_line(

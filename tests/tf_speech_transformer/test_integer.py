@@ -160,6 +160,15 @@ def test_batch_matmul(seed: int, transpose_b: bool, constant: bool) -> None:
     np.testing.assert_array_equal(computed.stored, expected)
 
 
+def convolution_constants(
+    layer: Any, kernel: np.ndarray, x_scale: float, scales: Any, axis: int
+) -> tuple[tuple[np.ndarray, Any, int], ...]:
+    """Kernel and bias as a flatbuffer stores them, with their scales and these's axis."""
+    product = np.float32(x_scale) * np.float32(scales)
+    bias = np.rint(layer.bias.numpy().astype(np.float64) / product).astype(np.int32)
+    return (kernel.transpose(3, 0, 1, 2).copy(), scales, axis), (bias, product, 0)
+
+
 @pytest.mark.parametrize("strides", [1, 2])
 @pytest.mark.parametrize("seed", SEEDS)
 def test_convolution_with_a_scale_for_each_channel(seed: int, strides: int) -> None:
@@ -173,9 +182,7 @@ def test_convolution_with_a_scale_for_each_channel(seed: int, strides: int) -> N
     computed = integer.evaluate(layer, x, {"kernel": Weights(tf.constant(kernel), scales)}, output)
     options = schema.Conv2DOptionsT()
     options.strideH = options.strideW = strides
-    product = np.float32(x.scale) * np.float32(scales)
-    bias = np.rint(layer.bias.numpy().astype(np.float64) / product).astype(np.int32)
-    constants = ((kernel.transpose(3, 0, 1, 2).copy(), scales, 0), (bias, product, 0))
+    constants = convolution_constants(layer, kernel, x.scale, scales, 0)
     shape = tuple(computed.shape)
     expected = run_operator(CODES.CONV_2D, options, [x], shape, output, constants)
     np.testing.assert_array_equal(computed.stored, expected)
@@ -194,9 +201,7 @@ def test_depthwise_convolution_with_relu(seed: int) -> None:
     options = schema.DepthwiseConv2DOptionsT()
     options.strideH = options.strideW = options.depthMultiplier = 1
     options.fusedActivationFunction = schema.ActivationFunctionType.RELU
-    product = np.float32(x.scale) * np.float32(step)
-    bias = np.rint(layer.bias.numpy().astype(np.float64) / product).astype(np.int32)
-    constants = ((kernel.transpose(3, 0, 1, 2).copy(), step, 3), (bias, product, 0))
+    constants = convolution_constants(layer, kernel, x.scale, step, 3)
     shape = tuple(computed.shape)
     expected = run_operator(CODES.DEPTHWISE_CONV_2D, options, [x], shape, output, constants)
     np.testing.assert_array_equal(computed.stored, expected)
