@@ -39,12 +39,22 @@ class Augmentation:
     close_cut: float = 0.6  # probability that clips are cut at a level under their peak
     cut_db: tuple[float, float] = (14.0, 35.0)
     silence: tuple[float, float] = (0.0, 0.6)  # seconds, before and after
+    clips: float = 0.5  # probability that pieces are recorded one by one, then joined
+    waiting: float = 0.0  # probability of a longer silence before and after ...
+    waiting_seconds: tuple[float, float] = (0.5, 4.0)  # ... each of these
+    surroundings: float = 0.0  # probability that noise is that of a place: clatter, motors, people
 
 
 class Channel:
     """One draw of the augmentation."""
 
-    def __init__(self, augmentation: Augmentation, rng: np.random.Generator):
+    def __init__(
+        self,
+        augmentation: Augmentation,
+        rng: np.random.Generator,
+        babble: list[np.ndarray] | None = None,
+    ):
+        """`babble`: talk of others, float32 [samples] each, for the surroundings."""
         a, self.rng = augmentation, rng
         self.speed = float(np.exp(rng.uniform(*np.log(a.speed))))
         self.tempo = 1.0
@@ -66,6 +76,9 @@ class Channel:
         self.offset = rng.uniform(-0.02, 0.02) if rng.random() < a.offset else 0.0
         self.clipping = rng.uniform(1.2, 4.0) if rng.random() < a.clipping else None
         self.peak = 10 ** (rng.uniform(*a.peak_db) / 20)
+        self.babble = babble or []
+        # No draw where there are none: the other draws of such presets stay what they were.
+        self.surroundings = a.surroundings > 0 and rng.random() < a.surroundings
 
     def change_speed(self, audio: np.ndarray) -> np.ndarray:
         """Another speaker's rate, pitch and vocal tract; a little different at each call."""
@@ -73,13 +86,21 @@ class Channel:
         audio = soxr.resample(audio, SAMPLE_RATE * speed, SAMPLE_RATE, quality="LQ")
         return audio if self.tempo == 1.0 else change_tempo(audio, self.tempo)
 
-    def transmit(self, audio: np.ndarray) -> np.ndarray:
-        """Equalizer, room, noise, band limits and companding; the length stays."""
+    def transmit(self, audio: np.ndarray, waiting: int = 0) -> np.ndarray:
+        """Equalizer, room, noise, band limits and companding; the length stays.
+
+        `waiting`: samples of silence in `audio` that the level of the speech must not count.
+        """
         audio = self._filter(audio.astype(np.float32))
-        level = float(np.sqrt(np.mean(audio**2))) + 1e-5
+        spoken = max(1, len(audio) - waiting)
+        level = float(np.sqrt(np.sum(audio**2, dtype=np.float64) / spoken)) + 1e-5
         if self.snr_db is not None:
-            noise = coloured_noise(len(audio), self.noise_slope, self.rng)
-            if self.modulated:
+            noise = (
+                surroundings(len(audio), self.babble, self.rng)
+                if self.surroundings
+                else coloured_noise(len(audio), self.noise_slope, self.rng)
+            )
+            if self.modulated and not self.surroundings:
                 knots = self.rng.uniform(0.1, 1.0, 3 + len(audio) // 4000)
                 noise *= np.interp(
                     np.linspace(0, len(knots) - 1, len(audio)), np.arange(len(knots)), knots
@@ -174,6 +195,78 @@ def coloured_noise(length: int, slope: float, rng: np.random.Generator) -> np.nd
     frequency = np.maximum(np.arange(len(spectrum), dtype=np.float32), 20 * size / SAMPLE_RATE)
     noise = scipy.fft.irfft(spectrum * frequency ** (-slope / 2), size)[:length]
     return (noise / (np.sqrt(np.mean(noise**2)) + 1e-9)).astype(np.float32)
+
+
+def surroundings(length: int, babble: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
+    """The noise of a place where people are, power 1; float32 [length].
+
+    A floor of coloured noise, and at random: hard things that knock together (a handful of decaying
+    resonances each), a motor (harmonics of a slowly changing pitch), water or steam (a band of
+    noise that comes and goes), and talk.
+    """
+    noise = coloured_noise(length, rng.uniform(0.5, 2.2), rng)
+
+    def add(sound: np.ndarray) -> None:
+        nonlocal noise
+        power = float(np.mean(sound**2)) + 1e-9
+        noise = noise + sound * np.float32(10 ** (rng.uniform(-10, 12) / 20) / np.sqrt(power))
+
+    if rng.random() < 0.5:
+        add(clatter(length, rng))
+    if rng.random() < 0.3:
+        add(motor(length, rng))
+    if rng.random() < 0.35:
+        low = rng.uniform(200, 3000)
+        band = band_noise(length, low, low * rng.uniform(1.5, 4.0), rng)
+        knots = rng.uniform(0.0, 1.0, 3 + length // SAMPLE_RATE) ** 2
+        add(band * np.interp(np.linspace(0, len(knots) - 1, length), np.arange(len(knots)), knots))
+    if babble and rng.random() < 0.4:
+        talk = np.zeros(length, np.float32)
+        for _ in range(rng.integers(1, 5)):
+            voice = babble[rng.integers(len(babble))]
+            talk += np.resize(np.roll(voice, rng.integers(len(voice))), length)
+        add(talk)
+    return (noise / (np.sqrt(np.mean(noise**2)) + 1e-9)).astype(np.float32)
+
+
+def clatter(length: int, rng: np.random.Generator) -> np.ndarray:
+    """Cups, cutlery, drawers: knocks at random times, each of a few decaying resonances."""
+    sound = np.zeros(length, np.float32)
+    for _ in range(rng.poisson(rng.uniform(0.5, 5.0) * length / SAMPLE_RATE) + 1):
+        decay = np.exp(rng.uniform(np.log(0.005), np.log(0.15)))
+        time = np.arange(int(6 * decay * SAMPLE_RATE), dtype=np.float32) / SAMPLE_RATE
+        knock = 0.3 * rng.standard_normal(len(time)).astype(np.float32) * np.exp(-time / 0.003)
+        for _ in range(rng.integers(2, 7)):
+            frequency = np.exp(rng.uniform(np.log(200), np.log(7500)))
+            fade = np.exp(-time / (decay * rng.uniform(0.2, 1.0)))
+            knock += rng.uniform(0.1, 1.0) * fade * np.sin(2 * np.pi * frequency * time)
+        start = int(rng.integers(length))
+        knock = knock[: length - start] * np.float32(np.exp(rng.normal(0, 1.0)))
+        sound[start : start + len(knock)] += knock
+    return sound
+
+
+def motor(length: int, rng: np.random.Generator) -> np.ndarray:
+    """A fan, a grinder or a refrigerator: harmonics of a pitch that drifts, and their noise."""
+    time = np.arange(length, dtype=np.float32) / SAMPLE_RATE
+    pitch = np.exp(rng.uniform(np.log(45), np.log(400)))
+    drift = 1 + rng.uniform(0, 0.03) * np.sin(2 * np.pi * rng.uniform(0.05, 0.6) * time)
+    phase = 2 * np.pi * np.cumsum(pitch * drift) / SAMPLE_RATE
+    slope = rng.uniform(0.5, 2.0)
+    harmonics = range(1, int(min(12, 7000 / pitch)) + 1)
+    sound = sum(
+        rng.uniform(0.2, 1.0) * k**-slope * np.sin(k * phase + rng.uniform(0, 6)) for k in harmonics
+    )
+    return (sound + rng.uniform(0, 1) * coloured_noise(length, 1.0, rng)).astype(np.float32)
+
+
+def band_noise(length: int, low: float, high: float, rng: np.random.Generator) -> np.ndarray:
+    """Noise between two frequencies in Hz; float32 [length]."""
+    size = scipy.fft.next_fast_len(max(length, 16), real=True)
+    spectrum = scipy.fft.rfft(rng.standard_normal(size, dtype=np.float32))
+    frequency = np.arange(len(spectrum)) * SAMPLE_RATE / size
+    spectrum[(frequency < low) | (frequency > high)] *= 0.03
+    return scipy.fft.irfft(spectrum, size)[:length].astype(np.float32)
 
 
 def compand(audio: np.ndarray) -> np.ndarray:

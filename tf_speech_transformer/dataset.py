@@ -22,9 +22,10 @@ import ml_collections
 import numpy as np
 from tqdm import tqdm
 
-from tf_speech_transformer import augment, corpus, digits, voices
+from tf_speech_transformer import augment, commands, corpus, digits, voices
 from tf_speech_transformer.augment import Augmentation
 from tf_speech_transformer.features import CHANNELS, FRONTEND, as_float, microfrontend
+from tf_speech_transformer.grammar import Grammar
 from tf_speech_transformer.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ VERSION = 2  # raise it when the code makes other examples of the same recipe
 SHARD_EXAMPLES = 1000
 BUCKET_FRAMES = 32  # lengths are padded to a multiple of this
 RETRIES = 50
+BABBLERS = 40  # utterances that may be heard in the background
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,10 +46,12 @@ class Recipe:
         sources: each a `kind`, a `weight` (how often it is drawn, relative to the others), and
             synthesised: `engine` and `part`, "train" or "test" voices: digit strings;
             joined: `manifest` of digit words and `part`, "all", "train" or "dev": digit strings;
+            spoken: `engine`, `part` and `grammar`: commands of the grammar;
             recorded: `manifest` and `part`: its utterances;
-            librispeech: `path` of a tree or tar file and `part`: its utterances.
+            librispeech: `path` of a tree or tar file and `part`: its utterances;
+            with `pairs`, a share of which are two examples in a row, a pause between.
         examples: how many.
-        max_frames, max_tokens: longer examples are drawn again; tokens are counted as letters.
+        max_frames, max_letters: longer examples are drawn again.
         augmentation: None for audio as it is.
     """
 
@@ -55,7 +59,7 @@ class Recipe:
     examples: int
     seed: int
     max_frames: int
-    max_tokens: int
+    max_letters: int
     augmentation: Augmentation | None
 
     def key(self) -> str:
@@ -65,6 +69,11 @@ class Recipe:
             hashlib.sha256(_manifest(source).read_bytes()).hexdigest()
             for source in self.sources
             if "manifest" in source
+        ]
+        content["grammars"] = [
+            hashlib.sha256(Path(source["grammar"]).read_bytes()).hexdigest()
+            for source in self.sources
+            if "grammar" in source
         ]
         text = json.dumps(content, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -100,16 +109,23 @@ class Maker:
         ]
         weights = np.array([source["weight"] for source in recipe.sources], np.float64)
         self.weights = weights / weights.sum()
+        self.babble: list[np.ndarray] = []
+        if recipe.augmentation is not None and recipe.augmentation.surroundings:
+            rng = np.random.default_rng([recipe.seed, BABBLERS])
+            self.babble = [np.concatenate(self.draw(rng).pieces) for _ in range(BABBLERS)]
+
+    def draw(self, rng: np.random.Generator) -> digits.Spoken:
+        return self.sources[rng.choice(len(self.sources), p=self.weights)].draw(rng)
 
     def example(self, index: int) -> tuple[np.ndarray, str]:
         rng = np.random.default_rng([self.recipe.seed, index])
         for _ in range(RETRIES):
-            source = self.sources[rng.choice(len(self.sources), p=self.weights)]
-            spoken = source.draw(rng)
-            features = microfrontend(digits.record(spoken, self.recipe.augmentation, rng))
+            spoken = self.draw(rng)
+            audio = digits.record(spoken, self.recipe.augmentation, rng, self.babble)
+            features = microfrontend(audio)
             if (
                 0 < len(features) <= self.recipe.max_frames
-                and len(spoken.text) < self.recipe.max_tokens
+                and len(spoken.text) < self.recipe.max_letters
             ):
                 return features, spoken.text
         raise ValueError(f"no example of {RETRIES} fits into {self.recipe.max_frames} frames")
@@ -124,7 +140,7 @@ class Maker:
 def decode_source(source: dict[str, Any], root: Path) -> Path | None:
     """Decodes the recordings of a source into a directory of `root`, once; None if it has none."""
     kind = source["kind"]
-    if kind == "synthesised":
+    if kind in ("synthesised", "spoken"):
         return None
     if kind in ("joined", "recorded"):
         path = _manifest(source)
@@ -133,7 +149,8 @@ def decode_source(source: dict[str, Any], root: Path) -> Path | None:
         path = Path(source["path"])
         return corpus.decode_all(path, corpus.read_librispeech(path), root)
     raise ValueError(
-        f"no corpus source {kind!r}: there are synthesised, joined, recorded and librispeech"
+        f"no corpus source {kind!r}: "
+        "there are synthesised, spoken, joined, recorded and librispeech"
     )
 
 
@@ -152,12 +169,20 @@ def decode_sources(recipe: Recipe, root: Path, tokenizer: Tokenizer | None) -> l
 
 
 def build_source(source: dict[str, Any], recordings: Path | None) -> digits.Source:
+    built: digits.Source
     if recordings is None:
         speakers = voices.engine(source["engine"]).speakers()
         train, test = voices.speaker_split(speakers, seed=0)
-        return digits.Synthesised(source["engine"], test if source["part"] == "test" else train)
-    kind = digits.Joined if source["kind"] == "joined" else digits.Recorded
-    return kind(corpus.Recordings(recordings), source.get("part", "all"))
+        speakers = test if source["part"] == "test" else train
+        if source["kind"] == "spoken":
+            grammar = Grammar.read(Path(source["grammar"]))
+            built = commands.SpokenCommands(grammar, source["engine"], speakers)
+        else:
+            built = digits.Synthesised(source["engine"], speakers)
+    else:
+        kind = digits.Joined if source["kind"] == "joined" else digits.Recorded
+        built = kind(corpus.Recordings(recordings), source.get("part", "all"))
+    return digits.Pairs(built, source["pairs"]) if source.get("pairs") else built
 
 
 def _make_shard(recipe: Recipe, recordings: list[Path | None], index: int, directory: Path) -> None:
@@ -230,6 +255,15 @@ def load_cache(directory: Path) -> Examples:
     return Examples(features, texts)
 
 
+def fitting(examples: Examples, tokenizer: Tokenizer, most: int) -> Examples:
+    """The examples whose text is at most so many tokens: no device writes more."""
+    fit = [i for i, text in enumerate(examples.texts) if len(tokenizer.encode(text)) <= most]
+    if len(fit) < len(examples.texts):
+        left = len(examples.texts) - len(fit)
+        print(f"{left} of {len(examples.texts)} examples have more than {most} tokens: left out")
+    return Examples([examples.features[i] for i in fit], [examples.texts[i] for i in fit])
+
+
 def recipes(config: ml_collections.ConfigDict) -> dict[str, Recipe]:
     """The recipes "train" and "dev" of a preset.
 
@@ -244,7 +278,7 @@ def recipes(config: ml_collections.ConfigDict) -> dict[str, Recipe]:
             examples=chosen[f"{name}_examples"],
             seed=seed,
             max_frames=config.limits.frames,
-            max_tokens=config.limits.tokens,
+            max_letters=config.limits.get("letters", config.limits.tokens),
             augmentation=Augmentation(**dict(chosen.get("augmentation", {}))),
         )
         for name, seed, sources in (
@@ -263,6 +297,9 @@ def prepare_caches(
         name: load_cache(build_cache(root, name, recipe, processes, tokenizer))
         for name, recipe in recipes(config).items()
     }
+    if tokenizer is not None:
+        most = config.limits.tokens
+        parts = {name: fitting(part, tokenizer, most) for name, part in parts.items()}
     return [parts["train"]], parts["dev"]
 
 

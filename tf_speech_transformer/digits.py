@@ -34,6 +34,7 @@ class Spoken:
     pieces: list[np.ndarray]
     text: str
     speaker: str
+    pause: tuple[float, float] | None = None  # seconds between pieces; None: between words
 
 
 class Source(Protocol):
@@ -124,6 +125,23 @@ class Recorded:
         return Spoken([audio], self.texts[i], self.recordings.speakers[i])
 
 
+class Pairs:
+    """Another source, of which a share are two examples in a row, with a pause between."""
+
+    def __init__(self, source: Source, share: float, pause: tuple[float, float] = (0.3, 1.5)):
+        self.source, self.share, self.pause = source, share, pause
+        self.texts = source.texts
+
+    def draw(self, rng: np.random.Generator) -> Spoken:
+        spoken = self.source.draw(rng)
+        if rng.random() >= self.share:
+            return spoken
+        more = self.source.draw(rng)
+        return Spoken(
+            spoken.pieces + more.pieces, f"{spoken.text} {more.text}", spoken.speaker, self.pause
+        )
+
+
 def trim(audio: np.ndarray, margin: float = 0.02, depth: float = 40.0) -> np.ndarray:
     """Cuts silence off both ends, but for `margin` seconds: `depth` dB under the loudest 10 ms."""
     step = SAMPLE_RATE // 100
@@ -169,7 +187,10 @@ def join(pieces: list[np.ndarray], gaps: np.ndarray) -> np.ndarray:
 
 
 def record(
-    spoken: Spoken, augmentation: Augmentation | None, rng: np.random.Generator
+    spoken: Spoken,
+    augmentation: Augmentation | None,
+    rng: np.random.Generator,
+    babble: list[np.ndarray] | None = None,
 ) -> np.ndarray:
     """What a microphone hands over: int16 [samples] at 16 kHz.
 
@@ -183,9 +204,9 @@ def record(
         audio = np.concatenate([silence(0.25), audio, silence(0.3)])
         level = 10 ** (rng.uniform(-20, -1) / 20) / max(1e-4, float(np.abs(audio).max()))
         return np.rint(audio * level * 32767).astype(np.int16)
-    channel = Channel(augmentation, rng)
+    channel = Channel(augmentation, rng, babble)
     pieces = [channel.change_speed(piece) for piece in spoken.pieces]
-    clips = rng.random() < 0.5
+    clips = rng.random() < augmentation.clips
     if len(pieces) > 1:
         pieces = [piece * np.float32(10 ** (rng.normal(0, 2.5) / 20)) for piece in pieces]
     if clips and rng.random() < augmentation.close_cut:
@@ -193,10 +214,18 @@ def record(
         pieces = [trim(piece, 0.0, depth) for piece, depth in zip(pieces, depths, strict=True)]
     if clips:
         pieces = [channel.transmit(piece) for piece in pieces]
-    audio = join(pieces, draw_gaps(len(pieces) - 1, clips, rng))
+    if spoken.pause is None:
+        gaps = draw_gaps(len(pieces) - 1, clips, rng)
+    else:
+        gaps = rng.uniform(*spoken.pause, len(pieces) - 1)
+    audio = join(pieces, gaps)
     before, after = rng.uniform(*augmentation.silence, 2) * (rng.random(2) < 0.7)
+    waiting = 0
+    if augmentation.waiting and rng.random() < augmentation.waiting:
+        before, after = rng.uniform(*augmentation.waiting_seconds, 2)
+        waiting = len(silence(before)) + len(silence(after))
     audio = np.concatenate([silence(before), audio, silence(after)])
-    return channel.record(audio if clips else channel.transmit(audio))
+    return channel.record(audio if clips else channel.transmit(audio, waiting))
 
 
 def write_test_set(directory: Path, count: int, seed: int) -> Path:

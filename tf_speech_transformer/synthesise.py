@@ -47,6 +47,12 @@ class Reading:
     text: str
     rate: float = 1.0
     pitch: float = 1.0
+    transcript: str = ""  # what it counts as, where that is not the text
+
+    @property
+    def row(self) -> tuple[str, str, str]:
+        """Of the manifest."""
+        return self.audio, self.transcript or self.text, self.speaker
 
     @property
     def audio(self) -> str:
@@ -216,7 +222,7 @@ def synthesise_corpus(
     missing = []
     for reading in readings:
         if (out / reading.audio).is_file():
-            rows[reading.audio] = (reading.audio, reading.text, reading.speaker)
+            rows[reading.audio] = reading.row
         else:
             missing.append(reading)
     saved = time.monotonic()
@@ -224,7 +230,7 @@ def synthesise_corpus(
     try:
         spoken = _spoken(missing, synthesiser, out, processes, kokoro_voices)
         for reading in tqdm(spoken, "synthesising", len(missing), unit="file", disable=None):
-            rows[reading.audio] = (reading.audio, reading.text, reading.speaker)
+            rows[reading.audio] = reading.row
             made += 1
             if time.monotonic() - saved > save_seconds:
                 write_manifest(manifest, rows.values())

@@ -10,6 +10,7 @@ goes on where a killed run stopped, and ends with the same weights as a run that
 
 import dataclasses
 import json
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -24,10 +25,17 @@ from ml_collections import config_flags
 from tqdm import tqdm
 
 from tf_speech_transformer import dataset, quantization
+from tf_speech_transformer import tokenizer as tokenizers
+from tf_speech_transformer.grammar import Grammar
 from tf_speech_transformer.model import TIME_REDUCTION, Dimensions, SpeechTransformer
-from tf_speech_transformer.tokenizer import CharacterTokenizer, Tokenizer
+from tf_speech_transformer.tokenizer import (
+    CharacterTokenizer,
+    SentencePieceTokenizer,
+    Tokenizer,
+)
 
 STAGES = ("float", "ptq", "qat")
+GRAMMAR_FILE = "grammar.yaml"  # of a workdir: a copy of the preset's
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +54,13 @@ class Stage:
 
 def dimensions(config: ml_collections.ConfigDict, tokenizer: Tokenizer) -> Dimensions:
     return Dimensions(vocabulary=tokenizer.size, **config.model.to_dict())
+
+
+def make_tokenizer(config: ml_collections.ConfigDict) -> Tokenizer:
+    """Letters; for a preset with a `grammar`, each of its words, and letters for all others."""
+    if "grammar" in config:
+        return SentencePieceTokenizer.for_words(Grammar.read(Path(config.grammar)).words)
+    return CharacterTokenizer()
 
 
 def build(dims: Dimensions, quantized: bool) -> SpeechTransformer:
@@ -388,7 +403,7 @@ def load(
     if not config_file.exists():
         raise FileNotFoundError(f"{config_file} does not exist: train into {workdir} first")
     config = ml_collections.ConfigDict(json.loads(config_file.read_text()))
-    tokenizer = CharacterTokenizer.load(workdir / "tokenizer")
+    tokenizer = tokenizers.load(workdir / "tokenizer")
     latest = tf.train.latest_checkpoint(str(workdir / stage))
     if latest is None:
         raise FileNotFoundError(f"no checkpoint in {workdir / stage}: finish training first")
@@ -406,6 +421,8 @@ def prepare(config: ml_collections.ConfigDict, workdir: Path) -> None:
         raise ValueError(
             f"{file} holds another configuration: choose another --workdir, or delete this one"
         )
+    if "grammar" in config:
+        shutil.copyfile(config.grammar, workdir / GRAMMAR_FILE)
     temporary = file.with_suffix(".tmp")
     temporary.write_text(text)
     temporary.replace(file)
@@ -415,7 +432,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> None:
     """The whole job: corpus, float model, ranges, quantization-aware model."""
     tf.keras.utils.set_random_seed(config.seed)
     prepare(config, workdir)
-    tokenizer = CharacterTokenizer()
+    tokenizer = make_tokenizer(config)
     tokenizer.save(workdir / "tokenizer")
     training_caches, dev_cache = dataset.prepare_caches(config, workdir / "cache", tokenizer)
     dims = dimensions(config, tokenizer)

@@ -253,6 +253,29 @@ _KOKORO_PHONEMES = (
 _KOKORO_AMERICAN = (
     ("ɪəɹ", "ɪɹ"), ("ɜːɹ", "ɜɹ"), ("ɜː", "ɜɹ"), ("ɚɹ", "ɚ"), ("ɚ", "əɹ"), ("ː", ""),
 )  # fmt: skip
+# How speakers of other languages say English, roughly: what becomes of Kokoro's American letters.
+KOKORO_ACCENTS = {
+    "relaxed": "ɔlmə>ɑmə lˈɑtA>lˈætA wɪð>wɪθ wˈɔnt>wˈɑnt ʌv>ə ænd>ən tw>tʃw",
+    "french": "θ>s ð>z ɹ>ʁ h> ɪ>i ʤ>ʒ ʧ>ʃ ʌ>ɔ æ>a O>o A>e ŋ>nɡ",
+    "german": "θ>s ð>z w>v ɹ>ʁ ʤ>ʧ ʌ>a æ>ɛ O>oː A>eː",
+    "spanish": "z>s v>b ɪ>i ʃ>ʧ θ>t ð>d æ>a ʌ>a ɑ>a ɔ>o ɹ>ɾ h>x əɹ>er O>o A>e ᵊ>e sk>esk sm>esm",
+    "indian": "w>ʋ v>ʋ t>ʈ d>ɖ θ>t ð>d ɹ>ɾ O>oː A>eː ɔ>ɒ æ>ɛ z>s",
+    "greek": "ɪ>i ʃ>s ʤ>dz ʧ>ts ɹ>ɾ h>x æ>a ʌ>a ɑ>a ɔ>o O>o A>ei ə>e",
+    "chinese": "θ>s ð>z v>w ɪ>i æ>ɛ ɫ>ɔ ᵊl>ɔ ɪl>iɔ z>s ʌ>a O>ɔ A>e",
+    "japanese": "l>ɾ ɹ>ɾ θ>s ð>z v>b ʌ>a æ>a ɪ>i ə>a O>oː A>eː ᵊ>u f>ɸ",
+}
+# What the speakers of a voice's language (the first letter of its name) are likely to sound like.
+KOKORO_HOME = {
+    "a": ("", "", "relaxed"),
+    "b": ("", "", "relaxed"),
+    "e": ("spanish", "greek", ""),
+    "f": ("french", ""),
+    "h": ("indian", ""),
+    "i": ("spanish", "greek", ""),
+    "j": ("japanese", "chinese", ""),
+    "p": ("spanish", ""),
+    "z": ("chinese", ""),
+}
 _KOKORO_TOKENS = 510  # the longest input, and the rows of a voice's table
 _KOKORO_WIDTH = 256
 
@@ -262,7 +285,8 @@ class Kokoro:
 
     A speaker is a voice of the directory (`af_heart`: American, female; `bm_lewis`: British, male)
     or a blend of several, such as `af_heart*0.6+bm_lewis*0.4`. Voices made for other languages
-    (`ff_siwis`, `zm_yunxi`) read English too; `english_only=False` lists them.
+    (`ff_siwis`, `zm_yunxi`) read English too; `english_only=False` lists them. `@spanish` at the
+    end gives a speaker one of `KOKORO_ACCENTS`.
 
     Args:
         voices: the directory of `*.bin` voice tables (float32 [510, 1, 256]);
@@ -334,7 +358,7 @@ class Kokoro:
     def _table(self, speaker: str) -> np.ndarray:
         """float32 [510, 256]: the style of `speaker` by length of the text."""
         table = np.zeros((_KOKORO_TOKENS, _KOKORO_WIDTH), np.float32)
-        for part in speaker.split("+"):
+        for part in speaker.partition("@")[0].split("+"):
             name, _, weight = part.partition("*")
             try:
                 share = float(weight or 1)
@@ -369,7 +393,16 @@ class Kokoro:
         self, text: str, speaker: str, rate: float = 1.0, pitch: float = 1.0
     ) -> np.ndarray:
         _check(text, rate, pitch)
-        spoken = self.phonemes(text, british=speaker.startswith("b"))
+        accent = speaker.partition("@")[2]
+        if accent and accent not in KOKORO_ACCENTS:
+            raise ValueError(
+                f"no accent {accent!r}: choose {', '.join(KOKORO_ACCENTS)}, or none of them"
+            )
+        british = speaker.startswith("b") and accent in ("", "relaxed")
+        spoken = self.phonemes(text, british)
+        for rule in KOKORO_ACCENTS[accent].split() if accent else ():
+            old, new = rule.split(">")
+            spoken = spoken.replace(old, new)
         # The speed is clipped to what the model was made for; the rest of a pitch shift is heard.
         speed = min(max(rate / pitch, RATES[0]), RATES[1])
         return shift_pitch(self.speak(spoken, speaker, speed), pitch)
@@ -511,7 +544,7 @@ def voice_identities(speaker: str) -> frozenset[str]:
     `en-us+klatt2` and `en-029+klatt` are both {klatt}, a blend is all of its parts, `m1` and `m2`
     are two voices.
     """
-    parts = speaker.split("+")
+    parts = speaker.partition("@")[0].split("+")
     names = [part.partition("*")[0] for part in parts] if "*" in speaker else parts[-1:]
     return frozenset(
         name if re.fullmatch(r"[mf]\d+", name) else name.rstrip("0123456789").lower()

@@ -28,10 +28,12 @@ def write_bundle(
     tokenizer: Tokenizer,
     models: dict[str, tuple[bytes, Signature]],
     wer: dict[str, Any],
+    grammar: dict[str, Any] | None = None,
 ) -> None:
     """Makes `directory` and `directory`.zip, whole or not at all.
 
-    `models` holds, for "encoder" and "decoder_step", the flatbuffer and its inputs and outputs.
+    `models` holds, for "encoder" and "decoder_step", the flatbuffer and its inputs and outputs;
+    `grammar` what `Grammar.compile` gave.
     An older bundle of that name is replaced.
     """
     directory = directory.resolve()
@@ -40,6 +42,8 @@ def write_bundle(
     try:
         files = {f"{name}.tflite": content for name, (content, _) in models.items()}
         files["tokens.txt"] = "".join(f"{token}\n" for token in tokenizer.tokens()).encode()
+        if grammar is not None:
+            files["grammar.json"] = f"{json.dumps(grammar)}\n".encode()
         for name, content in files.items():
             (temporary / name).write_bytes(content)
         manifest = {
@@ -74,6 +78,8 @@ def write_bundle(
                 for name, (_, signature) in models.items()
             },
         }
+        if grammar is not None:
+            manifest["grammar"] = {"file": "grammar.json"}
         (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
         archive = temporary.with_suffix(".zip.tmp")
         try:

@@ -15,9 +15,12 @@ from absl import app, flags
 from tqdm import tqdm
 
 from tf_speech_transformer import train
+from tf_speech_transformer.grammar import Grammar
 from tf_speech_transformer.model import TIME_REDUCTION, SpeechTransformer
 from tf_speech_transformer.tokenizer import Tokenizer
 from tflite_convert import bundle, flatbuffer, inspect
+
+REJECT_BELOW = 0.5  # confidence under which a device takes speech for no command
 
 
 class ConversionError(Exception):
@@ -54,9 +57,14 @@ def check_shared_scales(models: dict) -> None:
 
 
 def write(
-    model: SpeechTransformer, tokenizer: Tokenizer, config, directory: Path, wer: dict
+    model: SpeechTransformer,
+    tokenizer: Tokenizer,
+    config,
+    directory: Path,
+    wer: dict,
+    grammar: Grammar | None = None,
 ) -> None:
-    """Converts a model and writes its bundle."""
+    """Converts a model and writes its bundle, with the grammar that it was trained for."""
     limits = {
         "frames": config.limits.frames,
         "memory_frames": config.limits.frames // TIME_REDUCTION,
@@ -71,6 +79,7 @@ def write(
         tokenizer=tokenizer,
         models=convert_model(model, limits),
         wer=wer,
+        grammar=None if grammar is None else grammar.compile(tokenizer, REJECT_BELOW),
     )
 
 
@@ -82,6 +91,8 @@ def main(argv: list[str]) -> None:
     try:
         wer_file = workdir / "wer.json"
         wer = json.loads(wer_file.read_text()) if wer_file.exists() else {}
+        grammar_file = workdir / train.GRAMMAR_FILE
+        grammar = Grammar.read(grammar_file) if grammar_file.exists() else None
         bundles = [("qat", out)]
         if flags.FLAGS.ptq:
             bundles.append(("ptq", out.with_name(f"{out.name}_ptq")))
@@ -89,7 +100,7 @@ def main(argv: list[str]) -> None:
             bundles.append(("float", out.with_name(f"{out.name}_float32")))
         for stage, directory in tqdm(bundles, "converting", unit="bundle"):
             model, tokenizer, config = train.load(workdir, stage)
-            write(model, tokenizer, config, directory, wer)
+            write(model, tokenizer, config, directory, wer, grammar)
         inspections = inspect.inspect_bundle(out)
     except (ValueError, OSError, ConversionError) as error:
         sys.exit(f"convert: {error}")

@@ -41,7 +41,7 @@ def recipe_of(manifest: Path, **changes: object) -> dataset.Recipe:
         examples=40,
         seed=1,
         max_frames=512,
-        max_tokens=64,
+        max_letters=64,
         augmentation=Augmentation(),
     )
     return dataclasses.replace(recipe, **changes)  # type: ignore[arg-type]
@@ -115,7 +115,7 @@ def test_examples_are_features_of_strings_of_digits(examples):
 
 
 def test_longer_examples_are_drawn_again(manifest, small_shards, tmp_path):
-    recipe = recipe_of(manifest, max_frames=150, max_tokens=16)
+    recipe = recipe_of(manifest, max_frames=150, max_letters=16)
     for _, lengths, texts in make(recipe, tmp_path, range(2)):
         assert lengths.max() <= 150
         assert max(map(len, texts)) < 16

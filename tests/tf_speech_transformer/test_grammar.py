@@ -1,0 +1,194 @@
+"""Grammars: reading, counting, sampling, meaning, and what is wrong with a file."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tf_speech_transformer.grammar import Command, Grammar, GrammarError
+from tf_speech_transformer.tokenizer import CharacterTokenizer, SentencePieceTokenizer
+
+EXAMPLES = sorted((Path(__file__).parents[2] / "grammars").glob("*.yaml"))
+
+COFFEE = """context:
+  expressions:
+    order:
+      - "[make me, I want] [a, an] ($size:size) $drink:coffeeDrink"
+    stop: ["stop (it)"]
+  slots:
+    size: ["small", "eight ounce"]
+    drink: ["espresso", "($size:size) latte"]
+"""
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "coffee.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def coffee(tmp_path: Path) -> Grammar:
+    return Grammar.read(write(tmp_path, COFFEE))
+
+
+def all_texts(grammar: Grammar) -> set[str]:
+    """By brute force, through the automaton of words."""
+    automaton = grammar.automaton(lambda word, first: [word])
+    found: set[str] = set()
+    waiting: list[tuple[int, tuple[str, ...]]] = [(0, ())]
+    while waiting:
+        state, said = waiting.pop()
+        if state in automaton.finals:
+            found.add(" ".join(said))
+        for (word, _), target in automaton.arcs[state].items():
+            waiting.append((target, (*said, str(word))))
+    return found
+
+
+def test_a_grammar_accepts_just_its_sentences(coffee: Grammar):
+    sizes, drinks = ("", "small ", "eight ounce "), ("espresso", "latte")
+    expected = {"stop", "stop it"}
+    for opening in ("make me a", "make me an", "i want a", "i want an"):
+        for size in sizes:
+            expected |= {f"{opening} {size}{drink}" for drink in drinks}
+            # The size before a latte may be said twice: by the order, and by the drink.
+            expected |= {f"{opening} {size}{again}latte" for again in sizes}
+    assert all_texts(coffee) == expected
+    assert coffee.words == sorted({word for text in expected for word in text.split()})
+
+
+def test_meaning_of_a_text(coffee: Grammar):
+    command = coffee.parse("Make me an eight ounce  espresso")
+    assert command == Command(
+        "make me an eight ounce espresso",
+        "order",
+        {"size": "eight ounce", "coffeeDrink": "espresso"},
+    )
+    assert coffee.parse("stop") == Command("stop", "stop", {})
+    for text in ("", "stop stop", "make me a", "make me a tea", "small espresso"):
+        assert coffee.parse(text) is None
+
+
+def test_a_word_counts_for_the_innermost_name(tmp_path: Path):
+    path = write(
+        tmp_path,
+        """context:
+  expressions: {call: ["call $number"], at: ["at $time:when"]}
+  slots:
+    number: ["$digit $digit"]
+    digit: [one, two]
+    time: ["$digit:hour o'clock"]
+""",
+    )
+    grammar = Grammar.read(path)
+    assert grammar.slot_names == ["number", "hour", "when"]
+    call, at = grammar.parse("call one two"), grammar.parse("at two o'clock")
+    assert call is not None and call.slots == {"number": "one two"}
+    assert at is not None and at.slots == {"hour": "two", "when": "o'clock"}
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_samples_are_sentences_and_mean_what_they_say(path: Path):
+    grammar = Grammar.read(path)
+    rng = np.random.default_rng(3)
+    commands = [grammar.sample(rng) for _ in range(300)]
+    assert {command.intent for command in commands} == set(grammar.intents)
+    for command in commands:
+        parsed = grammar.parse(command.text)
+        assert parsed is not None and parsed.intent == command.intent
+        assert parsed.slots == command.slots
+    assert len({command.text for command in commands}) > 150
+
+
+def test_barista_has_the_language_of_its_benchmark():
+    # The count of https://github.com/Picovoice/speech-to-intent-benchmark's grammar, which spells
+    # every order of the parts out, as this module reads it.
+    (path,) = (path for path in EXAMPLES if path.stem == "barista")
+    grammar = Grammar.read(path)
+    assert grammar.count() == 120_130_920
+    assert len(grammar.words) == 55
+    command = grammar.parse(
+        "i'd like a medium medium roast iced mocha with a bit of soy milk and sugar"
+    )
+    assert command is not None and command.slots == {
+        "size": "medium",
+        "roast": "medium roast",
+        "coffeeDrink": "iced mocha",
+        "milkAmount": "a bit of soy milk",
+        "sugarAmount": "sugar",
+    }
+
+
+def test_a_compiled_grammar_accepts_the_tokens_of_samples_alone(coffee: Grammar):
+    for tokenizer in (SentencePieceTokenizer.for_words(coffee.words), CharacterTokenizer()):
+        compiled = coffee.compile(tokenizer, reject_below=0.5)
+        finals = dict(compiled["finals"])
+
+        def ends(text: str, tokenizer=tokenizer, compiled=compiled) -> set[int]:
+            states = {compiled["start"]}
+            for token in tokenizer.encode(text):
+                states = {b for a, t, b, _ in compiled["arcs"] if a in states and t == token}
+            return states
+
+        for text in all_texts(coffee):
+            intents = {compiled["intents"][finals[x]] for x in ends(text) if x in finals}
+            assert intents == {"stop" if text.startswith("stop") else "order"}
+        for text in ("make me a", "stop it stop", "make me a lattel"):
+            assert not ends(text) & finals.keys()
+        # A label leads to one state at most: a device follows sets of states, not paths.
+        labels = [(a, token, slot) for a, token, _, slot in compiled["arcs"]]
+        assert len(labels) == len(set(labels))
+
+
+def test_billions_of_sentences_are_counted_not_listed(tmp_path: Path):
+    expression = " ".join(["[zero, one, two, three, four, five, six, seven, eight, nine]"] * 30)
+    text = f'context:\n  expressions:\n    number: ["{expression}"]\n'
+    grammar = Grammar.read(write(tmp_path, text))
+    assert grammar.count() == 10**30
+    assert len(grammar.sample(np.random.default_rng(0)).text.split()) == 30
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (COFFEE.replace("$drink:", "$drinks:"), r"coffee.yaml, line 4: \$drinks is not defined"),
+        (
+            COFFEE.replace("small", "$drink"),
+            r"line 7: slot size contains itself \(size -> drink -> size\)",
+        ),
+        (COFFEE.replace("small", "12oz"), r"line 7: '12oz' cannot be said as it is written"),
+        (COFFEE.replace("[a, an]", "[a, an"), r"line 4: '\]' is missing"),
+        (COFFEE.replace("[a, an]", "a, an]"), r"line 4: ',' has no beginning"),
+        (COFFEE.replace("[a, an]", "[a, ]"), r"line 4: an alternative .* has no words"),
+        (COFFEE.replace("stop (it)", "(stop)"), r"line 5: an expression of stop may be silence"),
+        (COFFEE.replace("    stop", "    halt: [stop]\n    stop"), "'stop' is both halt and stop"),
+        (COFFEE.replace("$size:size) $", "$ ) $"), r"line 4: \$ without a name"),
+        (COFFEE.replace("  slots", "  slots: {}\n  slots"), r"line 7: slots is there twice"),
+        (COFFEE.replace('["small", "eight ounce"]', "[]"), r"line 7: slot size is empty"),
+        (COFFEE.replace('["small", "eight ounce"]', "small"), r"line 7: slot size must be a list"),
+        (COFFEE.replace('"small"', "{a: b}"), r"line 7: slot size holds something else"),
+        ("context: {slots: {}}\n", r"line 1: no `expressions`"),
+        ("context: {expressions: {}}\n", r"line 1: no expressions"),
+        ("hello: [\n", r"line 2: not YAML"),
+        ("", r"the file must be a mapping"),
+        ("slots: {}\n", r"line 1: no `context`"),
+    ],
+)
+def test_a_bad_file_is_named_with_its_line(tmp_path: Path, text: str, complaint: str):
+    with pytest.raises(GrammarError, match=complaint):
+        Grammar.read(write(tmp_path, text)).count()
+
+
+def test_a_file_that_is_not_there(tmp_path: Path):
+    with pytest.raises(GrammarError, match="nothing.yaml: No such file"):
+        Grammar.read(tmp_path / "nothing.yaml")
+
+
+def test_too_many_alternatives_side_by_side_are_refused(tmp_path: Path):
+    # (a|b)^k a (a|b)^18: the smallest automaton remembers the last 18 words.
+    word = "[a, b]"
+    expression = " ".join([f"({word})"] * 20 + ["a"] + [word] * 18)
+    text = f'context:\n  expressions:\n    long: ["{expression}"]\n'
+    with pytest.raises(GrammarError, match="more than 100000 states"):
+        Grammar.read(write(tmp_path, text)).count()

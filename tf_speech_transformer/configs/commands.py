@@ -1,0 +1,86 @@
+"""Spoken commands of a grammar: the `barista` bundle, and the recipe for any other domain.
+
+    export GRAMMAR=grammars/barista.yaml VOICES=DIR
+    python -m tf_speech_transformer.train --config=tf_speech_transformer/configs/commands.py \
+        --workdir=runs/barista
+
+VOICES holds a folder with `manifest.tsv` for each engine of `SHARES`; one that is not there is left
+out. They are made like this, once for a grammar (see `voices.py` for what each needs):
+
+    SPEAK="python -m tf_speech_transformer.commands --grammar=$GRAMMAR --processes=2"
+    $SPEAK --voices=kokoro --count=2000 --out=$VOICES/kokoro    # 45 minutes
+    $SPEAK --voices=piper --count=1500 --out=$VOICES/piper      # 10 minutes
+    $SPEAK --voices=flite --count=3000 --out=$VOICES/flite      # 5 minutes
+
+espeak-ng speaks while examples are made. TALK may name manifests of other speech, people's with any
+words: they teach how people sound, and what is no command.
+
+    export TALK=speechocean762_train/transcripts.tsv:asterisk_prompts/transcripts.tsv
+"""
+
+import os
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from tf_speech_transformer.configs import digits
+
+# Engine and how often it is drawn, relative to the others.
+SHARES = {"kokoro": 0.46, "piper": 0.10, "flite": 0.08}
+ESPEAK = 0.20
+TALK = 0.16
+PAIRS = 0.06
+
+
+def get_config() -> ConfigDict:
+    config = digits.get_config()
+    config.preset = "commands"
+    config.grammar = os.environ.get("GRAMMAR", "grammars/barista.yaml")
+    voices = Path(os.environ.get("VOICES", "voices"))
+    talk = [Path(name) for name in os.environ.get("TALK", "").split(":") if name]
+    spoken = [
+        {"kind": "recorded", "manifest": str(path), "weight": share, "pairs": PAIRS}
+        for name, share in SHARES.items()
+        if (path := voices / name / "manifest.tsv").is_file()
+    ]
+    config.corpus.sources = (
+        {
+            "kind": "spoken",
+            "engine": "espeak",
+            "part": "train",
+            "grammar": config.grammar,
+            "weight": ESPEAK,
+            "pairs": PAIRS,
+        },
+        *spoken,
+        *({"kind": "recorded", "manifest": str(path), "weight": TALK / len(talk)} for path in talk),
+    )
+    config.corpus.augmentation = {
+        "speed": (0.82, 1.22),
+        "tempo": 0.4,
+        "tempo_factor": (0.75, 1.3),
+        "equalizer_db": 12.0,
+        "room": 0.5,
+        "noise": 0.85,
+        "snr_db": (-3.0, 40.0),
+        "surroundings": 0.7,
+        "narrow_band": 0.15,
+        "close_cut": 0.3,
+        "clips": 0.1,
+        "silence": (0.0, 0.8),
+        "waiting": 0.12,
+    }
+    config.corpus.train_examples = 40_000
+    config.corpus.dev_examples = 500
+    config.limits.frames = 1024  # 10.24 s
+    config.limits.tokens = 64
+    config.limits.letters = 256
+    config.train.steps = 13_000
+    config.train.warmup_steps = 600
+    config.train.dev_steps = 1500
+    config.train.checkpoint_steps = 1000
+    config.quantization.range_steps = 100
+    config.quantization.steps = 150
+    config.quantization.learning_rate = 1e-5
+    config.quantization.warmup_steps = 20
+    return config
