@@ -17,7 +17,9 @@ import math
 import os
 import platform
 import re
+import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -470,6 +472,30 @@ def flatbuffers(run: Run) -> str:
     return "".join(parts)
 
 
+def memory(run: Run) -> str:
+    """Which tensor lies where in the arena while which operator runs, by the device side."""
+    if not (run.workdir / "bundle").is_dir():
+        raise MissingError(
+            "No bundle yet: run python -m tflite_convert.convert with this --workdir."
+        )
+    with tempfile.TemporaryDirectory() as directory:
+        drawing = Path(directory) / "arena.svg"
+        command = [
+            *(sys.executable, "-m", "firmware_sim.fit"),
+            f"--bundle={run.workdir / 'bundle'}",
+            "--device=pixel-7",  # large enough for all; the map is the same for every device
+            f"--arena_map={drawing}",
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if not drawing.exists():
+            raise MissingError(f"firmware_sim.fit drew no map: {done.stderr.strip()[-300:]}")
+        return (
+            "<p>The tensor arenas as TFLite Micro plans them: operators to the right in the order"
+            " in which they run, offsets upwards. What fills the map from floor to ceiling decides"
+            f' on the size.</p><div class="scroll">{drawing.read_text(encoding="utf-8")}</div>'
+        )
+
+
 def inspections_of(directory: Path) -> list[inspect.Inspection]:
     try:
         return inspect.inspect_bundle(directory)
@@ -628,6 +654,7 @@ SECTIONS: dict[str, Callable[[Run], str]] = {
     "Parity ladder": ladder,
     "Training": training,
     "Flatbuffers": flatbuffers,
+    "Memory": memory,
     "Quantization error": quantization_error,
     "Ranges": tensor_ranges,
     "An example": example,

@@ -85,7 +85,7 @@ def page(
 def test_page_has_every_section(page: str) -> None:
     assert [html.unescape(x) for x in re.findall(r"<h2>(.*?)</h2>", page)] == list(report.SECTIONS)
     assert 'class="missing"' not in page
-    for shown in ("1.23 %", "98.70 %", "All-integer", "encoder.0.attention.softmax", "one two"):
+    for shown in ("1.23 %", "98.70 %", "All-integer", "encoder.0.attention.softmax", "KiB planned"):
         assert shown in page
 
 
