@@ -177,3 +177,34 @@ def test_spec_augment_depends_on_the_seed_alone():
         made.append(features)
     assert np.array_equal(made[0], made[1])
     assert not np.array_equal(made[0], made[2])
+
+
+def test_surroundings_are_as_loud_as_the_ratio_says(spoken):
+    plain = Channel(only(), np.random.default_rng(0)).transmit(spoken)
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        place = only(noise=1.0, snr_db=(10.0, 10.0), surroundings=1.0)
+        noise = Channel(place, rng, [spoken[::-1].copy()]).transmit(spoken) - plain
+        ratio = 10 * np.log10(np.mean(plain**2) / np.mean(noise**2))
+        assert abs(ratio - 10) < 0.1
+
+
+def test_surroundings_are_of_many_kinds():
+    rng = np.random.default_rng(0)
+    places = [augment.surroundings(RATE * 2, [], rng) for _ in range(40)]
+    assert all(abs(np.mean(place**2) - 1) < 1e-3 for place in places)
+    # From even noise to knocks that stand out of it, from dull to bright.
+    crests = [np.abs(place).max() for place in places]
+    assert min(crests) < 6 and max(crests) > 15
+    bright = [share_above(place, 2_000) for place in places]
+    assert min(bright) < 0.02 and max(bright) > 0.3
+
+
+def test_waiting_does_not_lower_the_noise(spoken):
+    noisy = only(noise=1.0, snr_db=(10.0, 10.0))
+    wait = np.zeros(5 * RATE, np.float32)
+    longer = np.concatenate([wait, spoken])
+    channels = (Channel(noisy, np.random.default_rng(seed)) for seed in range(9))
+    steady = next(channel for channel in channels if not channel.modulated)
+    noise = steady.transmit(longer, len(wait))[: len(wait)]
+    assert abs(10 * np.log10(np.mean(spoken**2) / np.mean(noise**2)) - 10) < 1.0

@@ -287,3 +287,27 @@ print(*(x for x in sys.modules if x.split(".")[0] in ("tensorflow", "tensorflow_
     texts, tensorflow = done.stdout.splitlines() or pytest.fail(done.stderr)
     assert "'" in texts
     assert tensorflow == ""
+
+
+def test_commands_of_a_grammar_are_a_source_and_pairs_of_them(small_shards, tmp_path):
+    grammar = tmp_path / "grammar.yaml"
+    grammar.write_text("context: {expressions: {order: ['[make, want] a [tea, juice]']}}\n")
+    source = {
+        "kind": "spoken", "engine": "espeak", "part": "train", "grammar": str(grammar),
+        "weight": 1.0, "pairs": 0.5,
+    }  # fmt: skip
+    chosen = Augmentation(waiting=0.3, surroundings=0.7)
+    recipe = recipe_of(tmp_path, sources=(source,), max_frames=1024, augmentation=chosen)
+    _, lengths, texts = make(recipe, tmp_path, range(1))[0]
+    assert {len(text.split()) for text in texts} == {3, 6}
+    assert max(lengths) > 400 > min(lengths)
+    key = recipe.key()
+    grammar.write_text(grammar.read_text().replace("tea", "milk"))
+    assert recipe.key() != key
+
+
+def test_texts_of_too_many_tokens_are_left_out(capsys):
+    some = dataset.Examples([np.zeros([9, 40], np.int8)] * 3, ["one", "seven", "two"])
+    fit = dataset.fitting(some, TOKENIZER, most=3)
+    assert fit.texts == ["one", "two"] and len(fit.features) == 2
+    assert "1 of 3 examples have more than 3 tokens" in capsys.readouterr().out

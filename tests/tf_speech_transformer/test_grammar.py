@@ -181,7 +181,7 @@ def test_a_bad_file_is_named_with_its_line(tmp_path: Path, text: str, complaint:
 
 
 def test_a_file_that_is_not_there(tmp_path: Path):
-    with pytest.raises(GrammarError, match="nothing.yaml: No such file"):
+    with pytest.raises(GrammarError, match=r"nothing\.yaml: No such file"):
         Grammar.read(tmp_path / "nothing.yaml")
 
 
