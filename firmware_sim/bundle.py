@@ -21,7 +21,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from firmware_sim import frontend
+from firmware_sim import frontend, grammar
+from firmware_sim.grammar import Grammar
 
 FORMAT_VERSION: Final = 3
 MANIFEST: Final = "manifest.json"
@@ -150,6 +151,7 @@ class Bundle:
     tokenizer: Tokenizer
     encoder: Model
     decoder_step: Model
+    grammar: Grammar | None = None  # of the commands that it was trained for
 
     @property
     def decoder_layers(self) -> int:
@@ -205,6 +207,7 @@ def load(path: str | pathlib.Path) -> Bundle:
         tokenizer=_tokenizer(manifest.section("tokenizer"), content),
         encoder=_model(models.section("encoder"), content),
         decoder_step=_model(models.section("decoder_step"), content),
+        grammar=_grammar(manifest, content),
     )
     _check_shapes(bundle, manifest)
     return bundle
@@ -324,6 +327,17 @@ def _listed(section: _Section, content: Mapping[str, bytes]) -> tuple[str, bytes
     if name not in content:
         section.refuse(f"{section.name}.file is {name!r}, which is not among the manifest's files")
     return name, content[name]
+
+
+def _grammar(manifest: _Section, content: Mapping[str, bytes]) -> Grammar | None:
+    if "grammar" not in manifest.content:
+        return None
+    name, data = _listed(manifest.section("grammar"), content)
+    _, tokens = _listed(manifest.section("tokenizer"), content)
+    try:
+        return grammar.load(data, tokens.count(b"\n"))
+    except grammar.GrammarError as error:
+        raise BundleError(f"{manifest.where}: {name}: {error}; {_REBUILD}.") from error
 
 
 def _tokenizer(section: _Section, content: Mapping[str, bytes]) -> Tokenizer:

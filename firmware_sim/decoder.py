@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from firmware_sim.bundle import Bundle, BundleError, TensorSpec
+from firmware_sim.grammar import States
 from firmware_sim.runtime import Runtime, Tensors
 
 _IMPOSSIBLE: Final = -math.inf
@@ -38,6 +39,7 @@ class DecodingOptions:
     beam: int = 4  # hypotheses kept, for Decoding.BEAM
     length_penalty: float = 0.0  # scores are divided by (number of tokens)^length_penalty
     ctc_weight: float = 0.0  # of the CTC score, 0 to 1; for Decoding.BEAM at every token
+    grammar: bool = True  # held to the bundle's grammar, if it has one; not for Decoding.CTC
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "decoding", Decoding(self.decoding))
@@ -57,6 +59,10 @@ class Hypothesis:
     score: float  # log probability, natural; with the options' CTC part and length penalty
     ended: bool  # False if the limit on tokens cut the text off
     step_seconds: tuple[float, ...]  # of each decoder step run for this utterance
+    others: tuple[tuple[tuple[int, ...], float], ...] = ()  # further texts and their scores
+    free: "Hypothesis | None" = None  # what CTC hears without the grammar
+    shortfall: float = 0.0  # of CTC's score under the grammar against `free`'s, a token
+    frames: npt.NDArray[np.int64] | None = None  # [tokens, 2]: see ctc_align
 
 
 class StepState:
@@ -87,6 +93,7 @@ class Decoder:
         self._step = step
         self._options = options
         self._tokens = bundle.tokenizer
+        self._grammar = bundle.grammar if options.grammar else None
         model = bundle.decoder_step
         self._logits = model.output("logits")
         self._rows = {f"cache_{n}": f"row_{n}" for n in range(bundle.decoder_layers)}
@@ -112,7 +119,7 @@ class Decoder:
         options = self._options
         memory_frames = self._bundle.limits.memory_positions(frames)
         ctc = None
-        if self._ctc is not None and (options.decoding is Decoding.CTC or options.ctc_weight):
+        if self._ctc is not None:
             ctc = log_softmax(self._ctc.dequantize(encoded["ctc_logits"][0, :memory_frames]))
         if options.decoding is Decoding.CTC:
             assert ctc is not None  # __init__ refused the bundle otherwise
@@ -124,11 +131,28 @@ class Decoder:
             tokens, score, ended = self._greedy(state, seconds)
             found = [(tokens, self._complete_score(tokens, score, ctc), ended)]
         else:
-            prefixes = CtcPrefixes(ctc, self._tokens.blank) if ctc is not None else None
+            prefixes = None
+            if ctc is not None and options.ctc_weight:
+                prefixes = CtcPrefixes(ctc, self._tokens.blank)
             found = self._beam(state, seconds, prefixes)
         scored = [(self._normalise(score, len(tokens)), tokens, e) for tokens, score, e in found]
-        score, tokens, ended = max(scored, key=lambda item: item[0])
-        return Hypothesis(tokens, score, ended, tuple(seconds))
+        best = max(scored, key=lambda item: item[0])
+        score, tokens, ended = best
+        others = tuple((item[1], item[0]) for item in scored if item is not best and item[2])
+        if self._grammar is None or ctc is None:
+            return Hypothesis(tokens, score, ended, tuple(seconds), others)
+        free = self._ctc_best_path(ctc)
+        held = ctc_score(ctc, tokens, self._tokens.blank)
+        return Hypothesis(
+            tokens,
+            score,
+            ended,
+            tuple(seconds),
+            others,
+            free=free,
+            shortfall=max(0.0, (free.score - held) / (len(tokens) + 1)),
+            frames=ctc_align(ctc, tokens, self._tokens.blank),
+        )
 
     def start(self, encoded: Tensors, frames: int) -> StepState:
         """The state before the first step, with the start token as its next."""
@@ -170,16 +194,26 @@ class Decoder:
     ) -> tuple[tuple[int, ...], float, bool]:
         tokens: list[int] = []
         score = 0.0
+        places = self._grammar.first if self._grammar else frozenset()
         for step in range(self._bundle.limits.tokens):
             outputs = self._invoke(state, seconds)
             log_probabilities = self._log_probabilities(outputs)
-            token = int(np.argmax(log_probabilities))
+            followers = self._followers(places)
+            token = int(followers[np.argmax(log_probabilities[followers])])
             score += float(log_probabilities[token])
             if token == self._tokens.end:
                 return tuple(tokens), score, True
             tokens.append(token)
             self.advance(state, outputs, step, token)
+            places = self._grammar.follow(places, token) if self._grammar else places
         return tuple(tokens), score, False
+
+    def _followers(self, places: States) -> npt.NDArray[np.int64]:
+        """The tokens that may come next, the end among them; all without a grammar."""
+        if self._grammar is None:
+            return np.arange(len(self._tokens.tokens))
+        end = (self._tokens.end,) if self._grammar.may_end(places) else ()
+        return np.array(sorted((*self._grammar.allowed(places), *end)), np.int64)
 
     def _beam(
         self, state: StepState, seconds: list[float], prefixes: "CtcPrefixes | None"
@@ -192,7 +226,9 @@ class Decoder:
         """
         beam, limit, end = self._options.beam, self._bundle.limits.tokens, self._tokens.end
         weight = self._options.ctc_weight if prefixes is not None else 0.0
-        active = [_Partial((), 0.0, 0.0, state, prefixes.empty() if prefixes else None)]
+        grammar = self._grammar
+        first = grammar.first if grammar else frozenset()
+        active = [_Partial((), 0.0, 0.0, state, prefixes.empty() if prefixes else None, first)]
         ended: list[tuple[tuple[int, ...], float, bool]] = []
         for step in range(limit):
             runs = [self._invoke(partial.state, seconds) for partial in active]
@@ -200,7 +236,8 @@ class Decoder:
             for parent, (partial, outputs) in enumerate(zip(active, runs, strict=True)):
                 attention = partial.attention + self._log_probabilities(outputs).astype(np.float64)
                 # Stable order: equal scores keep the lower token.
-                chosen = np.argsort(-attention, kind="stable")[: 2 * beam]
+                followers = self._followers(partial.places)
+                chosen = followers[np.argsort(-attention[followers], kind="stable")[: 2 * beam]]
                 chosen = chosen[attention[chosen] > attention[chosen[0]] - _MARGIN]
                 if prefixes is None or partial.prefix is None:
                     candidates += [
@@ -227,11 +264,18 @@ class Decoder:
                     continue
                 state = partial.state.copy()
                 self.advance(state, runs[parent], step, token)
+                places = grammar.follow(partial.places, token) if grammar else partial.places
                 following.append(
-                    _Partial((*partial.tokens, token), score, attention_score, state, prefix)
+                    _Partial(
+                        (*partial.tokens, token), score, attention_score, state, prefix, places
+                    )
                 )
             active = following
-            if not active or self._is_settled(ended, active):
+            if grammar and ended:
+                # Other meanings that are nearly as likely say how sure the best one is.
+                best = max(score for _, score, _ in ended)
+                active = [partial for partial in active if partial.score > best - _MARGIN]
+            if not active or (grammar is None and self._is_settled(ended, active)):
                 break
         return ended or [(partial.tokens, partial.score, False) for partial in active]
 
@@ -332,6 +376,7 @@ class _Partial:
     attention: float
     state: StepState
     prefix: CtcPrefix | None
+    places: States  # in the grammar
 
 
 def mask_values(spec: TensorSpec, mask_value: float) -> tuple[Any, Any]:
@@ -411,3 +456,45 @@ def ctc_score(
         skip[2:] = np.where(skips[2:], forward[:-2], _IMPOSSIBLE)
         forward = np.logaddexp(np.logaddexp(stay, step), skip) + emission
     return float(np.logaddexp.reduce(forward[-2:]))
+
+
+def ctc_align(
+    log_probabilities: npt.NDArray[np.float32], tokens: tuple[int, ...], blank: int
+) -> npt.NDArray[np.int64]:
+    """When each token was said, by the most likely CTC alignment (Viterbi).
+
+    Args:
+      log_probabilities: float [frames, V].
+      tokens: the text, without blanks.
+
+    Returns:
+      int64 [tokens, 2]: first frame of each, and the one after its last; all 0 if the text does not
+      fit into the frames.
+    """
+    labels = np.full(2 * len(tokens) + 1, blank)
+    labels[1::2] = tokens
+    skips = np.zeros(len(labels), bool)
+    skips[2:] = (labels[2:] != blank) & (labels[2:] != labels[:-2])
+    emissions = log_probabilities[:, labels].astype(np.float64)
+    spans = np.zeros((len(tokens), 2), np.int64)
+    if not len(emissions) or not tokens:
+        return spans
+    best = np.full(len(labels), _IMPOSSIBLE)
+    best[:2] = emissions[0, :2]
+    steps = np.zeros(emissions.shape, np.int8)  # how many labels back each frame came from
+    for time_step, emission in enumerate(emissions[1:], 1):
+        ways = np.full((3, len(labels)), _IMPOSSIBLE)
+        ways[0] = best
+        ways[1, 1:] = best[:-1]
+        ways[2, 2:] = np.where(skips[2:], best[:-2], _IMPOSSIBLE)
+        steps[time_step] = ways.argmax(axis=0)
+        best = ways.max(axis=0) + emission
+    label = len(labels) - 1 - int(best[-2] > best[-1])
+    if best[label] == _IMPOSSIBLE:
+        return spans
+    for frame in range(len(emissions) - 1, -1, -1):
+        if label % 2:
+            spans[label // 2, 0] = frame
+            spans[label // 2, 1] = max(spans[label // 2, 1], frame + 1)
+        label -= int(steps[frame, label])
+    return spans

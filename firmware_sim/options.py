@@ -27,6 +27,9 @@ CTC_WEIGHT = flags.DEFINE_float(
     lower_bound=0.0,
     upper_bound=1.0,
 )
+GRAMMAR = flags.DEFINE_bool(
+    "grammar", True, "Hold the text to the bundle's grammar, if it has one; beam and greedy."
+)
 
 
 def recognizer(runtime: str | None = None) -> Recognizer:
@@ -41,6 +44,7 @@ def recognizer(runtime: str | None = None) -> Recognizer:
         beam=BEAM.value,
         length_penalty=LENGTH_PENALTY.value,
         ctc_weight=CTC_WEIGHT.value,
+        grammar=GRAMMAR.value,
     )
     return Recognizer(
         bundle.load(BUNDLE.value), runtime or RUNTIME.value, options, NUM_THREADS.value

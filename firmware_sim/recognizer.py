@@ -1,15 +1,35 @@
 """The recogniser: 16 kHz audio in, text out, with the time that each part took."""
 
 import dataclasses
+import math
 import time
 
 import numpy as np
 import numpy.typing as npt
 
 from firmware_sim import frontend, runtime, segment
+from firmware_sim import grammar as grammars
 from firmware_sim.bundle import Bundle
 from firmware_sim.decoder import Decoder, DecodingOptions, Hypothesis, prefix_mask
 from firmware_sim.runtime import Tensors
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """A command that was heard, in a bundle with a grammar.
+
+    `confidence` is e^-d: CTC finds the text under the grammar d nats a token less likely than what
+    it hears without. A slot's is the same times the share of its value among all texts of the beam,
+    each as likely as its score says.
+    """
+
+    text: str
+    intent: str
+    slots: dict[str, str]
+    confidence: float  # 0 to 1
+    slot_confidence: dict[str, float]  # by slot
+    start: float  # seconds from the beginning of the audio
+    end: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,13 +38,15 @@ class Segment:
 
     start: int  # samples from the beginning of the audio
     end: int
-    text: str
+    text: str  # empty where nothing, or no command, was heard
     tokens: tuple[int, ...]
     score: float  # log probability, see decoder.Hypothesis
     ended: bool  # False if the limit on tokens cut the text off
     frontend_seconds: float
     encoder_seconds: float
     step_seconds: tuple[float, ...]  # of each decoder step
+    commands: tuple[Command, ...] = ()  # of a bundle with a grammar
+    free_text: str | None = None  # what CTC hears without the grammar
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +59,10 @@ class Transcription:
     audio_seconds: float
     seconds: float  # that it took, all together
     segments: tuple[Segment, ...]  # none for silence
+
+    @property
+    def commands(self) -> tuple[Command, ...]:
+        return tuple(command for segment in self.segments for command in segment.commands)
 
 
 class Recognizer:
@@ -110,17 +136,76 @@ class Recognizer:
         features = compute_features(self.bundle, audio[start:end])
         framed = time.perf_counter()
         found, encoder_seconds = self.recognize(features)
+        text, tokens, free = self.bundle.tokenizer.text, found.tokens, found.free
+        commands: tuple[Command, ...] = ()
+        if free is not None:
+            commands = self._commands(found, start / frontend.SAMPLE_RATE)
+            tokens = tokens if commands else ()
         return Segment(
             start=start,
             end=end,
-            text=self.bundle.tokenizer.text(found.tokens),
-            tokens=found.tokens,
+            text=text(tokens),
+            tokens=tokens,
             score=found.score,
             ended=found.ended,
             frontend_seconds=framed - begin,
             encoder_seconds=encoder_seconds,
             step_seconds=found.step_seconds,
+            commands=commands,
+            free_text=None if free is None else text(free.tokens),
         )
+
+    def _commands(self, found: Hypothesis, offset: float) -> tuple[Command, ...]:
+        """The commands of a text held to the grammar; none if that is not what was heard.
+
+        Args:
+          offset: seconds of the audio before the encoder's window.
+        """
+        grammar, text = self.bundle.grammar, self.bundle.tokenizer.text
+        assert grammar is not None and found.frames is not None
+        confidence = math.exp(-found.shortfall)
+        parsed = grammar.parse(found.tokens) if confidence >= grammar.reject_below else []
+        texts = [(found.tokens, found.score), *found.others]
+        shares = np.exp(np.array([score for _, score in texts]) - found.score)
+        shares /= shares.sum()
+        meanings = [[self._values(x, tokens) for x in grammar.parse(tokens)] for tokens, _ in texts]
+        seconds = (
+            self.bundle.limits.frames
+            / self.bundle.limits.memory_frames
+            * frontend.STEP_SAMPLES
+            / frontend.SAMPLE_RATE
+        )
+        commands = []
+        for number, command in enumerate(parsed):
+            slots = self._values(command, found.tokens)
+            frames = found.frames[command.first : command.last]
+            commands.append(
+                Command(
+                    text=text(found.tokens[command.first : command.last]),
+                    intent=command.intent,
+                    slots=slots,
+                    confidence=confidence,
+                    slot_confidence={
+                        name: confidence
+                        * sum(
+                            float(share)
+                            for share, others in zip(shares, meanings, strict=True)
+                            if number < len(others) and others[number].get(name) == value
+                        )
+                        for name, value in slots.items()
+                    },
+                    start=offset + float(frames[0, 0]) * seconds,
+                    end=offset + float(frames[-1, 1]) * seconds,
+                )
+            )
+        return tuple(commands)
+
+    def _values(self, command: grammars.Command, tokens: tuple[int, ...]) -> dict[str, str]:
+        """The text of each slot's value."""
+        return {
+            name: self.bundle.tokenizer.text(tokens[i] for i in places)
+            for name, places in command.slots.items()
+        }
 
 
 def quantize_features(bundle: Bundle, values: npt.NDArray[np.uint16]) -> npt.NDArray[np.int8]:

@@ -6,16 +6,24 @@
 One file: its text. Several: a line `path<TAB>text` for each. `-` is raw 16 kHz 16-bit mono PCM (or
 an audio file) on standard input. A bad file is reported on standard error, the others are still
 transcribed, and the exit status is 1.
+
+With --json each line is a JSON object: `audio`, `text`, `intent`, `slots`, `confidence`,
+`slot_confidence`, `start` and `end` (seconds). A bundle with a grammar gives a line for each
+command that it hears in a file, and one with `intent` null and the text that CTC hears freely, if
+there is none; another bundle a line for each file.
 """
 
+import json
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import tqdm
-from absl import app
+from absl import app, flags
 
 from firmware_sim import audio, options
 from firmware_sim.bundle import BundleError
+from firmware_sim.recognizer import Transcription
 from firmware_sim.runtime import ExecutionError
 
 
@@ -42,7 +50,7 @@ def main(argv: Sequence[str]) -> int:
     for path in bar:
         try:
             samples = audio.read_stream(sys.stdin.buffer) if path == "-" else audio.read(path)
-            text = recognizer.transcribe(samples).text
+            heard = recognizer.transcribe(samples)
         except audio.AudioError as error:
             with bar.external_write_mode(sys.stderr):
                 print(error, file=sys.stderr)
@@ -53,12 +61,50 @@ def main(argv: Sequence[str]) -> int:
             print(error, file=sys.stderr)
             return 1
         with bar.external_write_mode(sys.stdout):
-            print(text if len(paths) == 1 else f"{path}\t{text}", flush=True)
+            if flags.FLAGS.json:
+                for line in objects(path, heard):
+                    print(json.dumps(line, ensure_ascii=False), flush=True)
+            else:
+                print(heard.text if len(paths) == 1 else f"{path}\t{heard.text}", flush=True)
     return status
+
+
+def objects(path: str, heard: Transcription) -> list[dict[str, Any]]:
+    """What --json prints for a file."""
+    found = [
+        {
+            "audio": path,
+            "text": command.text,
+            "intent": command.intent,
+            "slots": command.slots,
+            "confidence": round(command.confidence, 4),
+            "slot_confidence": {k: round(v, 4) for k, v in command.slot_confidence.items()},
+            "start": round(command.start, 2),
+            "end": round(command.end, 2),
+        }
+        for command in heard.commands
+    ]
+    if found:
+        return found
+    free = [x.text if x.free_text is None else x.free_text for x in heard.segments]
+    return [
+        {
+            "audio": path,
+            "text": " ".join(filter(None, free)),
+            "intent": None,
+            "slots": {},
+            "confidence": None,
+            "slot_confidence": {},
+            "start": 0.0,
+            "end": round(heard.audio_seconds, 2),
+        }
+    ]
 
 
 def run() -> None:
     """Entry point of the console script."""
+    # Defined here, not on import: another tool has a flag of this name.
+    flags.DEFINE_bool("json", False, "Print a JSON object for each command heard.")
     app.run(main)
 
 

@@ -203,6 +203,7 @@ class Grammar:
                 for (token, slot), target in arcs.items()
             ),
             "finals": sorted(map(list, automaton.finals.items())),
+            "between": tokenizer.encode("a a")[len(tokenizer.encode("a")) : -1],
             "reject_below": reject_below,
         }
 

@@ -1,0 +1,233 @@
+"""The grammar that a bundle was trained for: which token may follow, and what a text means.
+
+`grammar.json` holds a finite automaton over tokens: `states` of them, `arcs` [from, token, to,
+slot], `finals` [state, intent], `intents`, `slots`, and `between`, the tokens from one command to
+the next. It has one arc at most for a token and a slot, but perhaps several for a token ("medium"
+of a size, or of a roast), so a text leads to a set of states.
+"""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Iterable
+from typing import Any, Final
+
+VERSION: Final = 1
+NO_SLOT: Final = -1
+
+States = frozenset[int]
+
+
+class GrammarError(ValueError):
+    """A grammar that does not fit itself or its bundle."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """What a part of a text means."""
+
+    intent: str
+    first: int  # of its tokens within the text
+    last: int  # after the last
+    slots: dict[str, tuple[int, ...]]  # positions of the value's tokens; in the order of speech
+
+
+@dataclasses.dataclass(frozen=True)
+class Grammar:
+    """The automaton; a final state may go on at the start: several commands in one text."""
+
+    name: str
+    intents: tuple[str, ...]
+    slots: tuple[str, ...]
+    start: int
+    arcs: tuple[dict[int, tuple[tuple[int, int], ...]], ...]  # by state and token: (slot, to)
+    finals: dict[int, int]  # intent of what ends in a state
+    between: int | None  # token between two commands, if there is one
+    reject_below: float  # confidence under which a result is no command
+
+    @property
+    def first(self) -> States:
+        """Where a text begins."""
+        return frozenset((self.start,))
+
+    def allowed(self, states: States) -> tuple[int, ...]:
+        """The tokens that may follow, in order; not the end of the text, see `may_end`."""
+        return self._followers(states)[0]
+
+    def follow(self, states: States, token: int) -> States:
+        """Where a token leads to; nowhere, the empty set, if it is not allowed."""
+        return self._followers(states)[1].get(token, frozenset())
+
+    def may_end(self, states: States) -> bool:
+        return any(state in self.finals for state in states)
+
+    def parse(self, tokens: Iterable[int]) -> list[Command]:
+        """The commands of a text that the grammar allows; none for another text.
+
+        Of several meanings this one is taken: going on in a command before beginning another, a
+        token of no slot before one of a slot, and slots in the order of `slots`.
+        """
+        text = tuple(tokens)
+        dead: set[tuple[int, int]] = set()
+
+        def search(state: int, i: int) -> list[tuple[int, int]] | None:
+            """(state, slot) after each token from i on."""
+            if (state, i) in dead:
+                return None
+            if i == len(text):
+                return [] if state in self.finals else None
+            ways = list(self.arcs[state].get(text[i], ()))
+            if state in self.finals:
+                ways += self._begin(text[i])
+            for slot, target in ways:
+                rest = search(target, i + 1)
+                if rest is not None:
+                    return [(target, slot), *rest]
+            dead.add((state, i))
+            return None
+
+        path = search(self.start, 0)
+        if not path:
+            return []
+        commands: list[Command] = []
+        first = 0
+        slots: dict[str, tuple[int, ...]] = {}
+        state = self.start
+        for i, (target, slot) in enumerate(path):
+            if state in self.finals and (slot, target) not in self.arcs[state].get(text[i], ()):
+                commands.append(Command(self.intents[self.finals[state]], first, i, slots))
+                first, slots = i + (self.between is not None), {}
+            if slot != NO_SLOT:
+                name = self.slots[slot]
+                slots[name] = (*slots.get(name, ()), i)
+            state = target
+        commands.append(Command(self.intents[self.finals[state]], first, len(text), slots))
+        return commands
+
+    def _begin(self, token: int) -> tuple[tuple[int, int], ...]:
+        """Ways from the end of a command into the next one."""
+        if self.between is None:
+            return self.arcs[self.start].get(token, ())
+        return ((NO_SLOT, self.start),) if token == self.between else ()
+
+    @functools.lru_cache(maxsize=4096)  # noqa: B019 - a grammar lives as long as its process
+    def _followers(self, states: States) -> tuple[tuple[int, ...], dict[int, States]]:
+        targets: dict[int, set[int]] = {}
+        for state in states:
+            for token, ways in self.arcs[state].items():
+                targets.setdefault(token, set()).update(target for _, target in ways)
+        if self.may_end(states):
+            begin = self.arcs[self.start] if self.between is None else (self.between,)
+            for token in begin:
+                targets.setdefault(token, set()).update(x for _, x in self._begin(token))
+        followers = {token: frozenset(targets[token]) for token in sorted(targets)}
+        return tuple(followers), followers
+
+    def __hash__(self) -> int:
+        return id(self)
+
+
+def load(data: bytes, tokens: int) -> Grammar:
+    """Reads and checks `grammar.json`.
+
+    Args:
+      data: the file.
+      tokens: how many the bundle has.
+
+    Raises:
+      GrammarError: what does not fit.
+    """
+    try:
+        content = json.loads(data.decode("utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise GrammarError(f"not valid JSON ({error})") from error
+    version = content.get("version") if isinstance(content, dict) else None
+    if version != VERSION:
+        raise GrammarError(f"version is {version!r}, this program reads {VERSION}")
+    try:
+        grammar = _build(content, tokens)
+    except (KeyError, TypeError) as error:
+        raise GrammarError(f"a field is missing or of the wrong type ({error})") from error
+    _check_ways(grammar)
+    return grammar
+
+
+def _build(content: dict[str, Any], tokens: int) -> Grammar:
+    states = _whole(content["states"], 1, 1 << 30, "states")
+    intents, slots = tuple(content["intents"]), tuple(content["slots"])
+    for kind, names in (("intents", intents), ("slots", slots)):
+        if not all(isinstance(name, str) and name for name in names):
+            raise GrammarError(f"{kind} holds something else than names")
+    arcs: list[dict[int, list[tuple[int, int]]]] = [{} for _ in range(states)]
+    for arc in content["arcs"]:
+        source, token, target, slot = arc
+        for value, limit, what in (
+            (source, states, "state"),
+            (target, states, "state"),
+            (token, tokens, "token"),
+        ):
+            _whole(value, 0, limit, f"a {what} of the arc {arc}")
+        _whole(slot, NO_SLOT, len(slots), f"the slot of the arc {arc}")
+        ways = arcs[source].setdefault(token, [])
+        if any(known == slot for known, _ in ways):
+            raise GrammarError(f"two arcs from state {source} have token {token} and slot {slot}")
+        ways.append((slot, target))
+    finals = {}
+    for state, intent in content["finals"]:
+        _whole(state, 0, states, "a final state")
+        finals[state] = _whole(intent, 0, len(intents), "the intent of a final state")
+    between = content["between"]
+    if not isinstance(between, list) or len(between) > 1:
+        raise GrammarError(f"between is {between!r}, not a list of one token or none")
+    reject_below = content["reject_below"]
+    if not isinstance(reject_below, (int, float)) or not 0 <= reject_below <= 1:
+        raise GrammarError(f"reject_below is {reject_below!r}, not between 0 and 1")
+    return Grammar(
+        name=str(content["name"]),
+        intents=intents,
+        slots=slots,
+        start=_whole(content["start"], 0, states, "start"),
+        arcs=tuple({token: tuple(sorted(ways)) for token, ways in x.items()} for x in arcs),
+        finals=finals,
+        between=_whole(between[0], 0, tokens, "between") if between else None,
+        reject_below=float(reject_below),
+    )
+
+
+def _whole(value: Any, low: int, limit: int, what: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value < limit:
+        raise GrammarError(f"{what} is {value!r}, not between {low} and {limit - 1}")
+    return value
+
+
+def _check_ways(grammar: Grammar) -> None:
+    """A search must never come to a place from where no command ends, nor go round in circles."""
+    if grammar.start in grammar.finals:
+        raise GrammarError("a command may be empty: its start is a final state")
+    order: list[int] = []
+    state_of: dict[int, bool] = {}  # False while on the way, True when done
+    stack = [(grammar.start, iter(_targets(grammar, grammar.start)))]
+    state_of[grammar.start] = False
+    while stack:
+        state, targets = stack[-1]
+        for target in targets:
+            if target not in state_of:
+                state_of[target] = False
+                stack.append((target, iter(_targets(grammar, target))))
+                break
+            if not state_of[target]:
+                raise GrammarError(f"a circle leads through state {target}")
+        else:
+            state_of[state] = True
+            order.append(state)
+            stack.pop()
+    ending = set(grammar.finals)
+    for state in order:
+        if state not in ending:
+            if not any(target in ending for target in _targets(grammar, state)):
+                raise GrammarError(f"no command ends after state {state}")
+            ending.add(state)
+
+
+def _targets(grammar: Grammar, state: int) -> list[int]:
+    return [target for ways in grammar.arcs[state].values() for _, target in ways]
