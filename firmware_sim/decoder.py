@@ -60,9 +60,20 @@ class Hypothesis:
     ended: bool  # False if the limit on tokens cut the text off
     step_seconds: tuple[float, ...]  # of each decoder step run for this utterance
     others: tuple[tuple[tuple[int, ...], float], ...] = ()  # further texts and their scores
-    free: "Hypothesis | None" = None  # what CTC hears without the grammar
-    shortfall: float = 0.0  # of CTC's score under the grammar against `free`'s, a token
-    frames: npt.NDArray[np.int64] | None = None  # [tokens, 2]: see ctc_align
+    alignment: "Alignment | None" = None  # none without a CTC head
+
+
+@dataclasses.dataclass(frozen=True)
+class Alignment:
+    """When the tokens of a text were said, and what CTC alone hears; memory frames.
+
+    The most likely CTC alignment of the text is compared with the best path, which may say
+    anything: where the text is not what was said, its alignment is far less likely.
+    """
+
+    spans: npt.NDArray[np.int64] | None  # [tokens, 2], see ctc_align
+    best_path: npt.NDArray[np.int64]  # [frames], a token or blank
+    shortfall: npt.NDArray[np.float64]  # [frames], nats by which the best path is more likely
 
 
 class StepState:
@@ -93,7 +104,9 @@ class Decoder:
         self._step = step
         self._options = options
         self._tokens = bundle.tokenizer
-        self._grammar = bundle.grammar if options.grammar else None
+        # What texts are held to.
+        held = options.grammar and options.decoding is not Decoding.CTC
+        self.grammar = bundle.grammar if held else None
         model = bundle.decoder_step
         self._logits = model.output("logits")
         self._rows = {f"cache_{n}": f"row_{n}" for n in range(bundle.decoder_layers)}
@@ -103,10 +116,10 @@ class Decoder:
         self._ctc: TensorSpec | None = None
         if any(spec.name == "ctc_logits" for spec in bundle.encoder.outputs):
             self._ctc = bundle.encoder.output("ctc_logits")
-        elif options.decoding is Decoding.CTC or options.ctc_weight:
+        elif options.decoding is Decoding.CTC or options.ctc_weight or self.grammar:
             raise BundleError(
                 f"{bundle.path}: {bundle.encoder.file} has no output 'ctc_logits', which CTC "
-                "decoding and ctc_weight need; decode without them."
+                "decoding, ctc_weight and the confidence of commands need; decode without them."
             )
 
     def decode(self, encoded: Tensors, frames: int) -> Hypothesis:
@@ -139,20 +152,20 @@ class Decoder:
         best = max(scored, key=lambda item: item[0])
         score, tokens, ended = best
         others = tuple((item[1], item[0]) for item in scored if item is not best and item[2])
-        if self._grammar is None or ctc is None:
-            return Hypothesis(tokens, score, ended, tuple(seconds), others)
-        free = self._ctc_best_path(ctc)
-        held = ctc_score(ctc, tokens, self._tokens.blank)
-        return Hypothesis(
-            tokens,
-            score,
-            ended,
-            tuple(seconds),
-            others,
-            free=free,
-            shortfall=max(0.0, (free.score - held) / (len(tokens) + 1)),
-            frames=ctc_align(ctc, tokens, self._tokens.blank),
-        )
+        alignment = None if ctc is None else self._align(ctc, tokens)
+        return Hypothesis(tokens, score, ended, tuple(seconds), others, alignment)
+
+    def _align(self, ctc: npt.NDArray[np.float32], tokens: tuple[int, ...]) -> Alignment:
+        spans = ctc_align(ctc, tokens, self._tokens.blank)
+        best_path = ctc.argmax(axis=1)
+        if spans is None:
+            return Alignment(None, best_path, np.full(len(ctc), math.inf))
+        path = np.full(len(ctc), self._tokens.blank)
+        for token, (first, last) in zip(tokens, spans, strict=True):
+            path[first:last] = token
+        frames = np.arange(len(ctc))
+        shortfall = (ctc[frames, best_path] - ctc[frames, path]).astype(np.float64)
+        return Alignment(spans, best_path, shortfall)
 
     def start(self, encoded: Tensors, frames: int) -> StepState:
         """The state before the first step, with the start token as its next."""
@@ -194,7 +207,7 @@ class Decoder:
     ) -> tuple[tuple[int, ...], float, bool]:
         tokens: list[int] = []
         score = 0.0
-        places = self._grammar.first if self._grammar else frozenset()
+        places = self.grammar.first if self.grammar else frozenset()
         for step in range(self._bundle.limits.tokens):
             outputs = self._invoke(state, seconds)
             log_probabilities = self._log_probabilities(outputs)
@@ -205,15 +218,15 @@ class Decoder:
                 return tuple(tokens), score, True
             tokens.append(token)
             self.advance(state, outputs, step, token)
-            places = self._grammar.follow(places, token) if self._grammar else places
+            places = self.grammar.follow(places, token) if self.grammar else places
         return tuple(tokens), score, False
 
     def _followers(self, places: States) -> npt.NDArray[np.int64]:
         """The tokens that may come next, the end among them; all without a grammar."""
-        if self._grammar is None:
+        if self.grammar is None:
             return np.arange(len(self._tokens.tokens))
-        end = (self._tokens.end,) if self._grammar.may_end(places) else ()
-        return np.array(sorted((*self._grammar.allowed(places), *end)), np.int64)
+        end = (self._tokens.end,) if self.grammar.may_end(places) else ()
+        return np.array(sorted((*self.grammar.allowed(places), *end)), np.int64)
 
     def _beam(
         self, state: StepState, seconds: list[float], prefixes: "CtcPrefixes | None"
@@ -226,7 +239,7 @@ class Decoder:
         """
         beam, limit, end = self._options.beam, self._bundle.limits.tokens, self._tokens.end
         weight = self._options.ctc_weight if prefixes is not None else 0.0
-        grammar = self._grammar
+        grammar = self.grammar
         first = grammar.first if grammar else frozenset()
         active = [_Partial((), 0.0, 0.0, state, prefixes.empty() if prefixes else None, first)]
         ended: list[tuple[tuple[int, ...], float, bool]] = []
@@ -301,7 +314,8 @@ class Decoder:
     def _ctc_best_path(self, ctc: npt.NDArray[np.float32]) -> Hypothesis:
         tokens, score = ctc_greedy(ctc, self._tokens.blank)
         special = (self._tokens.start, self._tokens.end)
-        return Hypothesis(tuple(t for t in tokens if t not in special), score, True, ())
+        tokens = tuple(t for t in tokens if t not in special)
+        return Hypothesis(tokens, score, True, (), alignment=self._align(ctc, tokens))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -420,8 +434,13 @@ def ctc_greedy(
     """
     path = log_probabilities.argmax(axis=-1)
     score = float(log_probabilities.max(axis=-1, initial=_IMPOSSIBLE).sum()) if len(path) else 0.0
+    return merge_repeats(path, blank), score
+
+
+def merge_repeats(path: npt.NDArray[np.int64], blank: int) -> tuple[int, ...]:
+    """The text of a CTC path [frames]."""
     changes = path[np.concatenate(([True], path[1:] != path[:-1]))] if len(path) else path
-    return tuple(int(token) for token in changes if token != blank), score
+    return tuple(int(token) for token in changes if token != blank)
 
 
 def ctc_score(
@@ -460,41 +479,61 @@ def ctc_score(
 
 def ctc_align(
     log_probabilities: npt.NDArray[np.float32], tokens: tuple[int, ...], blank: int
-) -> npt.NDArray[np.int64]:
+) -> npt.NDArray[np.int64] | None:
     """When each token was said, by the most likely CTC alignment (Viterbi).
+
+    As in `CtcPrefixes`, the recursion in time of each label is an accumulation: of maxima here.
 
     Args:
       log_probabilities: float [frames, V].
       tokens: the text, without blanks.
 
     Returns:
-      int64 [tokens, 2]: first frame of each, and the one after its last; all 0 if the text does not
+      int64 [tokens, 2]: first frame of each, and the one after its last; None if the text does not
       fit into the frames.
     """
     labels = np.full(2 * len(tokens) + 1, blank)
     labels[1::2] = tokens
-    skips = np.zeros(len(labels), bool)
-    skips[2:] = (labels[2:] != blank) & (labels[2:] != labels[:-2])
+    count = len(log_probabilities)
+    if not count:
+        return None if tokens else np.zeros((0, 2), np.int64)
     emissions = log_probabilities[:, labels].astype(np.float64)
+    products = np.cumsum(emissions, axis=0)
+    scores = np.empty((len(labels), count))  # of the best path to a label at a frame
+    entries = np.empty((len(labels), count), np.int64)  # the frame in which that came to the label
+    for i in range(len(labels)):
+        before = np.full(count, _IMPOSSIBLE)
+        if i <= 1:
+            before[0] = 0.0
+        if i:
+            before[1:] = scores[i - 1, :-1]
+        if _may_skip(labels, i):
+            before[1:] = np.maximum(before[1:], scores[i - 2, :-1])
+        gains = before - (products[:, i] - emissions[:, i])
+        best = np.maximum.accumulate(gains)
+        scores[i] = products[:, i] + best
+        entries[i] = np.maximum.accumulate(np.where(gains == best, np.arange(count), 0))
+
+    label = len(labels) - 1
+    if tokens and scores[label - 1, -1] > scores[label, -1]:
+        label -= 1
+    if scores[label, -1] == _IMPOSSIBLE:
+        return None
     spans = np.zeros((len(tokens), 2), np.int64)
-    if not len(emissions) or not tokens:
-        return spans
-    best = np.full(len(labels), _IMPOSSIBLE)
-    best[:2] = emissions[0, :2]
-    steps = np.zeros(emissions.shape, np.int8)  # how many labels back each frame came from
-    for time_step, emission in enumerate(emissions[1:], 1):
-        ways = np.full((3, len(labels)), _IMPOSSIBLE)
-        ways[0] = best
-        ways[1, 1:] = best[:-1]
-        ways[2, 2:] = np.where(skips[2:], best[:-2], _IMPOSSIBLE)
-        steps[time_step] = ways.argmax(axis=0)
-        best = ways.max(axis=0) + emission
-    label = len(labels) - 1 - int(best[-2] > best[-1])
-    if best[label] == _IMPOSSIBLE:
-        return spans
-    for frame in range(len(emissions) - 1, -1, -1):
+    end = count
+    while True:
+        first = int(entries[label, end - 1])
         if label % 2:
-            spans[label // 2, 0] = frame
-            spans[label // 2, 1] = max(spans[label // 2, 1], frame + 1)
-        label -= int(steps[frame, label])
-    return spans
+            spans[label // 2] = first, end
+        if not first:
+            return spans
+        skip = (
+            _may_skip(labels, label) and scores[label - 2, first - 1] > scores[label - 1, first - 1]
+        )
+        label -= 2 if skip else 1
+        end = first
+
+
+def _may_skip(labels: npt.NDArray[np.int64], i: int) -> bool:
+    """Whether label i may be reached over the blank before it."""
+    return bool(i > 1 and i % 2 and labels[i] != labels[i - 2])

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from firmware_sim import frontend, runtime, segment
 from firmware_sim import grammar as grammars
 from firmware_sim.bundle import Bundle
-from firmware_sim.decoder import Decoder, DecodingOptions, Hypothesis, prefix_mask
+from firmware_sim.decoder import Decoder, DecodingOptions, Hypothesis, merge_repeats, prefix_mask
 from firmware_sim.runtime import Tensors
 
 
@@ -18,9 +18,11 @@ from firmware_sim.runtime import Tensors
 class Command:
     """A command that was heard, in a bundle with a grammar.
 
-    `confidence` is e^-d: CTC finds the text under the grammar d nats a token less likely than what
-    it hears without. A slot's is the same times the share of its value among all texts of the beam,
-    each as likely as its score says.
+    `confidence` is e^-d: the best CTC alignment of its text is d nats a token, the end counted as
+    one, less likely than CTC's best path, which may say anything; up to the first token of the next
+    command, and the first command from the beginning of the window. A slot's is that times the
+    share of its value among all texts of the beam, each as likely as its score says. Below the
+    grammar's `reject_below` it is no command.
     """
 
     text: str
@@ -46,7 +48,9 @@ class Segment:
     encoder_seconds: float
     step_seconds: tuple[float, ...]  # of each decoder step
     commands: tuple[Command, ...] = ()  # of a bundle with a grammar
-    free_text: str | None = None  # what CTC hears without the grammar
+    free_text: str | None = None  # what CTC hears, if the text was held to a grammar
+    confidence: float | None = None  # as a command's, of the whole text; of a rejected one too
+    speech: tuple[float, float] | None = None  # seconds, from what CTC hears first to last
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,11 +140,19 @@ class Recognizer:
         features = compute_features(self.bundle, audio[start:end])
         framed = time.perf_counter()
         found, encoder_seconds = self.recognize(features)
-        text, tokens, free = self.bundle.tokenizer.text, found.tokens, found.free
+        tokens, text = found.tokens, self.bundle.tokenizer.text
         commands: tuple[Command, ...] = ()
-        if free is not None:
-            commands = self._commands(found, start / frontend.SAMPLE_RATE)
-            tokens = tokens if commands else ()
+        free_text = confidence = speech = None
+        if found.alignment is not None:
+            offset = start / frontend.SAMPLE_RATE
+            blank = self.bundle.tokenizer.blank
+            heard = np.flatnonzero(found.alignment.best_path != blank)
+            if len(heard):
+                speech = self._seconds(offset, heard[0], heard[-1] + 1)
+            confidence = _confidence(found.alignment.shortfall, len(tokens))
+            if self._decoder.grammar is not None:
+                free_text = text(merge_repeats(found.alignment.best_path, blank))
+                commands, tokens = self._commands(found, offset)
         return Segment(
             start=start,
             end=end,
@@ -152,53 +164,67 @@ class Recognizer:
             encoder_seconds=encoder_seconds,
             step_seconds=found.step_seconds,
             commands=commands,
-            free_text=None if free is None else text(free.tokens),
+            free_text=free_text,
+            confidence=confidence,
+            speech=speech,
         )
 
-    def _commands(self, found: Hypothesis, offset: float) -> tuple[Command, ...]:
-        """The commands of a text held to the grammar; none if that is not what was heard.
+    def _commands(
+        self, found: Hypothesis, offset: float
+    ) -> tuple[tuple[Command, ...], tuple[int, ...]]:
+        """The commands of a text held to the grammar, and their tokens.
 
         Args:
           offset: seconds of the audio before the encoder's window.
         """
-        grammar, text = self.bundle.grammar, self.bundle.tokenizer.text
-        assert grammar is not None and found.frames is not None
-        confidence = math.exp(-found.shortfall)
-        parsed = grammar.parse(found.tokens) if confidence >= grammar.reject_below else []
+        grammar, alignment = self._decoder.grammar, found.alignment
+        assert grammar is not None and alignment is not None
+        parsed = grammar.parse(found.tokens)
+        if not parsed or alignment.spans is None:
+            return (), ()
         texts = [(found.tokens, found.score), *found.others]
         shares = np.exp(np.array([score for _, score in texts]) - found.score)
         shares /= shares.sum()
         meanings = [[self._values(x, tokens) for x in grammar.parse(tokens)] for tokens, _ in texts]
-        seconds = (
-            self.bundle.limits.frames
-            / self.bundle.limits.memory_frames
-            * frontend.STEP_SAMPLES
-            / frontend.SAMPLE_RATE
-        )
-        commands = []
-        for number, command in enumerate(parsed):
-            slots = self._values(command, found.tokens)
-            frames = found.frames[command.first : command.last]
+        edges = [int(alignment.spans[x.first, 0]) for x in parsed[1:]]
+        commands: list[Command] = []
+        kept: tuple[int, ...] = ()
+        for number, (command, begin, end) in enumerate(
+            zip(parsed, [0, *edges], [*edges, None], strict=True)
+        ):
+            tokens = found.tokens[command.first : command.last]
+            confidence = _confidence(alignment.shortfall[begin:end], len(tokens))
+            if confidence < grammar.reject_below:
+                continue
+            agreeing = {
+                name: sum(
+                    float(share)
+                    for share, others in zip(shares, meanings, strict=True)
+                    if number < len(others) and others[number].get(name) == value
+                )
+                for name, value in meanings[0][number].items()
+            }
+            first, last = alignment.spans[command.first, 0], alignment.spans[command.last - 1, 1]
+            start, stop = self._seconds(offset, first, last)
             commands.append(
                 Command(
-                    text=text(found.tokens[command.first : command.last]),
+                    text=self.bundle.tokenizer.text(tokens),
                     intent=command.intent,
-                    slots=slots,
+                    slots=meanings[0][number],
                     confidence=confidence,
-                    slot_confidence={
-                        name: confidence
-                        * sum(
-                            float(share)
-                            for share, others in zip(shares, meanings, strict=True)
-                            if number < len(others) and others[number].get(name) == value
-                        )
-                        for name, value in slots.items()
-                    },
-                    start=offset + float(frames[0, 0]) * seconds,
-                    end=offset + float(frames[-1, 1]) * seconds,
+                    slot_confidence={name: confidence * x for name, x in agreeing.items()},
+                    start=start,
+                    end=stop,
                 )
             )
-        return tuple(commands)
+            kept += tokens
+        return tuple(commands), kept
+
+    def _seconds(self, offset: float, first: int, last: int) -> tuple[float, float]:
+        """When memory frames [first, last) of a window were said that begins at `offset`."""
+        limits = self.bundle.limits
+        frame = limits.frames / limits.memory_frames * frontend.STEP_SAMPLES / frontend.SAMPLE_RATE
+        return offset + float(first) * frame, offset + float(last) * frame
 
     def _values(self, command: grammars.Command, tokens: tuple[int, ...]) -> dict[str, str]:
         """The text of each slot's value."""
@@ -206,6 +232,10 @@ class Recognizer:
             name: self.bundle.tokenizer.text(tokens[i] for i in places)
             for name, places in command.slots.items()
         }
+
+
+def _confidence(shortfall: npt.NDArray[np.float64], tokens: int) -> float:
+    return math.exp(-float(shortfall.sum()) / (tokens + 1))
 
 
 def quantize_features(bundle: Bundle, values: npt.NDArray[np.uint16]) -> npt.NDArray[np.int8]:

@@ -7,15 +7,18 @@ One file: its text. Several: a line `path<TAB>text` for each. `-` is raw 16 kHz 
 an audio file) on standard input. A bad file is reported on standard error, the others are still
 transcribed, and the exit status is 1.
 
-With --json each line is a JSON object: `audio`, `text`, `intent`, `slots`, `confidence`,
-`slot_confidence`, `start` and `end` (seconds). A bundle with a grammar gives a line for each
-command that it hears in a file, and one with `intent` null and the text that CTC hears freely, if
-there is none; another bundle a line for each file.
+With --json each line is a JSON object: `audio`, `text`, `intent`, `slots`, `confidence` (0 to 1,
+see `recognizer.Command`), `slot_confidence` by slot, `start` and `end` of the speech in seconds. A
+bundle with a grammar gives a line for each command that it hears in a file; another bundle one for
+each piece of the file that fits its window, with `intent` null and no slots. A file without any has
+one line: what CTC hears freely, `intent` null, the confidence of the best command that was
+rejected; `start`, `end` and `confidence` are null where nothing was heard.
 """
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import tqdm
@@ -71,34 +74,44 @@ def main(argv: Sequence[str]) -> int:
 
 def objects(path: str, heard: Transcription) -> list[dict[str, Any]]:
     """What --json prints for a file."""
-    found = [
-        {
-            "audio": path,
-            "text": command.text,
-            "intent": command.intent,
-            "slots": command.slots,
-            "confidence": round(command.confidence, 4),
-            "slot_confidence": {k: round(v, 4) for k, v in command.slot_confidence.items()},
-            "start": round(command.start, 2),
-            "end": round(command.end, 2),
-        }
-        for command in heard.commands
+    lines = [
+        _line(path, x.text, x.confidence, (x.start, x.end), x.intent, x.slots, x.slot_confidence)
+        for x in heard.commands
+    ] or [
+        _line(path, x.text, x.confidence, x.speech)
+        for x in heard.segments
+        if x.text and x.free_text is None
     ]
-    if found:
-        return found
-    free = [x.text if x.free_text is None else x.free_text for x in heard.segments]
-    return [
-        {
-            "audio": path,
-            "text": " ".join(filter(None, free)),
-            "intent": None,
-            "slots": {},
-            "confidence": None,
-            "slot_confidence": {},
-            "start": 0.0,
-            "end": round(heard.audio_seconds, 2),
-        }
-    ]
+    if lines:
+        return lines
+    text = " ".join(x.free_text for x in heard.segments if x.free_text)
+    confidence = max(
+        (x.confidence for x in heard.segments if x.confidence is not None), default=None
+    )
+    spoken = [second for x in heard.segments if x.speech is not None for second in x.speech]
+    return [_line(path, text, confidence, (spoken[0], spoken[-1]) if spoken else None)]
+
+
+def _line(
+    path: str,
+    text: str,
+    confidence: float | None,
+    speech: tuple[float, float] | None,
+    intent: str | None = None,
+    slots: Mapping[str, str] = MappingProxyType({}),
+    slot_confidence: Mapping[str, float] = MappingProxyType({}),
+) -> dict[str, Any]:
+    start, end = speech or (None, None)
+    return {
+        "audio": path,
+        "text": text,
+        "intent": intent,
+        "slots": dict(slots),
+        "confidence": None if confidence is None else round(confidence, 4),
+        "slot_confidence": {name: round(x, 4) for name, x in slot_confidence.items()},
+        "start": None if start is None else round(start, 2),
+        "end": None if end is None else round(end, 2),
+    }
 
 
 def run() -> None:
