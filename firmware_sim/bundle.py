@@ -1,6 +1,6 @@
 """The bundle: everything a device needs for one recogniser, as a directory or a zip of it.
 
-    encoder.tflite  decoder_step.tflite  tokens.txt  manifest.json
+    encoder.tflite  decoder_step.tflite  tokens.txt  manifest.json  [grammar.json]
 
 The manifest describes the other files: their sha256, the inputs and outputs of the two models in
 the order of the flatbuffers, the frontend, the limits and the tokens.  `load` refuses whatever
@@ -191,6 +191,7 @@ def load(path: str | pathlib.Path) -> Bundle:
     features = manifest.section("features")
     limits = manifest.section("limits")
     models = manifest.section("models")
+    tokenizer = _tokenizer(manifest.section("tokenizer"), content)
     bundle = Bundle(
         path=path,
         preset=manifest.value("preset", str),
@@ -204,10 +205,10 @@ def load(path: str | pathlib.Path) -> Bundle:
         ),
         limits=Limits(*(limits.positive(f.name) for f in dataclasses.fields(Limits))),
         mask_value=float(manifest.value("mask_value", (int, float))),
-        tokenizer=_tokenizer(manifest.section("tokenizer"), content),
+        tokenizer=tokenizer,
         encoder=_model(models.section("encoder"), content),
         decoder_step=_model(models.section("decoder_step"), content),
-        grammar=_grammar(manifest, content),
+        grammar=_grammar(manifest, content, tokenizer),
     )
     _check_shapes(bundle, manifest)
     return bundle
@@ -329,13 +330,15 @@ def _listed(section: _Section, content: Mapping[str, bytes]) -> tuple[str, bytes
     return name, content[name]
 
 
-def _grammar(manifest: _Section, content: Mapping[str, bytes]) -> Grammar | None:
+def _grammar(
+    manifest: _Section, content: Mapping[str, bytes], tokenizer: Tokenizer
+) -> Grammar | None:
     if "grammar" not in manifest.content:
         return None
     name, data = _listed(manifest.section("grammar"), content)
-    _, tokens = _listed(manifest.section("tokenizer"), content)
+    special = (tokenizer.start, tokenizer.end, tokenizer.blank)
     try:
-        return grammar.load(data, tokens.count(b"\n"))
+        return grammar.load(data, len(tokenizer.tokens), special)
     except grammar.GrammarError as error:
         raise BundleError(f"{manifest.where}: {name}: {error}; {_REBUILD}.") from error
 

@@ -9,11 +9,12 @@ of a size, or of a roast), so a text leads to a set of states.
 import dataclasses
 import functools
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
 VERSION: Final = 1
 NO_SLOT: Final = -1
+_MOST_STATES: Final = 1_000_000  # more would fill a small computer's memory before any check
 
 States = frozenset[int]
 
@@ -127,76 +128,102 @@ class Grammar:
         return id(self)
 
 
-def load(data: bytes, tokens: int) -> Grammar:
+def load(data: bytes, tokens: int, special: Collection[int]) -> Grammar:
     """Reads and checks `grammar.json`.
 
     Args:
       data: the file.
       tokens: how many the bundle has.
+      special: those of them that are no part of a text: start, end and blank.
 
     Raises:
       GrammarError: what does not fit.
     """
     try:
         content = json.loads(data.decode("utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise GrammarError(f"not valid JSON ({error})") from error
     version = content.get("version") if isinstance(content, dict) else None
     if version != VERSION:
         raise GrammarError(f"version is {version!r}, this program reads {VERSION}")
-    try:
-        grammar = _build(content, tokens)
-    except (KeyError, TypeError) as error:
-        raise GrammarError(f"a field is missing or of the wrong type ({error})") from error
+    grammar = _build(content, tokens, special)
     _check_ways(grammar)
     return grammar
 
 
-def _build(content: dict[str, Any], tokens: int) -> Grammar:
-    states = _whole(content["states"], 1, 1 << 30, "states")
-    intents, slots = tuple(content["intents"]), tuple(content["slots"])
-    for kind, names in (("intents", intents), ("slots", slots)):
-        if not all(isinstance(name, str) and name for name in names):
-            raise GrammarError(f"{kind} holds something else than names")
+def _build(content: Mapping[str, Any], tokens: int, special: Collection[int]) -> Grammar:
+    states = _whole(content.get("states"), 1, _MOST_STATES + 1, "states")
+    intents, slots = _names(content, "intents"), _names(content, "slots")
+
+    def text_token(value: Any, what: str) -> int:
+        if _whole(value, 0, tokens, what) in special:
+            raise GrammarError(f"{what} is {value}, which is no part of a text")
+        return int(value)
+
     arcs: list[dict[int, list[tuple[int, int]]]] = [{} for _ in range(states)]
-    for arc in content["arcs"]:
+    for arc in _rows(content, "arcs", 4):
         source, token, target, slot = arc
-        for value, limit, what in (
-            (source, states, "state"),
-            (target, states, "state"),
-            (token, tokens, "token"),
-        ):
-            _whole(value, 0, limit, f"a {what} of the arc {arc}")
+        for state in (source, target):
+            _whole(state, 0, states, f"a state of the arc {arc}")
+        text_token(token, f"the token of the arc {arc}")
         _whole(slot, NO_SLOT, len(slots), f"the slot of the arc {arc}")
         ways = arcs[source].setdefault(token, [])
         if any(known == slot for known, _ in ways):
             raise GrammarError(f"two arcs from state {source} have token {token} and slot {slot}")
         ways.append((slot, target))
-    finals = {}
-    for state, intent in content["finals"]:
-        _whole(state, 0, states, "a final state")
-        finals[state] = _whole(intent, 0, len(intents), "the intent of a final state")
-    between = content["between"]
+    finals: dict[int, int] = {}
+    for final in _rows(content, "finals", 2):
+        state = _whole(final[0], 0, states, f"the state of the final {final}")
+        if state in finals:
+            raise GrammarError(f"two intents end in state {state}")
+        finals[state] = _whole(final[1], 0, len(intents), f"the intent of the final {final}")
+    between = content.get("between")
     if not isinstance(between, list) or len(between) > 1:
         raise GrammarError(f"between is {between!r}, not a list of one token or none")
-    reject_below = content["reject_below"]
-    if not isinstance(reject_below, (int, float)) or not 0 <= reject_below <= 1:
+    reject_below = content.get("reject_below")
+    if (
+        not isinstance(reject_below, (int, float))
+        or isinstance(reject_below, bool)
+        or not 0 <= reject_below <= 1
+    ):
         raise GrammarError(f"reject_below is {reject_below!r}, not between 0 and 1")
+    name = content.get("name")
+    if not isinstance(name, str):
+        raise GrammarError(f"name is {name!r}, not a name")
     return Grammar(
-        name=str(content["name"]),
+        name=name,
         intents=intents,
         slots=slots,
-        start=_whole(content["start"], 0, states, "start"),
+        start=_whole(content.get("start"), 0, states, "start"),
         arcs=tuple({token: tuple(sorted(ways)) for token, ways in x.items()} for x in arcs),
         finals=finals,
-        between=_whole(between[0], 0, tokens, "between") if between else None,
+        between=text_token(between[0], "between") if between else None,
         reject_below=float(reject_below),
     )
 
 
+def _names(content: Mapping[str, Any], field: str) -> tuple[str, ...]:
+    names = content.get(field)
+    if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
+        raise GrammarError(f"{field} is {names!r}, not a list of names")
+    if len(set(names)) != len(names):
+        raise GrammarError(f"{field} has a name twice: {names}")
+    return tuple(names)
+
+
+def _rows(content: Mapping[str, Any], field: str, length: int) -> list[list[Any]]:
+    rows = content.get(field)
+    if not isinstance(rows, list):
+        raise GrammarError(f"{field} is missing or no list")
+    for row in rows:
+        if not isinstance(row, list) or len(row) != length:
+            raise GrammarError(f"{field} holds {row!r}, not a list of {length} numbers")
+    return rows
+
+
 def _whole(value: Any, low: int, limit: int, what: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value < limit:
-        raise GrammarError(f"{what} is {value!r}, not between {low} and {limit - 1}")
+        raise GrammarError(f"{what} is {value!r}, not a whole number from {low} to {limit - 1}")
     return value
 
 

@@ -21,8 +21,10 @@ class Command:
     `confidence` is e^-d: the best CTC alignment of its text is d nats a token, the end counted as
     one, less likely than CTC's best path, which may say anything; up to the first token of the next
     command, and the first command from the beginning of the window. A slot's is that times the
-    share of its value among all texts of the beam, each as likely as its score says. Below the
-    grammar's `reject_below` it is no command.
+    share of its value among all texts of the beam, each as likely as its score says.
+
+    If the product of the confidences of a window's commands is below the grammar's `reject_below`,
+    none of them was said: speech that is no command is often heard as several.
     """
 
     text: str
@@ -49,7 +51,7 @@ class Segment:
     step_seconds: tuple[float, ...]  # of each decoder step
     commands: tuple[Command, ...] = ()  # of a bundle with a grammar
     free_text: str | None = None  # what CTC hears, if the text was held to a grammar
-    confidence: float | None = None  # as a command's, of the whole text; of a rejected one too
+    confidence: float | None = None  # of the whole text, a rejected one too
     speech: tuple[float, float] | None = None  # seconds, from what CTC hears first to last
 
 
@@ -152,7 +154,11 @@ class Recognizer:
             confidence = _confidence(found.alignment.shortfall, len(tokens))
             if self._decoder.grammar is not None:
                 free_text = text(merge_repeats(found.alignment.best_path, blank))
-                commands, tokens = self._commands(found, offset)
+                commands = self._commands(found, offset)
+                confidence = math.prod(x.confidence for x in commands) if commands else 0.0
+                if confidence < self._decoder.grammar.reject_below:
+                    commands = ()
+                tokens = tokens if commands else ()
         return Segment(
             start=start,
             end=end,
@@ -169,10 +175,8 @@ class Recognizer:
             speech=speech,
         )
 
-    def _commands(
-        self, found: Hypothesis, offset: float
-    ) -> tuple[tuple[Command, ...], tuple[int, ...]]:
-        """The commands of a text held to the grammar, and their tokens.
+    def _commands(self, found: Hypothesis, offset: float) -> tuple[Command, ...]:
+        """The commands of a text held to the grammar; none if the text is not complete.
 
         Args:
           offset: seconds of the audio before the encoder's window.
@@ -181,21 +185,18 @@ class Recognizer:
         assert grammar is not None and alignment is not None
         parsed = grammar.parse(found.tokens)
         if not parsed or alignment.spans is None:
-            return (), ()
+            return ()
         texts = [(found.tokens, found.score), *found.others]
         shares = np.exp(np.array([score for _, score in texts]) - found.score)
         shares /= shares.sum()
         meanings = [[self._values(x, tokens) for x in grammar.parse(tokens)] for tokens, _ in texts]
         edges = [int(alignment.spans[x.first, 0]) for x in parsed[1:]]
         commands: list[Command] = []
-        kept: tuple[int, ...] = ()
         for number, (command, begin, end) in enumerate(
             zip(parsed, [0, *edges], [*edges, None], strict=True)
         ):
             tokens = found.tokens[command.first : command.last]
             confidence = _confidence(alignment.shortfall[begin:end], len(tokens))
-            if confidence < grammar.reject_below:
-                continue
             agreeing = {
                 name: sum(
                     float(share)
@@ -217,8 +218,7 @@ class Recognizer:
                     end=stop,
                 )
             )
-            kept += tokens
-        return tuple(commands), kept
+        return tuple(commands)
 
     def _seconds(self, offset: float, first: int, last: int) -> tuple[float, float]:
         """When memory frames [first, last) of a window were said that begins at `offset`."""

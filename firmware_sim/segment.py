@@ -13,6 +13,8 @@ _MARGIN_FRAMES: Final = 20  # of it, 200 ms stay on each side
 _SHORTEST: Final = 0.4  # of the window: no cut earlier than this
 _SMOOTHING_FRAMES: Final = 5
 _PAUSE_DB: Final = 12.0  # above the quietest 5 %, a frame still counts as a pause
+_SPEECH_DB: Final = 20.0  # below the loudest 5 %, soft speech ends: no pause is louder
+_INAUDIBLE_DB: Final = 35.0  # below the loudest 5 %, all is a pause
 _QUIETEST: Final = 0.05
 _FLOOR: Final = 1.0  # mean square; keeps the logarithm finite
 
@@ -20,9 +22,10 @@ _FLOOR: Final = 1.0  # mean square; keeps the logarithm finite
 def split(audio: npt.NDArray[np.int16], window: int) -> list[tuple[int, int]]:
     """Finds the pieces of an utterance to recognise one after the other.
 
-    Audio that fits the window is one piece, whole.  Longer audio is cut in the middle of its
-    longest pauses, or at its quietest point where there is none; nothing is left out but stretches
-    of digital silence (peak <= 8) longer than 1 s.  The same audio always gives the same pieces.
+    Audio that fits the window is one piece, whole.  Longer audio that fits without its quiet ends
+    is one piece too, the window around the rest.  Other audio is cut in the middle of its longest
+    pauses, or at its quietest point where there is none; nothing is left out of it but stretches of
+    digital silence (peak <= 8) longer than 1 s.  The same audio always gives the same pieces.
 
     Args:
       audio: int16 [samples], 16 kHz.
@@ -39,6 +42,9 @@ def split(audio: npt.NDArray[np.int16], window: int) -> list[tuple[int, int]]:
         return [(0, len(audio))]
 
     frames = _frames(audio)
+    whole = _without_quiet_ends(frames, len(audio), window)
+    if whole is not None:
+        return [whole]
     pieces = []
     for start, end in _sounding(frames, len(audio)):
         pieces += _cut(frames, start, end, window)
@@ -70,6 +76,26 @@ def _sounding(frames: npt.NDArray[np.float64], samples: int) -> list[tuple[int, 
     if start < len(frames):
         stretches.append((start * STEP_SAMPLES, samples))
     return stretches
+
+
+def _without_quiet_ends(
+    frames: npt.NDArray[np.float64], samples: int, window: int
+) -> tuple[int, int] | None:
+    """A window, in samples, with all that is not quiet in its middle; None if that does not fit.
+
+    In noise that is hardly softer than speech nothing is quiet.
+    """
+    silent = np.abs(frames).max(axis=1) <= SILENT_PEAK
+    level, _ = _levels(np.mean(np.square(frames), axis=1))
+    quietest, loudest = np.quantile(level[~silent], [_QUIETEST, 1 - _QUIETEST])
+    quiet = level < np.clip(quietest + _PAUSE_DB, loudest - _INAUDIBLE_DB, loudest - _SPEECH_DB)
+    sounding = np.flatnonzero(~(quiet | silent))
+    first, last = sounding[0] * STEP_SAMPLES, (sounding[-1] + 1) * STEP_SAMPLES
+    spare = window - (last - first)
+    if spare < 2 * _MARGIN_FRAMES * STEP_SAMPLES:
+        return None
+    start = int(np.clip(first - spare // 2, 0, samples - window))
+    return start, start + window
 
 
 def _cut(
