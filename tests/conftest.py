@@ -1,7 +1,10 @@
 """What tests of several packages need: the shipped bundle, and speech."""
 
+import hashlib
+import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -52,6 +55,32 @@ def digits_bundle() -> pathlib.Path:
     path = REPOSITORY / "pretrained" / "digits"
     assert path.is_dir(), f"{path} is missing: it belongs to the repository"
     return path
+
+
+def add_grammar(source: pathlib.Path, copy: pathlib.Path, content: Any) -> pathlib.Path:
+    """Copies a bundle's directory, and gives it a grammar.json."""
+    shutil.copytree(source, copy)
+    data = json.dumps(content).encode()
+    (copy / "grammar.json").write_bytes(data)
+    manifest = json.loads((copy / "manifest.json").read_text(encoding="utf-8"))
+    manifest["grammar"] = {"file": "grammar.json"}
+    manifest["files"]["grammar.json"] = {
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "bytes": len(data),
+    }
+    (copy / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    return copy
+
+
+def digit_grammar(path: pathlib.Path, expressions: str, reject_below: float) -> dict[str, Any]:
+    """What a bundle of digits carries for expressions, YAML by intent, over a slot `digit`."""
+    from tf_speech_transformer.grammar import Grammar
+    from tf_speech_transformer.tokenizer import CharacterTokenizer
+
+    lines = "".join(f"    {line}\n" for line in expressions.strip().splitlines())
+    digits = "zero, one, two, three, four, five, six, seven, eight, nine"
+    path.write_text(f"context:\n  expressions:\n{lines}  slots:\n    digit: [{digits}]\n")
+    return Grammar.read(path).compile(CharacterTokenizer(), reject_below)
 
 
 def synthesise(text: str, speaker: str = "en-us+m3") -> npt.NDArray[np.int16]:
