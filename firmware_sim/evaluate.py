@@ -6,6 +6,9 @@
 The manifest is tab-separated with a header: `audio` (relative to the manifest), `text`, and
 optionally `speaker`; other columns are ignored. Texts are compared in lower case. Bad files are
 skipped, counted and reported; more than --max_bad of them fail the run.
+
+Of a bundle with a grammar the text of its commands is measured; --nogrammar measures what it hears
+without being held to the grammar.
 """
 
 import csv

@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 import pathlib
 
@@ -7,6 +8,7 @@ from numpy.typing import NDArray
 
 from firmware_sim import bundle, decoder, recognizer, runtime
 from firmware_sim.decoder import Decoder, Decoding, DecodingOptions
+from tests.conftest import add_grammar, digit_grammar
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +30,18 @@ def _decode(
 ) -> decoder.Hypothesis:
     step = runtime.load("litert", loaded.decoder_step)
     return Decoder(loaded, step, DecodingOptions(**options)).decode(*encoded)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def held(digits_bundle: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> bundle.Bundle:
+    """The same bundle for two commands: "one two four" and "nine nine"."""
+    directory = tmp_path_factory.mktemp("held")
+    expressions = """
+code: ["one two four"]
+stop: ["nine nine"]
+"""
+    content = digit_grammar(directory / "grammar.yaml", expressions, reject_below=0.0)
+    return bundle.load(add_grammar(digits_bundle, directory / "digits", content))
 
 
 def test_a_beam_of_one_is_greedy(
@@ -111,6 +125,92 @@ def test_ctc_weight_enters_the_score(
     ctc = decoder.log_softmax(spec.dequantize(encoded[0]["ctc_logits"][0, :frames]))
     expected = decoder.ctc_score(ctc, attention.tokens, loaded.tokenizer.blank)
     assert mixed.score == pytest.approx(0.5 * attention.score + 0.5 * expected)
+
+
+@pytest.mark.parametrize("options", [{}, {"decoding": "beam"}, {"decoding": "beam", "beam": 1}])
+@pytest.mark.parametrize("ctc_weight", [0.0, 0.1])
+def test_a_held_text_is_a_command(
+    held: bundle.Bundle,
+    encoded: tuple[runtime.Tensors, int],
+    options: dict[str, float | str],
+    ctc_weight: float,
+) -> None:
+    found = _decode(held, encoded, ctc_weight=ctc_weight, **options)
+    assert held.grammar is not None
+    assert found.ended
+    assert held.grammar.parse(found.tokens)
+
+
+def test_the_nearest_command_is_found(
+    held: bundle.Bundle, encoded: tuple[runtime.Tensors, int]
+) -> None:
+    """What is said is "one two three"."""
+    found = _decode(held, encoded, decoding="beam", ctc_weight=0.1)
+    assert held.tokenizer.text(found.tokens) == "one two four"
+    for tokens, score in found.others:
+        assert tokens != found.tokens
+        assert score <= found.score
+
+
+def test_commands_need_ctc(held: bundle.Bundle) -> None:
+    outputs = tuple(spec for spec in held.encoder.outputs if spec.name != "ctc_logits")
+    without = dataclasses.replace(held, encoder=dataclasses.replace(held.encoder, outputs=outputs))
+    step = runtime.load("litert", held.decoder_step)
+    with pytest.raises(bundle.BundleError, match="no output 'ctc_logits', which .* commands need"):
+        Decoder(without, step, DecodingOptions())
+    Decoder(without, step, DecodingOptions(grammar=False))
+
+
+@pytest.mark.parametrize("decoding", list(Decoding))
+def test_without_the_grammar_decoding_is_as_of_a_bundle_without_one(
+    loaded: bundle.Bundle,
+    held: bundle.Bundle,
+    encoded: tuple[runtime.Tensors, int],
+    decoding: Decoding,
+) -> None:
+    free = _decode(held, encoded, decoding=decoding, grammar=False)
+    other = _decode(loaded, encoded, decoding=decoding)
+    assert (free.tokens, free.score) == (other.tokens, other.score)
+    assert held.tokenizer.text(free.tokens) == "one two three"
+
+
+@pytest.mark.parametrize("tokens", [(), (0,), (0, 1), (1, 1), (0, 0, 1), (1, 0, 1)])
+@pytest.mark.parametrize("frames", [1, 3, 6])
+def test_the_alignment_is_the_best_of_all(tokens: tuple[int, ...], frames: int) -> None:
+    blank = 2
+    logits = np.random.default_rng(frames).normal(size=(frames, 3)).astype(np.float32)
+    log_probabilities = decoder.log_softmax(logits)
+    paths = [
+        path
+        for path in itertools.product(range(3), repeat=frames)
+        if decoder.merge_repeats(np.array(path), blank) == tokens
+    ]
+    spans = decoder.ctc_align(log_probabilities, tokens, blank)
+    if not paths:
+        assert spans is None
+        return
+    assert spans is not None
+    assert spans.shape == (len(tokens), 2)
+    found = np.full(frames, blank)
+    for token, (first, last) in zip(tokens, spans, strict=True):
+        assert first < last
+        found[first:last] = token
+    assert decoder.merge_repeats(found, blank) == tokens
+    best = max(log_probabilities[range(frames), path].sum() for path in paths)
+    assert log_probabilities[range(frames), found].sum() == pytest.approx(best, rel=1e-5)
+
+
+def test_a_text_that_was_not_said_falls_short_where_it_differs(
+    held: bundle.Bundle, encoded: tuple[runtime.Tensors, int]
+) -> None:
+    right = _decode(held, encoded, decoding="beam", grammar=False).alignment
+    wrong = _decode(held, encoded, decoding="beam").alignment
+    assert right is not None and wrong is not None
+    assert right.spans is not None and wrong.spans is not None
+    assert (right.shortfall >= 0).all()
+    last_word = right.spans[len("one two ") - 1, 0]
+    assert right.shortfall.sum() < 1 < wrong.shortfall[last_word:].sum()
+    assert wrong.shortfall[:last_word].sum() < 1
 
 
 @pytest.mark.parametrize("tokens", [(), (0,), (0, 1), (1, 1), (0, 0, 1)])

@@ -31,6 +31,37 @@ def test_long_audio_is_cut_in_its_pauses(speech: NDArray[np.int16]) -> None:
         assert not loud[end - 800 : end + 800].any()
 
 
+@pytest.mark.parametrize("loudness", [1.0, 0.05])
+@pytest.mark.parametrize(("before", "after"), [(9.0, 0.0), (4.5, 4.5), (0.0, 9.0), (0.4, 8.0)])
+def test_quiet_ends_are_left_out(
+    before: float, after: float, loudness: float, speech: NDArray[np.int16]
+) -> None:
+    said = np.concatenate([speech, np.zeros(SECOND), speech]) * loudness
+    audio = np.concatenate([np.zeros(int(before * SECOND)), said, np.zeros(int(after * SECOND))])
+    audio += np.random.default_rng(0).normal(0, 30 * loudness, len(audio))
+    ((start, end),) = segment.split(audio.astype(np.int16), WINDOW)
+    assert end - start == WINDOW
+    first = int(before * SECOND)
+    assert start <= first
+    assert first + len(said) <= end
+
+
+def test_in_noise_nothing_is_left_out(speech: NDArray[np.int16]) -> None:
+    audio = np.concatenate([np.zeros(3 * SECOND), speech, np.zeros(4 * SECOND)])
+    level = np.sqrt(np.mean(speech.astype(float) ** 2) / 10**0.6)  # 6 dB below speech
+    audio += np.random.default_rng(0).normal(0, level, len(audio))
+    pieces = segment.split(audio.astype(np.int16), WINDOW)
+    assert _covered(pieces, len(audio)).all()
+
+
+def test_soft_speech_is_not_left_out(speech: NDArray[np.int16]) -> None:
+    """Somebody farther away, 26 dB softer, follows."""
+    audio = np.concatenate([speech, np.zeros(4 * SECOND), speech / 20, np.zeros(SECOND)])
+    audio += np.random.default_rng(0).normal(0, 5, len(audio))
+    pieces = segment.split(audio.astype(np.int16), WINDOW)
+    assert _covered(pieces, len(audio)).all()
+
+
 def test_audio_without_pauses_is_cut_all_the_same() -> None:
     audio = np.random.default_rng(0).normal(0, 3000, 60 * SECOND + 77).astype(np.int16)
     pieces = segment.split(audio, WINDOW)

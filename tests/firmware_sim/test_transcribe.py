@@ -1,11 +1,14 @@
 import functools
+import json
 import pathlib
+from typing import Any
 
 import numpy as np
+import pytest
 import soundfile
 from numpy.typing import NDArray
 
-from tests.conftest import pipe_module
+from tests.conftest import add_grammar, digit_grammar, pipe_module, synthesise
 
 _run = functools.partial(pipe_module, "firmware_sim.transcribe")
 
@@ -53,3 +56,91 @@ def test_no_file_is_an_error(digits_bundle: pathlib.Path) -> None:
     result = _run(f"--bundle={digits_bundle}")
     assert result.returncode == 1
     assert b"No audio given" in result.stderr
+
+
+@pytest.fixture(scope="module")
+def commands(digits_bundle: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A bundle for two commands: "one" and two digits, and a code of four digits."""
+    directory = tmp_path_factory.mktemp("commands")
+    expressions = """
+call: ["one $digit:first $digit:second"]
+enter: ["$digit:code $digit:code $digit:code $digit:code"]
+"""
+    content = digit_grammar(directory / "grammar.yaml", expressions, reject_below=0.5)
+    return add_grammar(digits_bundle, directory / "digits", content)
+
+
+def _objects(bundle: pathlib.Path, *arguments: object) -> list[dict[str, Any]]:
+    result = _run(f"--bundle={bundle}", "--json", *arguments)
+    assert result.returncode == 0, result.stderr
+    return [json.loads(line) for line in result.stdout.decode().splitlines()]
+
+
+def _pause(seconds: float) -> NDArray[np.int16]:
+    samples = int(seconds * 16000)
+    return np.random.default_rng(0).normal(0, 3, samples).astype(np.int16)
+
+
+def test_a_command_is_one_object(
+    commands: pathlib.Path, tmp_path: pathlib.Path, speech: NDArray[np.int16]
+) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.concatenate([_pause(1.0), speech, _pause(1.5)]), 16000)
+    (found,) = _objects(commands, path)
+    assert list(found) == [
+        *("audio", "text", "intent", "slots", "confidence", "slot_confidence", "start", "end")
+    ]
+    assert (found["audio"], found["text"]) == (str(path), "one two three")
+    assert (found["intent"], found["slots"]) == ("call", {"first": "two", "second": "three"})
+    assert 0.5 < found["confidence"] <= 1
+    assert found["slot_confidence"].keys() == found["slots"].keys()
+    assert all(0 < x <= found["confidence"] for x in found["slot_confidence"].values())
+    assert found["start"] == pytest.approx(1.0, abs=0.3)
+    assert found["end"] == pytest.approx(1.0 + len(speech) / 16000, abs=0.4)
+
+
+def test_two_commands_in_one_recording_are_two_objects(
+    commands: pathlib.Path, tmp_path: pathlib.Path, speech: NDArray[np.int16]
+) -> None:
+    code = synthesise("nine eight seven six", "en-us+f2")
+    soundfile.write(tmp_path / "a.wav", np.concatenate([speech, _pause(0.5), code]), 16000)
+    first, second = _objects(commands, tmp_path / "a.wav")
+    assert (first["intent"], first["text"]) == ("call", "one two three")
+    assert (second["intent"], second["slots"]) == ("enter", {"code": "nine eight seven six"})
+    assert first["end"] < second["start"]
+    assert second["start"] == pytest.approx(len(speech) / 16000 + 0.5, abs=0.4)
+
+
+def test_speech_that_is_no_command_is_heard_freely(
+    commands: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    soundfile.write(tmp_path / "a.wav", synthesise("nine eight"), 16000)
+    (found,) = _objects(commands, tmp_path / "a.wav")
+    assert (found["intent"], found["slots"], found["slot_confidence"]) == (None, {}, {})
+    assert found["text"] == "nine eight"
+    assert found["confidence"] < 0.5
+    assert found["start"] < found["end"]
+    text = _run(f"--bundle={commands}", tmp_path / "a.wav")
+    assert (text.returncode, text.stdout) == (0, b"\n")
+
+
+def test_silence_is_an_object_without_speech(
+    commands: pathlib.Path, digits_bundle: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    soundfile.write(tmp_path / "a.wav", np.zeros(16000, np.int16), 16000)
+    for bundle in (commands, digits_bundle):
+        (found,) = _objects(bundle, tmp_path / "a.wav")
+        assert (found["text"], found["intent"], found["slots"]) == ("", None, {})
+        assert (found["start"], found["end"], found["confidence"]) == (None, None, None)
+
+
+def test_objects_without_a_grammar_have_no_intent(
+    commands: pathlib.Path, digits_bundle: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    audio = np.concatenate([_pause(1.0), synthesise("nine eight")])
+    soundfile.write(tmp_path / "a.wav", audio, 16000)
+    (found,) = _objects(digits_bundle, tmp_path / "a.wav")
+    assert (found["text"], found["intent"], found["slots"]) == ("nine eight", None, {})
+    assert found["start"] == pytest.approx(1.0, abs=0.3)
+    assert 0 < found["confidence"] <= 1
+    assert _objects(commands, "--nogrammar", tmp_path / "a.wav") == [found]
