@@ -92,6 +92,17 @@ class Recognizer:
     def _segment(self, audio: npt.NDArray[np.int16], start: int, end: int) -> Segment:
         begin = time.perf_counter()
         features = compute_features(self.bundle, audio[start:end])
+        seconds = time.perf_counter() - begin
+        return dataclasses.replace(self.recognize(features, start, end), frontend_seconds=seconds)
+
+    def recognize(self, features: npt.NDArray[np.int8], start: int, end: int) -> Segment:
+        """Recognises one piece of audio from its features.
+
+        Args:
+          features: int8 [frames, 40], as `compute_features` gives them; at most the window.
+          start: the piece's first sample, for the result.
+          end: the sample after its last one.
+        """
         framed = time.perf_counter()
         found = Hypothesis((), 0.0, True, ())
         encoded = framed
@@ -106,7 +117,7 @@ class Recognizer:
             tokens=found.tokens,
             score=found.score,
             ended=found.ended,
-            frontend_seconds=framed - begin,
+            frontend_seconds=0.0,
             encoder_seconds=encoded - framed,
             step_seconds=found.step_seconds,
         )
@@ -114,9 +125,14 @@ class Recognizer:
 
 def compute_features(bundle: Bundle, audio: npt.NDArray[np.int16]) -> npt.NDArray[np.int8]:
     """int16 [samples] -> int8 [frames, 40], quantized as the bundle says."""
+    return quantize(bundle, frontend.microfrontend(audio))
+
+
+def quantize(bundle: Bundle, features: npt.NDArray[np.uint16]) -> npt.NDArray[np.int8]:
+    """The microfrontend's uint16 [frames, 40] -> int8 [frames, 40], as the bundle says."""
     quantization = bundle.features
     return frontend.quantize(
-        frontend.microfrontend(audio),
+        features,
         quantization.numerator,
         quantization.denominator,
         quantization.zero_point,

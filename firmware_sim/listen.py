@@ -1,0 +1,171 @@
+"""Listens: recognises what is said in a stream, utterance by utterance.
+
+    python -m firmware_sim.listen --bundle=DIR                    the microphone
+    python -m firmware_sim.listen --bundle=DIR FILE               a file, as fast as it goes
+    arecord -f S16_LE -r 16000 -c 1 -t raw | python -m firmware_sim.listen --bundle=DIR -
+
+Each utterance is a line: when speech began and ended, in seconds of the stream, the time from its end
+to the text, and the text. `...` after it says that speech went on longer than the encoder's window,
+so that it was cut in a pause. --json prints an object a line instead:
+
+    start, end   s, of speech
+    text
+    latency      s, from the end of speech to the text: the audio waited for, and `compute`
+    compute      s, from the moment that the end was known to the text
+    ending       pause, window (cut) or stream (it ended)
+    samples      [first, last + 1] of what was recognised, in the stream at 16 kHz
+
+The microphone needs the package `sounddevice`. Warnings and errors go to standard error; the exit
+status is 1 if there was no audio, or the bundle could not be used.
+"""
+
+import json
+import queue
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from absl import app, flags
+
+from firmware_sim import audio, options
+from firmware_sim.bundle import BundleError
+from firmware_sim.frontend import SAMPLE_RATE
+from firmware_sim.runtime import ExecutionError
+from firmware_sim.stream import BLOCK_SAMPLES, Ending, Listener, Utterance
+
+_QUEUED_BLOCKS: Final = 500  # 5 s of the microphone may wait while an utterance is recognised
+_CLIPPED: Final = 0.01  # share of an utterance's samples
+_OFFSET: Final = 1000  # of 32768
+
+Blocks = Iterator[npt.NDArray[np.int16]]
+
+
+def microphone() -> Blocks:
+    """Blocks of the default microphone until the keyboard's interrupt.
+
+    Raises:
+      AudioError: if `sounddevice` or a microphone is missing, or recognition lags 5 s behind.
+    """
+    try:
+        import sounddevice
+    except ImportError as error:
+        raise audio.AudioError(
+            "The microphone needs the package sounddevice (pip install sounddevice), or name a file."
+        ) from error
+    except OSError as error:
+        raise audio.AudioError(f"sounddevice cannot be loaded: {error}; install it.") from error
+    blocks: queue.Queue[bytes] = queue.Queue(_QUEUED_BLOCKS)
+
+    def receive(data: Any, frames: int, when: Any, status: Any) -> None:
+        if not blocks.full():
+            blocks.put_nowait(bytes(data))
+
+    try:
+        with sounddevice.RawInputStream(
+            SAMPLE_RATE, BLOCK_SAMPLES, channels=1, dtype="int16", callback=receive
+        ):
+            while not blocks.full():
+                yield np.frombuffer(blocks.get(), np.int16)
+    except sounddevice.PortAudioError as error:
+        raise audio.AudioError(f"No microphone can be opened: {error}.") from error
+    raise audio.AudioError("Recognition is 5 s behind the microphone; audio would be lost.")
+
+
+def at_own_speed(blocks: Blocks) -> Blocks:
+    """Hands out blocks when they would have been spoken."""
+    begin = time.monotonic()
+    samples = 0
+    for block in blocks:
+        samples += len(block)
+        time.sleep(max(0.0, begin + samples / SAMPLE_RATE - time.monotonic()))
+        yield block
+
+
+def hear(listener: Listener, blocks: Iterable[npt.NDArray[np.int16]]) -> Iterator[Utterance]:
+    """The utterances of a whole stream; the keyboard's interrupt ends it too."""
+    try:
+        for block in blocks:
+            yield from listener.feed(block)
+    except KeyboardInterrupt:
+        pass
+    except audio.AudioError:
+        yield from listener.finish()
+        raise
+    yield from listener.finish()
+
+
+def line(utterance: Utterance) -> str:
+    start, end = utterance.start / SAMPLE_RATE, utterance.end / SAMPLE_RATE
+    goes_on = " ..." if utterance.ending is Ending.WINDOW else ""
+    return f"{start:.2f}-{end:.2f} +{utterance.latency:.2f} {utterance.recognized.text}{goes_on}"
+
+
+def as_json(utterance: Utterance) -> str:
+    recognized = utterance.recognized
+    return json.dumps(
+        {
+            "start": round(utterance.start / SAMPLE_RATE, 3),
+            "end": round(utterance.end / SAMPLE_RATE, 3),
+            "text": recognized.text,
+            "latency": round(utterance.latency, 4),
+            "compute": round(utterance.seconds, 4),
+            "ending": utterance.ending.value,
+            "samples": [recognized.start, recognized.end],
+        },
+        ensure_ascii=False,
+    )
+
+
+def complaint(utterance: Utterance) -> str | None:
+    """What is wrong with the sound itself."""
+    if utterance.clipped > _CLIPPED:
+        return f"{utterance.clipped:.0%} of the samples are clipped: turn the input down."
+    if abs(utterance.offset) > _OFFSET:
+        return f"The audio has an offset of {utterance.offset} of 32768: check the microphone."
+    return None
+
+
+def main(argv: Sequence[str]) -> int:
+    arguments: Any = flags.FLAGS
+    paths = argv[1:]
+    if len(paths) > 1:
+        print("One stream at a time: name one file, or - for standard input.", file=sys.stderr)
+        return 1
+    try:
+        listener = Listener(options.recognizer())
+    except (BundleError, ExecutionError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 1
+
+    if not paths:
+        blocks = microphone()
+    elif paths[0] == "-":
+        blocks = audio.read_pcm_blocks(sys.stdin.buffer, arguments.rate)
+    else:
+        blocks = audio.read_blocks(paths[0])
+    complained = False
+    try:
+        for utterance in hear(listener, at_own_speed(blocks) if arguments.own_speed else blocks):
+            print(as_json(utterance) if arguments.json else line(utterance), flush=True)
+            if not complained and (warning := complaint(utterance)):
+                complained = True
+                print(warning, file=sys.stderr)
+    except (audio.AudioError, ExecutionError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def run() -> None:
+    """Entry point of the console script."""
+    flags.DEFINE_integer("rate", SAMPLE_RATE, "Hz of raw PCM on standard input.", lower_bound=1000)
+    flags.DEFINE_bool("own_speed", False, "Play a file as fast as it was spoken, and no faster.")
+    flags.DEFINE_bool("json", False, "Print JSON, an object a line.")
+    app.run(main)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,289 @@
+"""The stream: audio without end, 10 ms at a time -> utterances, in buffers of fixed size.
+
+A ring buffer holds the audio that may still be needed, a voice activity detector says where speech
+begins and ends, and features are computed while it is spoken.  An utterance's features start from
+the microfrontend's reset state at its first sample, pre-roll included, and so does what follows a
+cut: they are the bytes that `recognizer.compute_features` gives for the same samples.  What a
+firmware needs for a window of 512 frames, besides the models' arenas and the microfrontend's state:
+
+    ring buffer              164,480 bytes   int16 [82240], 5.14 s: a window of audio
+    features                  20,480 bytes   int8 [512, 40], the encoder's own input
+    power of the blocks        2,056 bytes   uint32 [514], to find a pause to cut at
+    voice activity detector      736 bytes   WebRTC's VadInstT
+
+All of it is integers, but for the choice of a cut, which compares the 514 powers in dB.  A ring of
+16,000 bytes (0.5 s) is enough where the features may run on over a cut.
+
+The detector is WebRTC's (package `webrtcvad-wheels`, MIT; its C code BSD): a Gaussian mixture in
+fixed point on 6 bands, without a multiplication in float.  `pymicro-vad` 2.1.0 computes in
+float32, and on a ring buffer that its network reads as if it began at index 0: it finds speech 0.25
+to 0.6 s late, and misses short words.
+"""
+
+import collections
+import dataclasses
+import enum
+import time
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import webrtcvad
+
+from firmware_sim import segment
+from firmware_sim.frontend import (
+    CHANNELS,
+    SAMPLE_RATE,
+    STEP_SAMPLES,
+    Microfrontend,
+    frame_count,
+    sample_count,
+)
+from firmware_sim.recognizer import Recognizer, Segment, quantize
+
+BLOCK_SAMPLES: Final = STEP_SAMPLES  # 10 ms
+# Speech begins where half of the last 10 blocks are voiced.
+_ONSET_VOICED: Final = 5
+_ONSET_BLOCKS: Final = 10
+PRE_ROLL_BLOCKS: Final = 30  # kept before the first voiced block, for weak consonants
+HANGOVER_BLOCKS: Final = 80  # quiet that ends an utterance: people pause for 0.7 s within a number
+POST_ROLL_BLOCKS: Final = 20  # of which so many are kept
+_AGGRESSIVENESS: Final = 3  # of 0 to 3: takes the least noise for speech
+_AUDIBLE: Final = 100  # mean square; -70 dB of full scale
+_ABOVE_BACKGROUND: Final = 16  # 12 dB
+_BACKGROUND_RISE: Final = 8  # by 2^-8 a block, 1.7 dB a second
+
+
+class RingBuffer:
+    """The last samples of a stream, by their position in it; int16 [capacity]."""
+
+    def __init__(self, capacity: int) -> None:
+        self._samples = np.zeros(capacity, np.int16)
+        self.end = 0  # position after the last sample
+
+    def write(self, samples: npt.NDArray[np.int16]) -> None:
+        """Appends at most `capacity` samples, over the oldest.
+
+        Raises:
+          ValueError: if there are more.
+        """
+        capacity = len(self._samples)
+        if len(samples) > capacity:
+            raise ValueError(f"{len(samples)} samples do not fit a ring buffer of {capacity}.")
+        at = self.end % capacity
+        first = min(len(samples), capacity - at)
+        self._samples[at : at + first] = samples[:first]
+        self._samples[: len(samples) - first] = samples[first:]
+        self.end += len(samples)
+
+    def read(self, start: int, end: int) -> npt.NDArray[np.int16]:
+        """A copy of the samples [start, end) of the stream.
+
+        Raises:
+          ValueError: if they are not there yet, or no longer.
+        """
+        capacity = len(self._samples)
+        if not max(0, self.end - capacity) <= start <= end <= self.end:
+            raise ValueError(f"Samples {start} to {end} are not in the ring buffer.")
+        at = start % capacity
+        first = min(end - start, capacity - at)
+        return np.concatenate(
+            [self._samples[at : at + first], self._samples[: end - start - first]]
+        )
+
+
+class VoiceDetector:
+    """Which blocks are speech."""
+
+    def __init__(self) -> None:
+        self._vad = webrtcvad.Vad(_AGGRESSIVENESS)
+        self._background = 1 << 30  # mean square: falls with the signal, and rises slowly
+
+    def __call__(self, block: npt.NDArray[np.int16]) -> tuple[bool, bool]:
+        """Looks at the next block.
+
+        Args:
+          block: int16 [160], 16 kHz.
+
+        Returns:
+          voiced: whether it is speech to WebRTC's detector.
+          audible: whether it is 12 dB above the background. That alone is no speech, but quiet
+            words within an utterance are no more than this to the detector.
+        """
+        power = _power(block)
+        self._background = min(power, self._background + (self._background >> _BACKGROUND_RISE) + 1)
+        audible = power > max(_AUDIBLE, _ABOVE_BACKGROUND * self._background)
+        return self._vad.is_speech(block.tobytes(), SAMPLE_RATE), audible
+
+
+class Ending(str, enum.Enum):
+    """Why an utterance ends where it does."""
+
+    PAUSE = "pause"  # it was quiet for the hangover
+    WINDOW = "window"  # the encoder's window is full: cut in a pause, the next one goes on
+    STREAM = "stream"  # the stream ended
+
+
+@dataclasses.dataclass(frozen=True)
+class Utterance:
+    """What was said between two pauses; or a piece of it, where it is longer than the window."""
+
+    start: int  # samples into the stream, of the first voiced block
+    end: int  # after the last voiced or audible block, or where it was cut
+    ending: Ending
+    decided: int  # samples into the stream when the end was known
+    seconds: float  # of computing, from then to the text
+    clipped: float  # share of samples at the ends of int16
+    offset: int  # mean of the samples
+    recognized: Segment  # its start and end are those of the samples that were recognised
+
+    @property
+    def latency(self) -> float:
+        """Seconds from the end of speech to the text."""
+        return (self.decided - self.end) / SAMPLE_RATE + self.seconds
+
+
+class Listener:
+    """Recognises a stream on a loaded bundle; its memory does not grow."""
+
+    def __init__(self, recognizer: Recognizer) -> None:
+        window = sample_count(recognizer.bundle.limits.frames) // BLOCK_SAMPLES
+        self._recognizer = recognizer
+        self._ring = RingBuffer(window * BLOCK_SAMPLES)
+        self._detector = VoiceDetector()
+        self._recent: collections.deque[bool] = collections.deque(maxlen=_ONSET_BLOCKS)
+        self._position = 0  # samples looked at; all positions are whole blocks
+        self._used = 0  # samples that belong to earlier utterances
+        self._speaking = False
+        self._start = 0  # of the first voiced block
+        self._end = 0  # after the last voiced or audible block
+        self._window = _Window(recognizer, window)
+
+    def feed(self, samples: npt.NDArray[np.int16]) -> Iterator[Utterance]:
+        """Takes the next samples, and gives the utterances that they complete.
+
+        Args:
+          samples: int16 [samples], 16 kHz, as many as there are.
+        """
+        for start in range(0, len(samples), BLOCK_SAMPLES):
+            self._ring.write(samples[start : start + BLOCK_SAMPLES])
+            if self._ring.end - self._position >= BLOCK_SAMPLES:
+                block = self._ring.read(self._position, self._position + BLOCK_SAMPLES)
+                self._position += BLOCK_SAMPLES
+                yield from self._hear(block)
+
+    def finish(self) -> Iterator[Utterance]:
+        """Ends the stream: gives what is there of the last utterance."""
+        if self._speaking:
+            yield self._complete(Ending.STREAM)
+
+    def _hear(self, block: npt.NDArray[np.int16]) -> Iterator[Utterance]:
+        voiced, audible = self._detector(block)
+        if not self._speaking:
+            self._recent.append(voiced)
+            if sum(self._recent) >= _ONSET_VOICED:
+                self._begin()
+            return
+        self._window.append(block)
+        if voiced or audible:
+            self._end = self._position
+        quiet = (self._position - self._end) // BLOCK_SAMPLES
+        if quiet >= HANGOVER_BLOCKS:
+            yield self._complete(Ending.PAUSE)
+        elif self._window.is_full:
+            # What was said fits the window, whatever may follow; or else it goes on.
+            yield self._complete(Ending.WINDOW) if quiet > POST_ROLL_BLOCKS else self._cut()
+
+    def _begin(self) -> None:
+        first = len(self._recent) - self._recent.index(True)
+        self._recent.clear()
+        self._speaking = True
+        self._start = self._position - first * BLOCK_SAMPLES
+        self._end = self._position
+        self._fill(max(self._start - PRE_ROLL_BLOCKS * BLOCK_SAMPLES, self._used))
+
+    def _fill(self, start: int) -> None:
+        """Starts the window anew at a position that the ring buffer still holds."""
+        self._window.reset(start)
+        for at in range(start, self._position, BLOCK_SAMPLES):
+            self._window.append(self._ring.read(at, at + BLOCK_SAMPLES))
+
+    def _cut(self) -> Utterance:
+        """Recognises the full window up to a pause, and goes on with the rest of it."""
+        cut = self._window.pause()
+        utterance = self._recognize(cut, min(cut, self._end), Ending.WINDOW)
+        self._start = cut
+        self._speaking = self._end > cut
+        if self._speaking:
+            self._fill(cut)
+        return utterance
+
+    def _complete(self, ending: Ending) -> Utterance:
+        """Recognises up to a little after the end of speech, and waits for more of it."""
+        self._speaking = False
+        end = min(self._end + POST_ROLL_BLOCKS * BLOCK_SAMPLES, self._position)
+        return self._recognize(end, self._end, ending)
+
+    def _recognize(self, used: int, end: int, ending: Ending) -> Utterance:
+        begin = time.perf_counter()
+        window = self._window
+        features = window.features(used)
+        recognized = self._recognizer.recognize(features, window.start, used)
+        self._used = used
+        return Utterance(
+            start=self._start,
+            end=end,
+            ending=ending,
+            decided=self._position,
+            seconds=time.perf_counter() - begin,
+            clipped=window.clipped / window.samples,
+            offset=round(window.sum / window.samples),
+            recognized=recognized,
+        )
+
+
+class _Window:
+    """Features of the utterance being spoken, and the power of its blocks."""
+
+    def __init__(self, recognizer: Recognizer, blocks: int) -> None:
+        self._bundle = recognizer.bundle
+        self._features = np.zeros((self._bundle.limits.frames, CHANNELS), np.int8)
+        self._power = np.zeros(blocks, np.uint32)
+        self.reset(0)
+
+    def reset(self, start: int) -> None:
+        """Begins an utterance at sample `start` of the stream."""
+        self.start = start
+        self._frontend = Microfrontend()
+        self._blocks = 0
+        self._frames = 0
+        self.samples = self.sum = self.clipped = 0
+
+    @property
+    def is_full(self) -> bool:
+        return self._blocks == len(self._power)
+
+    def append(self, block: npt.NDArray[np.int16]) -> None:
+        self._power[self._blocks] = _power(block)
+        self._blocks += 1
+        for frame in quantize(self._bundle, self._frontend.process(block)):
+            self._features[self._frames] = frame
+            self._frames += 1
+        self.samples += len(block)
+        self.sum += int(block.sum(dtype=np.int64))
+        self.clipped += int(np.count_nonzero((block == 32767) | (block == -32768)))
+
+    def features(self, end: int) -> npt.NDArray[np.int8]:
+        """int8 [frames, 40] of the samples up to position `end` of the stream."""
+        return self._features[: frame_count(end - self.start)]
+
+    def pause(self) -> int:
+        """The position to cut a full window at."""
+        return self.start + segment.find_pause(self._power) * BLOCK_SAMPLES
+
+
+def _power(block: npt.NDArray[np.int16]) -> int:
+    """Mean square without the offset."""
+    wide = block.astype(np.int64)
+    return max(0, int(wide @ wide) // len(wide) - (int(wide.sum()) // len(wide)) ** 2)
