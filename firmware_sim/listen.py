@@ -4,9 +4,9 @@
     python -m firmware_sim.listen --bundle=DIR FILE               a file, as fast as it goes
     arecord -f S16_LE -r 16000 -c 1 -t raw | python -m firmware_sim.listen --bundle=DIR -
 
-Each utterance is a line: when speech began and ended, in seconds of the stream, the time from its end
-to the text, and the text. `...` after it says that speech went on longer than the encoder's window,
-so that it was cut in a pause. --json prints an object a line instead:
+Each utterance is a line: when speech began and ended, in seconds of the stream, the time from its
+end to the text, and the text. `...` after it says that speech went on longer than the encoder's
+window, so that it was cut in a pause. --json prints an object a line instead:
 
     start, end   s, of speech
     text
@@ -53,7 +53,7 @@ def microphone() -> Blocks:
         import sounddevice
     except ImportError as error:
         raise audio.AudioError(
-            "The microphone needs the package sounddevice (pip install sounddevice), or name a file."
+            "The microphone needs the package sounddevice: install it, or name a file."
         ) from error
     except OSError as error:
         raise audio.AudioError(f"sounddevice cannot be loaded: {error}; install it.") from error

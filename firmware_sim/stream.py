@@ -46,7 +46,7 @@ BLOCK_SAMPLES: Final = STEP_SAMPLES  # 10 ms
 # Speech begins where half of the last 10 blocks are voiced.
 _ONSET_VOICED: Final = 5
 _ONSET_BLOCKS: Final = 10
-PRE_ROLL_BLOCKS: Final = 30  # kept before the first voiced block, for weak consonants
+PRE_ROLL_BLOCKS: Final = 20  # kept before the first voiced block: weak consonants take up to 10
 HANGOVER_BLOCKS: Final = 80  # quiet that ends an utterance: people pause for 0.7 s within a number
 POST_ROLL_BLOCKS: Final = 20  # of which so many are kept
 _AGGRESSIVENESS: Final = 3  # of 0 to 3: takes the least noise for speech
