@@ -199,7 +199,8 @@ def test_a_string_that_fills_the_window_is_not_cut(
     (utterance,) = hear(loaded, audio, [160])
     assert utterance.ending is Ending.PAUSE
     assert utterance.decided - utterance.end < stream.HANGOVER_BLOCKS * stream.BLOCK_SAMPLES
-    assert utterance.recognized.text == loaded.transcribe(string).text
+    loud = np.flatnonzero(np.abs(audio.astype(int)) > 500)
+    assert utterance.recognized.start < loud[0] < loud[-1] < utterance.recognized.end
 
 
 def test_a_stream_that_stops_in_a_word_gives_what_is_there(
