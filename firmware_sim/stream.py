@@ -24,7 +24,6 @@ import collections
 import dataclasses
 import enum
 import time
-from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
@@ -164,32 +163,34 @@ class Listener:
         self._end = 0  # after the last voiced or audible block
         self._window = _Window(recognizer, window)
 
-    def feed(self, samples: npt.NDArray[np.int16]) -> Iterator[Utterance]:
+    def feed(self, samples: npt.NDArray[np.int16]) -> list[Utterance]:
         """Takes the next samples, and gives the utterances that they complete.
 
         Args:
           samples: int16 [samples], 16 kHz, as many as there are.
         """
+        found = []
         for start in range(0, len(samples), BLOCK_SAMPLES):
             self._ring.write(samples[start : start + BLOCK_SAMPLES])
             if self._ring.end - self._position >= BLOCK_SAMPLES:
                 block = self._ring.read(self._position, self._position + BLOCK_SAMPLES)
                 self._position += BLOCK_SAMPLES
-                yield from self._hear(block)
+                if utterance := self._hear(block):
+                    found.append(utterance)
+        return found
 
-    def finish(self) -> Iterator[Utterance]:
+    def finish(self) -> list[Utterance]:
         """Ends the stream: gives what is there of the last utterance."""
-        if self._speaking:
-            yield self._complete(Ending.STREAM)
+        return [self._complete(Ending.STREAM)] if self._speaking else []
 
-    def _hear(self, block: npt.NDArray[np.int16]) -> Iterator[Utterance]:
+    def _hear(self, block: npt.NDArray[np.int16]) -> Utterance | None:
         voiced, audible = self._detector(block)
         if not self._speaking:
             self._recent.append(voiced)
             settled = self._position >= _SETTLING_BLOCKS * BLOCK_SAMPLES
             if settled and sum(self._recent) >= _ONSET_VOICED:
                 self._begin()
-            return
+            return None
         full = self._window.is_full
         if not full:
             self._window.append(block)
@@ -197,9 +198,8 @@ class Listener:
             self._end = self._position
         quiet = (self._position - self._end) // BLOCK_SAMPLES
         if quiet >= HANGOVER_BLOCKS or (full and quiet >= POST_ROLL_BLOCKS):
-            yield self._complete(Ending.PAUSE)
-        elif full and not quiet:
-            yield self._cut()
+            return self._complete(Ending.PAUSE)
+        return self._cut() if full and not quiet else None
 
     def _begin(self) -> None:
         first = len(self._recent) - self._recent.index(True)

@@ -231,7 +231,7 @@ def test_memory_does_not_grow(loaded: Recognizer, conversation: NDArray[np.int16
 
     def listen(times: int) -> int:
         for _ in range(times):
-            assert len(list(listener.feed(conversation))) == len(TEXTS)
+            assert len(listener.feed(conversation)) == len(TEXTS)
         return tracemalloc.get_traced_memory()[0]
 
     tracemalloc.start()
