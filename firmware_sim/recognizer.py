@@ -163,7 +163,8 @@ class Recognizer:
         grammar, text = self.bundle.grammar, self.bundle.tokenizer.text
         assert grammar is not None and found.frames is not None
         confidence = math.exp(-found.shortfall)
-        parsed = grammar.parse(found.tokens) if confidence >= grammar.reject_below else []
+        if confidence < grammar.reject_below:
+            return ()
         texts = [(found.tokens, found.score), *found.others]
         shares = np.exp(np.array([score for _, score in texts]) - found.score)
         shares /= shares.sum()
@@ -175,7 +176,7 @@ class Recognizer:
             / frontend.SAMPLE_RATE
         )
         commands = []
-        for number, command in enumerate(parsed):
+        for number, command in enumerate(grammar.parse(found.tokens)):
             slots = self._values(command, found.tokens)
             frames = found.frames[command.first : command.last]
             commands.append(
