@@ -14,6 +14,8 @@ window, so that it was cut in a pause. --json prints an object a line instead:
     compute      s, from the moment that the end was known to the text
     ending       pause, window (cut) or stream (it ended)
     samples      [first, last + 1] of what was recognised, in the stream at 16 kHz
+    commands     of a bundle with a grammar: `intent`, `slots` and more, as by `transcribe --json`;
+                 the text is empty where speech was no command
 
 The microphone needs the package `sounddevice`. Warnings and errors go to standard error; the exit
 status is 1 if there was no audio, or the bundle could not be used.
@@ -114,6 +116,7 @@ def as_json(utterance: Utterance) -> str:
             "compute": round(utterance.seconds, 4),
             "ending": utterance.ending.value,
             "samples": [recognized.start, recognized.end],
+            "commands": [command.fields() for command in recognized.commands],
         },
         ensure_ascii=False,
     )

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import time
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +31,18 @@ class Command:
     slot_confidence: dict[str, float]  # by slot
     start: float  # seconds from the beginning of the audio
     end: float
+
+    def fields(self) -> dict[str, Any]:
+        """All of it, rounded, as the tools print it in JSON."""
+        return {
+            "text": self.text,
+            "intent": self.intent,
+            "slots": self.slots,
+            "confidence": round(self.confidence, 4),
+            "slot_confidence": {k: round(v, 4) for k, v in self.slot_confidence.items()},
+            "start": round(self.start, 2),
+            "end": round(self.end, 2),
+        }
 
 
 @dataclasses.dataclass(frozen=True)

@@ -71,21 +71,8 @@ def main(argv: Sequence[str]) -> int:
 
 def objects(path: str, heard: Transcription) -> list[dict[str, Any]]:
     """What --json prints for a file."""
-    found = [
-        {
-            "audio": path,
-            "text": command.text,
-            "intent": command.intent,
-            "slots": command.slots,
-            "confidence": round(command.confidence, 4),
-            "slot_confidence": {k: round(v, 4) for k, v in command.slot_confidence.items()},
-            "start": round(command.start, 2),
-            "end": round(command.end, 2),
-        }
-        for command in heard.commands
-    ]
-    if found:
-        return found
+    if heard.commands:
+        return [{"audio": path, **command.fields()} for command in heard.commands]
     free = [x.text if x.free_text is None else x.free_text for x in heard.segments]
     return [
         {

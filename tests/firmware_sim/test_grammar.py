@@ -314,3 +314,20 @@ def _runs(path: tuple[int, ...]) -> Iterator[tuple[int, list[tuple[int, int]]]]:
 def test_a_text_that_does_not_fit_has_no_alignment() -> None:
     log_probabilities = np.log(np.full((2, 3), 1 / 3, np.float32))
     assert decoder.ctc_align(log_probabilities, (0, 0), 2).tolist() == [[0, 0], [0, 0]]
+
+
+def test_listening_gives_commands_too(
+    path: pathlib.Path, spoken: dict[str, NDArray[np.int16]], tmp_path: pathlib.Path
+) -> None:
+    file, quiet = tmp_path / "stream.wav", np.zeros(20_000, np.int16)
+    parts = [quiet, spoken["two two eight"], quiet, spoken["five six seven"], quiet]
+    soundfile.write(file, np.concatenate(parts), 16_000)
+    done = pipe_module("firmware_sim.listen", f"--bundle={path}", "--json", file)
+    heard = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["text"] for line in heard] == ["two two eight", "five six seven"]
+    for line in heard:
+        (command,) = line["commands"]
+        assert command["text"] == line["text"] and command["intent"] == "call"
+        # Both in seconds of the stream.
+        assert abs(command["start"] - line["start"]) < 0.4
+        assert abs(command["end"] - line["end"]) < 0.4
