@@ -7,7 +7,8 @@
 
 Reads paths of 16 kHz WAV files, one a line. Answers with a JSON object a line: first `name` and
 `bytes` (of what it reads from disk to recognise), then for each file `text`, `seconds` (of the
-processor) and, of a bundle, `intent`, `slots` and `confidence`; `peak_memory` (bytes, of this process) in every answer.
+processor) and, of a bundle, `intent`, `slots` and `confidence`; `peak_memory` (bytes, of this
+process) in every answer.
 """
 
 import json
