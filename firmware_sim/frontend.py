@@ -80,15 +80,36 @@ def sample_count(frames: int) -> int:
     return WINDOW_SAMPLES + frames * STEP_SAMPLES - 1
 
 
-class Frontend:
-    """The microfrontend with its state, for audio that comes block by block."""
+class Microfrontend:
+    """The microfrontend of one utterance, from its reset state, fed block by block."""
 
     def __init__(self) -> None:
         self._state = micro_features_cpp.create_frontend()
+        self._rest = b""  # of a step
 
-    def push(self, block: npt.NDArray[np.int16]) -> npt.NDArray[np.uint16]:
-        """The next 10 ms, int16 [160] -> uint16 [1, 40]; [0, 40] while the first window fills."""
-        values = micro_features_cpp.process_samples(self._state, block.tobytes())[0]
+    def process(self, audio: npt.NDArray[np.int16]) -> npt.NDArray[np.uint16]:
+        """Takes the next samples; the frames do not depend on how the audio is cut into blocks.
+
+        Args:
+          audio: int16 [samples], 16 kHz, as many as there are.
+
+        Returns:
+          uint16 [frames, 40], the frames that these samples complete: all blocks together give
+          `frame_count(samples)`.
+        """
+        if audio.dtype != np.int16 or audio.ndim != 1:
+            raise ValueError(
+                f"The microfrontend takes int16 [samples], not {audio.dtype} {list(audio.shape)}."
+            )
+        step_bytes = 2 * STEP_SAMPLES  # one call takes one step, and returns [] or one frame
+        data = self._rest + audio.tobytes()
+        whole = len(data) - len(data) % step_bytes
+        self._rest = data[whole:]
+        values: list[float] = []
+        for start in range(0, whole, step_bytes):
+            values += micro_features_cpp.process_samples(
+                self._state, data[start : start + step_bytes]
+            )[0]
         units = np.asarray(values, np.float64).reshape(-1, CHANNELS)
         return np.rint(units * _VALUES_PER_UNIT).astype(np.uint16)
 
@@ -102,14 +123,7 @@ def microfrontend(audio: npt.NDArray[np.int16]) -> npt.NDArray[np.uint16]:
     Returns:
       uint16 [frames, 40], frames = `frame_count(samples)`.
     """
-    if audio.dtype != np.int16 or audio.ndim != 1:
-        raise ValueError(
-            f"The microfrontend takes int16 [samples], not {audio.dtype} {list(audio.shape)}."
-        )
-    state = Frontend()
-    blocks = audio[: len(audio) // STEP_SAMPLES * STEP_SAMPLES].reshape(-1, STEP_SAMPLES)
-    frames = [state.push(block) for block in blocks]
-    return np.concatenate([np.zeros((0, CHANNELS), np.uint16), *frames])
+    return Microfrontend().process(audio)
 
 
 def quantize(

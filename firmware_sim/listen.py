@@ -1,185 +1,162 @@
-"""Listens to a stream and prints what it hears.
+"""Listens: recognises what is said in a stream, utterance by utterance.
 
-    python -m firmware_sim.listen --bundle=DIR                 # the microphone
-    python -m firmware_sim.listen --bundle=DIR [--real_time] FILE
+    python -m firmware_sim.listen --bundle=DIR                    the microphone
+    python -m firmware_sim.listen --bundle=DIR FILE               a file, as fast as it goes
     arecord -f S16_LE -r 16000 -c 1 -t raw | python -m firmware_sim.listen --bundle=DIR -
 
-`-` is raw 16-bit little-endian mono PCM of --rate.  A line for each stretch of speech: start and
-end in seconds, how long recognition took after the end of speech, the text; `...` follows a stretch
-that was cut in a pause because it was longer than the encoder's window.  With --json an object a
-line: `start`, `end`, `latency` (seconds), `text`, `score`, `cut`.  The microphone needs
-`pip install .[microphone]` and PortAudio.
+Each utterance is a line: when speech began and ended, in seconds of the stream, the time from its
+end to the text, and the text. `...` after it says that speech went on longer than the encoder's
+window, so that it was cut in a pause. --json prints an object a line instead:
+
+    start, end   s, of speech
+    text
+    latency      s, from the end of speech to the text: the audio waited for, and `compute`
+    compute      s, from the moment that the end was known to the text
+    ending       pause, window (cut) or stream (it ended)
+    samples      [first, last + 1] of what was recognised, in the stream at 16 kHz
+    commands     of a bundle with a grammar: `intent`, `slots` and more, as by `transcribe --json`;
+                 the text is empty where speech was no command
+
+The microphone needs the package `sounddevice`. Warnings and errors go to standard error; the exit
+status is 1 if there was no audio, or the bundle could not be used.
 """
 
-import dataclasses
-import io
 import json
+import queue
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from typing import Final
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import soxr
 from absl import app, flags
 
 from firmware_sim import audio, options
 from firmware_sim.bundle import BundleError
-from firmware_sim.frontend import SAMPLE_RATE, STEP_SAMPLES
+from firmware_sim.frontend import SAMPLE_RATE
 from firmware_sim.runtime import ExecutionError
-from firmware_sim.stream import BLOCK_SECONDS, Heard, Listener
+from firmware_sim.stream import BLOCK_SAMPLES, Ending, Listener, Utterance
 
-_LOWEST_RATE: Final = 8000  # Hz: below it there is no speech to recognise
-_CLIPPED_SHARE: Final = 0.01  # of a second's samples
-_OFFSET: Final = 3000  # of 32768
+_QUEUED_BLOCKS: Final = 500  # 5 s of the microphone may wait while an utterance is recognised
+_CLIPPED: Final = 0.01  # share of an utterance's samples
+_OFFSET: Final = 1000  # of 32768
 
-
-def blocks_of_file(path: str, real_time: bool) -> Iterator[npt.NDArray[np.int16]]:
-    """A file in blocks int16 [160]; the last is filled up with zeros.
-
-    Raises:
-      AudioError: as `audio.read`.
-    """
-    samples = audio.read(path)
-    begin = time.monotonic()
-    for number, start in enumerate(range(0, len(samples), STEP_SAMPLES)):
-        if real_time:
-            time.sleep(max(0.0, begin + (number + 1) * BLOCK_SECONDS - time.monotonic()))
-        block = samples[start : start + STEP_SAMPLES]
-        yield np.pad(block, (0, STEP_SAMPLES - len(block)))
+Blocks = Iterator[npt.NDArray[np.int16]]
 
 
-def blocks_of_pcm(stream: io.BufferedIOBase, rate: int) -> Iterator[npt.NDArray[np.int16]]:
-    """Raw 16-bit PCM of `rate`, however it is handed over, in blocks int16 [160] at 16 kHz.
+def microphone() -> Blocks:
+    """Blocks of the default microphone until the keyboard's interrupt.
 
     Raises:
-      AudioError: nothing came, or the stream ended within a sample.
-    """
-    resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="int16")
-    held = b""  # bytes of a sample that is not whole
-    ready = np.zeros(0, np.int16)
-    came = 0
-    while True:
-        # what is there, at most 10 ms; an empty answer is the end
-        data = stream.read1(2 * (rate // 100))
-        came += len(data)
-        held += data
-        whole = len(held) // 2 * 2
-        samples = np.frombuffer(held[:whole], "<i2").astype(np.int16)
-        held = held[whole:]
-        if rate != SAMPLE_RATE:
-            samples = resampler.resample_chunk(samples, last=not data)
-        ready = np.concatenate([ready, samples])
-        while len(ready) >= STEP_SAMPLES:
-            yield ready[:STEP_SAMPLES]
-            ready = ready[STEP_SAMPLES:]
-        if not data:
-            break
-    if len(ready):
-        yield np.pad(ready, (0, STEP_SAMPLES - len(ready)))
-    if not came:
-        raise audio.AudioError(
-            "standard input: no audio came in; send 16-bit little-endian PCM, mono."
-        )
-    if held:
-        raise audio.AudioError(
-            f"standard input: {came} bytes are no whole number of 16-bit samples; the last is cut "
-            "off, or this is not 16-bit PCM."
-        )
-
-
-def blocks_of_microphone() -> Iterator[npt.NDArray[np.int16]]:
-    """The default microphone in blocks int16 [160].
-
-    Raises:
-      AudioError: there is none, or the package sounddevice is missing.
+      AudioError: if `sounddevice` or a microphone is missing, or recognition lags 5 s behind.
     """
     try:
         import sounddevice
-    except (ImportError, OSError) as error:  # OSError: the package is there, PortAudio is not
+    except ImportError as error:
         raise audio.AudioError(
-            f"The microphone needs PortAudio and `pip install .[microphone]` ({error}): install "
-            "them, or name a file, or - for PCM on standard input."
+            "The microphone needs the package sounddevice: install it, or name a file."
         ) from error
+    except OSError as error:
+        raise audio.AudioError(f"sounddevice cannot be loaded: {error}; install it.") from error
+    blocks: queue.Queue[bytes] = queue.Queue(_QUEUED_BLOCKS)
+
+    def receive(data: Any, frames: int, when: Any, status: Any) -> None:
+        if not blocks.full():
+            blocks.put_nowait(bytes(data))
+
     try:
-        with sounddevice.RawInputStream(SAMPLE_RATE, STEP_SAMPLES, None, 1, "int16") as stream:
-            while True:
-                data, late = stream.read(STEP_SAMPLES)
-                if late:
-                    print("Audio was lost: this machine is too slow.", file=sys.stderr)
-                yield np.frombuffer(data, np.int16)
+        with sounddevice.RawInputStream(
+            SAMPLE_RATE, BLOCK_SAMPLES, channels=1, dtype="int16", callback=receive
+        ):
+            while not blocks.full():
+                yield np.frombuffer(blocks.get(), np.int16)
     except sounddevice.PortAudioError as error:
-        raise audio.AudioError(f"No microphone can be used ({error}).") from error
+        raise audio.AudioError(f"No microphone can be opened: {error}.") from error
+    raise audio.AudioError("Recognition is 5 s behind the microphone; audio would be lost.")
 
 
-class Inspector:
-    """Warns once of a microphone that is set wrongly."""
-
-    def __init__(self) -> None:
-        self._seconds: list[npt.NDArray[np.int16]] = []
-        self._warned: set[str] = set()
-
-    def push(self, block: npt.NDArray[np.int16]) -> str | None:
-        """A sentence on what is wrong with the last second, the first time; else None."""
-        self._seconds.append(block)
-        if len(self._seconds) * BLOCK_SECONDS < 1.0:
-            return None
-        second = np.concatenate(self._seconds)
-        self._seconds.clear()
-        clipped = np.mean(np.abs(second.astype(np.int32)) >= 32767)
-        faults = {
-            "The audio is clipped: lower the microphone's gain.": clipped > _CLIPPED_SHARE,
-            "The audio has a constant offset: check the microphone's bias or its driver.": (
-                abs(float(np.mean(second))) > _OFFSET
-            ),
-        }
-        for sentence, wrong in faults.items():
-            if wrong and sentence not in self._warned:
-                self._warned.add(sentence)
-                return sentence
-        return None
+def at_own_speed(blocks: Blocks) -> Blocks:
+    """Hands out blocks when they would have been spoken."""
+    begin = time.monotonic()
+    samples = 0
+    for block in blocks:
+        samples += len(block)
+        time.sleep(max(0.0, begin + samples / SAMPLE_RATE - time.monotonic()))
+        yield block
 
 
-def show(heard: Heard, as_json: bool) -> str:
-    """A line of output."""
-    if as_json:
-        return json.dumps({k: _rounded(v) for k, v in dataclasses.asdict(heard).items()})
-    times = f"{heard.start:9.2f} {heard.end:9.2f} s  +{1000 * heard.latency:4.0f} ms"
-    return f"{times}  {heard.text}{' ...' if heard.cut else ''}"
+def hear(listener: Listener, blocks: Iterable[npt.NDArray[np.int16]]) -> Iterator[Utterance]:
+    """The utterances of a whole stream; the keyboard's interrupt ends it too."""
+    try:
+        for block in blocks:
+            yield from listener.feed(block)
+    except KeyboardInterrupt:
+        pass
+    except audio.AudioError:
+        yield from listener.finish()
+        raise
+    yield from listener.finish()
 
 
-def _rounded(value: object) -> object:
-    return round(value, 4) if isinstance(value, float) else value
+def line(utterance: Utterance) -> str:
+    start, end = utterance.start / SAMPLE_RATE, utterance.end / SAMPLE_RATE
+    goes_on = " ..." if utterance.ending is Ending.WINDOW else ""
+    return f"{start:.2f}-{end:.2f} +{utterance.latency:.2f} {utterance.recognized.text}{goes_on}"
+
+
+def as_json(utterance: Utterance) -> str:
+    recognized = utterance.recognized
+    return json.dumps(
+        {
+            "start": round(utterance.start / SAMPLE_RATE, 3),
+            "end": round(utterance.end / SAMPLE_RATE, 3),
+            "text": recognized.text,
+            "latency": round(utterance.latency, 4),
+            "compute": round(utterance.seconds, 4),
+            "ending": utterance.ending.value,
+            "samples": [recognized.start, recognized.end],
+            "commands": [command.fields() for command in recognized.commands],
+        },
+        ensure_ascii=False,
+    )
+
+
+def complaint(utterance: Utterance) -> str | None:
+    """What is wrong with the sound itself."""
+    if utterance.clipped > _CLIPPED:
+        return f"{utterance.clipped:.0%} of the samples are clipped: turn the input down."
+    if abs(utterance.offset) > _OFFSET:
+        return f"The audio has an offset of {utterance.offset} of 32768: check the microphone."
+    return None
 
 
 def main(argv: Sequence[str]) -> int:
-    """Returns the exit status: 0, or 1 if the bundle, the runtime or the audio is of no use."""
-    chosen = flags.FLAGS
-    if len(argv) > 2:
-        print("Name one file, or - for standard input, or nothing.", file=sys.stderr)
+    arguments: Any = flags.FLAGS
+    paths = argv[1:]
+    if len(paths) > 1:
+        print("One stream at a time: name one file, or - for standard input.", file=sys.stderr)
         return 1
     try:
-        listener, inspector = Listener(options.recognizer()), Inspector()
-        if len(argv) == 1:
-            blocks = blocks_of_microphone()
-        elif argv[1] == "-":
-            assert isinstance(sys.stdin.buffer, io.BufferedIOBase)  # Python's own has read1
-            blocks = blocks_of_pcm(sys.stdin.buffer, chosen.rate)
-        else:
-            blocks = blocks_of_file(argv[1], chosen.real_time)
-        try:
-            for block in blocks:
-                if warning := inspector.push(block):
-                    print(warning, file=sys.stderr, flush=True)
-                for heard in listener.push(block):
-                    print(show(heard, chosen.json), flush=True)
-        except KeyboardInterrupt:
-            pass
-        finally:  # what was heard before the stream broke off is not lost
-            for heard in listener.finish():
-                print(show(heard, chosen.json), flush=True)
-    except (BundleError, ExecutionError, ValueError, audio.AudioError) as error:
+        listener = Listener(options.recognizer())
+    except (BundleError, ExecutionError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 1
+
+    if not paths:
+        blocks = microphone()
+    elif paths[0] == "-":
+        blocks = audio.read_pcm_blocks(sys.stdin.buffer, arguments.rate)
+    else:
+        blocks = audio.read_blocks(paths[0])
+    complained = False
+    try:
+        for utterance in hear(listener, at_own_speed(blocks) if arguments.own_speed else blocks):
+            print(as_json(utterance) if arguments.json else line(utterance), flush=True)
+            if not complained and (warning := complaint(utterance)):
+                complained = True
+                print(warning, file=sys.stderr)
+    except (audio.AudioError, ExecutionError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0
@@ -187,10 +164,9 @@ def main(argv: Sequence[str]) -> int:
 
 def run() -> None:
     """Entry point of the console script."""
-    # Defined here, not on import: other scripts have flags of the same names.
-    flags.DEFINE_integer("rate", SAMPLE_RATE, "Of raw PCM, Hz.", lower_bound=_LOWEST_RATE)
-    flags.DEFINE_boolean("real_time", False, "Play the file at its own speed.")
-    flags.DEFINE_boolean("json", False, "Print a JSON object a line.")
+    flags.DEFINE_integer("rate", SAMPLE_RATE, "Hz of raw PCM on standard input.", lower_bound=1000)
+    flags.DEFINE_bool("own_speed", False, "Play a file as fast as it was spoken, and no faster.")
+    flags.DEFINE_bool("json", False, "Print JSON, an object a line.")
     app.run(main)
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import time
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +35,18 @@ class Command:
     slot_confidence: dict[str, float]  # by slot
     start: float  # seconds from the beginning of the audio
     end: float
+
+    def fields(self) -> dict[str, Any]:
+        """All of it, rounded, as the tools print it in JSON."""
+        return {
+            "text": self.text,
+            "intent": self.intent,
+            "slots": self.slots,
+            "confidence": round(self.confidence, 4),
+            "slot_confidence": {k: round(v, 4) for k, v in self.slot_confidence.items()},
+            "start": round(self.start, 2),
+            "end": round(self.end, 2),
+        }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,27 +134,26 @@ class Recognizer:
             segments=segments,
         )
 
-    def recognize(self, features: npt.NDArray[np.int8]) -> tuple[Hypothesis, float]:
-        """Recognises one window.
-
-        Args:
-          features: int8 [frames, 40], at most `bundle.limits.frames`.
-
-        Returns:
-          what was found, and the seconds that the encoder took.
-        """
-        begin = time.perf_counter()
-        if not len(features):
-            return Hypothesis((), 0.0, True, ()), 0.0
-        outputs = self._encoder.invoke(encoder_inputs(self.bundle, features))
-        seconds = time.perf_counter() - begin
-        return self._decoder.decode(outputs, len(features)), seconds
-
     def _segment(self, audio: npt.NDArray[np.int16], start: int, end: int) -> Segment:
         begin = time.perf_counter()
         features = compute_features(self.bundle, audio[start:end])
-        framed = time.perf_counter()
-        found, encoder_seconds = self.recognize(features)
+        seconds = time.perf_counter() - begin
+        return dataclasses.replace(self.recognize(features, start, end), frontend_seconds=seconds)
+
+    def recognize(self, features: npt.NDArray[np.int8], start: int, end: int) -> Segment:
+        """Recognises one piece of audio from its features.
+
+        Args:
+          features: int8 [frames, 40], as `compute_features` gives them; at most the window.
+          start: the piece's first sample, for the result.
+          end: the sample after its last one.
+        """
+        begin = encoded = time.perf_counter()
+        found = Hypothesis((), 0.0, True, ())
+        if len(features):
+            outputs = self._encoder.invoke(encoder_inputs(self.bundle, features))
+            encoded = time.perf_counter()
+            found = self._decoder.decode(outputs, len(features))
         tokens, text = found.tokens, self.bundle.tokenizer.text
         commands: tuple[Command, ...] = ()
         free_text = confidence = speech = None
@@ -166,8 +178,8 @@ class Recognizer:
             tokens=tokens,
             score=found.score,
             ended=found.ended,
-            frontend_seconds=framed - begin,
-            encoder_seconds=encoder_seconds,
+            frontend_seconds=0.0,
+            encoder_seconds=encoded - begin,
             step_seconds=found.step_seconds,
             commands=commands,
             free_text=free_text,

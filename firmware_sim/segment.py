@@ -51,6 +51,20 @@ def split(audio: npt.NDArray[np.int16], window: int) -> list[tuple[int, int]]:
     return pieces
 
 
+def find_pause(power: npt.NDArray[np.uint32]) -> int:
+    """Where to cut a window that is full of speech: in a pause of its last 60 %.
+
+    Args:
+      power: uint32 [steps], mean square of each 10 ms of it; at least 5.
+
+    Returns:
+      the first step of what follows.
+    """
+    level, pause = _pauses(power.astype(np.float64))
+    earliest = max(1, int(_SHORTEST * len(power)))
+    return _cut_frame(level, pause, earliest, len(power) - 1)
+
+
 def _frames(audio: npt.NDArray[np.int16]) -> npt.NDArray[np.float64]:
     """[samples] -> float64 [ceil(samples / 160), 160], zeros at the end."""
     count = -(-len(audio) // STEP_SAMPLES)
@@ -86,7 +100,7 @@ def _without_quiet_ends(
     In noise that is hardly softer than speech nothing is quiet.
     """
     silent = np.abs(frames).max(axis=1) <= SILENT_PEAK
-    level, _ = _levels(np.mean(np.square(frames), axis=1))
+    level, _ = _pauses(np.mean(np.square(frames), axis=1))
     quietest, loudest = np.quantile(level[~silent], [_QUIETEST, 1 - _QUIETEST])
     quiet = level < np.clip(quietest + _PAUSE_DB, loudest - _INAUDIBLE_DB, loudest - _SPEECH_DB)
     sounding = np.flatnonzero(~(quiet | silent))
@@ -104,9 +118,8 @@ def _cut(
     """Cuts audio[start:end] into pieces of at most `window` samples."""
     if end - start <= window:
         return [(start, end)]
-    energy = np.mean(np.square(frames[start // STEP_SAMPLES : -(-end // STEP_SAMPLES)]), axis=1)
-    level, pause = _levels(energy)
-
+    power = np.mean(np.square(frames[start // STEP_SAMPLES : -(-end // STEP_SAMPLES)]), axis=1)
+    level, pause = _pauses(power)
     pieces = []
     origin = start
     while end - start > window:
@@ -120,22 +133,12 @@ def _cut(
     return pieces
 
 
-def cut_frame(energy: npt.NDArray[np.float64]) -> int:
-    """Where to cut a full window: the frame in its longest late pause, else the quietest.
-
-    Args:
-      energy: float64 [frames], the mean square of each.
-    """
-    level, pause = _levels(energy)
-    return _cut_frame(level, pause, max(1, int(_SHORTEST * len(energy))), len(energy) - 1)
-
-
-def _levels(
-    energy: npt.NDArray[np.float64],
+def _pauses(
+    power: npt.NDArray[np.float64],
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-    """Smoothed dB of each frame, and whether it counts as a pause."""
+    """Mean squares [frames] -> smoothed level in dB, and whether that is a pause."""
     kernel = np.full(_SMOOTHING_FRAMES, 1.0 / _SMOOTHING_FRAMES)
-    padded = np.pad(energy, _SMOOTHING_FRAMES // 2, mode="edge")
+    padded = np.pad(power, _SMOOTHING_FRAMES // 2, mode="edge")
     level = 10.0 * np.log10(np.convolve(padded, kernel, mode="valid") + _FLOOR)
     return level, level < np.quantile(level, _QUIETEST) + _PAUSE_DB
 

@@ -17,8 +17,7 @@ rejected; `start`, `end` and `confidence` are null where nothing was heard.
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Sequence
 from typing import Any
 
 import tqdm
@@ -74,43 +73,35 @@ def main(argv: Sequence[str]) -> int:
 
 def objects(path: str, heard: Transcription) -> list[dict[str, Any]]:
     """What --json prints for a file."""
-    lines = [
-        _line(path, x.text, x.confidence, (x.start, x.end), x.intent, x.slots, x.slot_confidence)
-        for x in heard.commands
-    ] or [
-        _line(path, x.text, x.confidence, x.speech)
+    if heard.commands:
+        return [{"audio": path, **command.fields()} for command in heard.commands]
+    pieces = [
+        _no_command(path, x.text, x.confidence, x.speech)
         for x in heard.segments
         if x.text and x.free_text is None
     ]
-    if lines:
-        return lines
+    if pieces:
+        return pieces
     text = " ".join(x.free_text for x in heard.segments if x.free_text)
-    confidence = max(
-        (x.confidence for x in heard.segments if x.confidence is not None), default=None
-    )
-    spoken = [second for x in heard.segments if x.speech is not None for second in x.speech]
-    return [_line(path, text, confidence, (spoken[0], spoken[-1]) if spoken else None)]
+    confidences = [x.confidence for x in heard.segments if x.confidence is not None]
+    seconds = [second for x in heard.segments if x.speech is not None for second in x.speech]
+    speech = (seconds[0], seconds[-1]) if seconds else None
+    return [_no_command(path, text, max(confidences, default=None), speech)]
 
 
-def _line(
-    path: str,
-    text: str,
-    confidence: float | None,
-    speech: tuple[float, float] | None,
-    intent: str | None = None,
-    slots: Mapping[str, str] = MappingProxyType({}),
-    slot_confidence: Mapping[str, float] = MappingProxyType({}),
+def _no_command(
+    path: str, text: str, confidence: float | None, speech: tuple[float, float] | None
 ) -> dict[str, Any]:
-    start, end = speech or (None, None)
+    start, end = (None, None) if speech is None else (round(second, 2) for second in speech)
     return {
         "audio": path,
         "text": text,
-        "intent": intent,
-        "slots": dict(slots),
+        "intent": None,
+        "slots": {},
         "confidence": None if confidence is None else round(confidence, 4),
-        "slot_confidence": {name: round(x, 4) for name, x in slot_confidence.items()},
-        "start": None if start is None else round(start, 2),
-        "end": None if end is None else round(end, 2),
+        "slot_confidence": {},
+        "start": start,
+        "end": end,
     }
 
 

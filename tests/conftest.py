@@ -73,13 +73,14 @@ def add_grammar(source: pathlib.Path, copy: pathlib.Path, content: Any) -> pathl
 
 
 def digit_grammar(path: pathlib.Path, expressions: str, reject_below: float) -> dict[str, Any]:
-    """What a bundle of digits carries for expressions, YAML by intent, over a slot `digit`."""
+    """What a bundle of digits carries for expressions: YAML by intent, over `digit` and `pair`."""
     from tf_speech_transformer.grammar import Grammar
     from tf_speech_transformer.tokenizer import CharacterTokenizer
 
     lines = "".join(f"    {line}\n" for line in expressions.strip().splitlines())
     digits = "zero, one, two, three, four, five, six, seven, eight, nine"
-    path.write_text(f"context:\n  expressions:\n{lines}  slots:\n    digit: [{digits}]\n")
+    slots = f"    digit: [{digits}]\n    pair: [one two, two one]\n"
+    path.write_text(f"context:\n  expressions:\n{lines}  slots:\n{slots}")
     return Grammar.read(path).compile(CharacterTokenizer(), reject_below)
 
 

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from benchmarks import manifest, people, report, wer
+from benchmarks import listen, manifest, people, report, wer
+from firmware_sim.recognizer import Segment
+from firmware_sim.stream import Ending, Utterance
 from tests.conftest import run_module
 
 RATE = 8000
@@ -139,3 +141,32 @@ def test_a_bundle_that_is_not_there_is_one_clear_line(script: str, tmp_path: Pat
     assert done.returncode != 0
     assert str(nowhere) in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_what_a_listener_gets_wrong_is_counted() -> None:
+    def utterance(start: int, end: int, ending: Ending = Ending.PAUSE) -> Utterance:
+        recognized = Segment(start, end, f"{start}", (), 0.0, True, 0.0, 0.0, ())
+        return Utterance(start, end, ending, end + 8, 0.0, 0.0, 0, recognized)
+
+    line = manifest.Line(Path("a.wav"), "one", "ann")
+    spoken = [listen.Spoken(line, "set", s, s + 10) for s in (0, 100, 200, 300, 400, 500)]
+    heard = [
+        utterance(1, 9),
+        utterance(50, 60),  # nothing was said
+        utterance(101, 104),  # one string in two
+        utterance(106, 109),
+        utterance(205, 305),  # two strings in one
+        utterance(401, 405, Ending.WINDOW),  # cut, and the next one is missed
+        utterance(405, 409),
+    ]
+    assert listen.assign(spoken, heard, 8) == {
+        "strings": 6,
+        "utterances": 7,
+        "missed": 1,
+        "split": 1,
+        "cut": 1,
+        "cut_though_short": 0,
+        "joined": 1,
+        "false": 1,
+    }
+    assert spoken[1].text == "101 106"

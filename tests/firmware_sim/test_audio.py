@@ -146,3 +146,33 @@ def test_a_stream_may_be_an_audio_file(tmp_path: pathlib.Path, speech: NDArray[n
 def test_a_bad_stream_is_refused(data: bytes, message: str) -> None:
     with pytest.raises(audio.AudioError, match=f"standard input: .*{message}"):
         audio.read_stream(io.BytesIO(data))
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 44100])
+def test_blocks_of_a_file_are_the_file(
+    rate: int, tmp_path: pathlib.Path, speech: NDArray[np.int16]
+) -> None:
+    path = _write(tmp_path / "a.wav", np.stack([speech, speech], axis=1), rate)
+    blocks = list(audio.read_blocks(path))
+    whole = audio.read(path)
+    joined = np.concatenate(blocks)
+    assert len(joined) == len(whole)
+    assert np.abs(joined.astype(int) - whole).max() <= (rate != 16000)
+    assert max(map(len, blocks)) < 4000
+
+
+def test_blocks_of_a_truncated_file_are_refused(
+    tmp_path: pathlib.Path, speech: NDArray[np.int16]
+) -> None:
+    path = _truncate(_write(tmp_path / "a.flac", speech), 0.5)
+    with pytest.raises(audio.AudioError, match="truncated"):
+        list(audio.read_blocks(path))
+    with pytest.raises(audio.AudioError, match="no such file"):
+        list(audio.read_blocks(tmp_path / "none.wav"))
+
+
+@pytest.mark.parametrize("rate", [8000, 48000])
+def test_raw_blocks_are_resampled(rate: int, speech: NDArray[np.int16]) -> None:
+    stream = io.BytesIO(speech.astype("<i2").tobytes() + b"\x01")
+    samples = np.concatenate(list(audio.read_pcm_blocks(stream, rate)))
+    assert abs(len(samples) - len(speech) * 16000 / rate) <= 1

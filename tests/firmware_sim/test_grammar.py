@@ -1,4 +1,7 @@
+"""A bundle with a grammar: what may follow, what a text means, decoding held to it, its results."""
+
 import copy
+import functools
 import itertools
 import json
 import pathlib
@@ -7,14 +10,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
+from numpy.typing import NDArray
 
-from firmware_sim import bundle, grammar
+from firmware_sim import bundle, decoder, grammar
 from firmware_sim.bundle import BundleError
-from firmware_sim.grammar import Command
-from tests.conftest import REPOSITORY, add_grammar
-from tf_speech_transformer.grammar import Grammar
+from firmware_sim.decoder import DecodingOptions
+from firmware_sim.grammar import Command, Grammar, GrammarError
+from firmware_sim.recognizer import Recognizer
+from tests.conftest import REPOSITORY, add_grammar, digit_grammar, pipe_module, synthesise
+from tf_speech_transformer import grammar as training_grammar
 from tf_speech_transformer.tokenizer import CharacterTokenizer
 
+DIGITS = """
+call: ["$digit:first $digit:second $digit:third"]
+code: ["$pair:pair $digit:last $digit:check"]
+"""
 START, END, BLANK, MEDIUM, ROAST, LATTE, OFF, PAUSE = range(8)
 SPECIAL = (START, END, BLANK)
 # "medium latte", "medium roast latte", "latte", "off"; medium is a size, or of a roast.
@@ -39,7 +50,89 @@ COFFEE: dict[str, Any] = {
 }
 
 
-def _load(**changes: Any) -> grammar.Grammar:
+@pytest.fixture(scope="module")
+def content(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return digit_grammar(tmp_path_factory.mktemp("grammar") / "digits.yaml", DIGITS, 0.3)
+
+
+@pytest.fixture(scope="module")
+def path(
+    digits_bundle: pathlib.Path,
+    content: dict[str, Any],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> pathlib.Path:
+    target = tmp_path_factory.mktemp("bundles") / "held"
+    add_grammar(digits_bundle, target, content)
+    return target
+
+
+@pytest.fixture(scope="module")
+def loaded(path: pathlib.Path) -> Grammar:
+    found = bundle.load(path).grammar
+    assert found is not None
+    return found
+
+
+def follow(loaded: Grammar, text: str) -> grammar.States:
+    states = loaded.first
+    for token in CharacterTokenizer().encode(text):
+        assert states and token in loaded.allowed(states), text
+        states = loaded.follow(states, token)
+    return states
+
+
+def test_what_may_follow(loaded: Grammar) -> None:
+    tokens = CharacterTokenizer().tokens()
+
+    def letters(text: str) -> str:
+        return "".join(sorted(tokens[i] for i in loaded.allowed(follow(loaded, text))))
+
+    assert letters("") == "efnostz"
+    assert letters("t") == "hw"
+    assert letters("five six") == "<space>"
+    assert letters("one two nine") == "<space>"  # of a code, or to the next command
+    assert loaded.may_end(follow(loaded, "one two nine"))
+    assert not loaded.may_end(follow(loaded, "five six"))
+    assert loaded.follow(follow(loaded, "five"), CharacterTokenizer().encode("x")[0]) == frozenset()
+    assert loaded.may_end(follow(loaded, "five six seven one two eight nine"))
+
+
+def values(loaded: Grammar, text: str) -> list[tuple[str, dict[str, str]]]:
+    ids = CharacterTokenizer().encode(text)
+    decode = CharacterTokenizer().decode
+    return [
+        (x.intent, {name: decode([ids[i] for i in places]) for name, places in x.slots.items()})
+        for x in loaded.parse(ids)
+    ]
+
+
+def test_what_a_text_means(loaded: Grammar) -> None:
+    call = ("call", {"first": "five", "second": "six", "third": "seven"})
+    code = ("code", {"pair": "two one", "last": "eight", "check": "nine"})
+    assert values(loaded, "five six seven") == [call]
+    assert values(loaded, "two one eight nine") == [code]
+    assert values(loaded, "five six seven two one eight nine five six seven") == [call, code, call]
+    for text in ("five six", "two one eight nine five", "six one eight nine"):
+        assert values(loaded, text) == []
+
+
+def test_commands_know_their_tokens(loaded: Grammar) -> None:
+    text = "five six seven two one eight nine"
+    first, second = loaded.parse(CharacterTokenizer().encode(text))
+    assert first == Command(
+        "call",
+        0,
+        len("five six seven"),
+        {
+            "first": tuple(range(4)),
+            "second": tuple(range(4, 8)),  # with the space before
+            "third": tuple(range(8, 14)),
+        },
+    )
+    assert text[second.first : second.last] == "two one eight nine"
+
+
+def _load(**changes: Any) -> Grammar:
     return grammar.load(_json({**COFFEE, **changes}), tokens=8, special=SPECIAL)
 
 
@@ -102,7 +195,10 @@ def test_a_text_that_may_go_on_is_one_command() -> None:
 
 def test_commands_of_a_written_grammar_are_allowed_and_mean_what_they_mean() -> None:
     """A grammar compiled for characters: 100 sentences, alone and two in a row."""
-    written, tokenizer = Grammar.read(REPOSITORY / "grammars/barista.yaml"), CharacterTokenizer()
+    tokenizer, written = (
+        CharacterTokenizer(),
+        training_grammar.Grammar.read(REPOSITORY / "grammars/barista.yaml"),
+    )
     tokens = tokenizer.tokens()
     loaded = grammar.load(_json(written.compile(tokenizer, 0.5)), len(tokens), special=())
     rng = np.random.default_rng(0)
@@ -120,6 +216,10 @@ def test_commands_of_a_written_grammar_are_allowed_and_mean_what_they_mean() -> 
             assert tokenizer.decode(ids[found.first : found.last]) == command.text
             values = {k: tokenizer.decode([ids[i] for i in v]) for k, v in found.slots.items()}
             assert {k: v.strip() for k, v in values.items()} == command.slots
+
+
+def test_a_bundle_without_a_grammar_has_none(digits_bundle: pathlib.Path) -> None:
+    assert bundle.load(digits_bundle).grammar is None
 
 
 def _arc(position: int, value: Any) -> Callable[[dict[str, Any]], None]:
@@ -174,7 +274,7 @@ def test_a_grammar_that_does_not_fit_is_refused(
 
 @pytest.mark.parametrize("data", [b"{", b"[]", b"\xff", b"[" * 100_000])
 def test_what_is_no_grammar_is_refused(data: bytes) -> None:
-    with pytest.raises(grammar.GrammarError, match=r"not valid JSON|version is None"):
+    with pytest.raises(GrammarError, match=r"not valid JSON|version is None"):
         grammar.load(data, tokens=8, special=SPECIAL)
 
 
@@ -185,3 +285,133 @@ def test_a_grammar_that_was_changed_is_refused(
     (path / "grammar.json").write_bytes((path / "grammar.json").read_bytes().replace(b"5", b"6"))
     with pytest.raises(BundleError, match=r"grammar\.json: its sha256 differs"):
         bundle.load(path)
+
+
+SAID = {
+    "one nine four": "en+f2",
+    "two two eight": "en-us+m3",
+    "five six seven": "en-gb-scotland+m1",
+    "zero four zero": "en-us+f3",
+}
+
+
+@pytest.fixture(scope="module")
+def spoken() -> dict[str, NDArray[np.int16]]:
+    return {text: synthesise(text, speaker) for text, speaker in SAID.items()}
+
+
+@pytest.mark.parametrize("decoding", ["greedy", "beam"])
+def test_a_held_text_is_always_of_the_grammar(
+    path: pathlib.Path, spoken: dict[str, NDArray[np.int16]], decoding: str
+) -> None:
+    options = DecodingOptions(decoding=decoding, ctc_weight=0.1)  # type: ignore[arg-type]
+    recognizer = Recognizer(bundle.load(path), options=options)
+    right = 0
+    for text, audio in spoken.items():
+        for pieces in (audio, np.concatenate([audio, audio]), audio[: len(audio) // 2]):
+            found = recognizer.transcribe(pieces)
+            if found.text:
+                assert values_of(found.commands), found.text
+                assert found.text == " ".join(command.text for command in found.commands)
+        heard = recognizer.transcribe(audio)
+        right += heard.text == text
+        assert len(heard.text.split()) in (0, 3, 4)
+    assert right >= 3
+
+
+def values_of(commands: tuple[Any, ...]) -> list[dict[str, str]]:
+    return [command.slots for command in commands]
+
+
+def test_a_command_has_slots_confidence_and_times(
+    path: pathlib.Path, spoken: dict[str, NDArray[np.int16]]
+) -> None:
+    options = DecodingOptions(decoding=decoder.Decoding.BEAM, ctc_weight=0.1)
+    recognizer = Recognizer(bundle.load(path), options=options)
+    audio = spoken["five six seven"]
+    late = np.concatenate([np.zeros(16_000, np.int16), audio, np.zeros(8_000, np.int16)])
+    (command,) = recognizer.transcribe(late).commands
+    assert command.intent == "call"
+    assert command.slots == {"first": "five", "second": "six", "third": "seven"}
+    assert 0.3 <= command.confidence <= 1
+    assert set(command.slot_confidence) == set(command.slots)
+    assert all(0 < x <= command.confidence + 1e-9 for x in command.slot_confidence.values())
+    loud = np.flatnonzero(np.abs(late.astype(np.int32)) > 1_000) / 16_000
+    assert command.start == pytest.approx(loud[0], abs=0.25)
+    assert command.end == pytest.approx(loud[-1], abs=0.35)
+
+
+def test_speech_of_another_kind_is_no_command(
+    digits_bundle: pathlib.Path, content: dict[str, Any], tmp_path: pathlib.Path
+) -> None:
+    """Five digits are none of the commands; the free text says what was heard."""
+    add_grammar(digits_bundle, tmp_path / "strict", {**content, "reject_below": 0.9})
+    audio = synthesise("nine eight four zero six", "en-us+m3")
+    heard = Recognizer(bundle.load(tmp_path / "strict")).transcribe(audio)
+    assert heard.commands == () and heard.text == ""
+    (segment,) = heard.segments
+    assert segment.free_text is not None and len(segment.free_text) > 10
+
+
+_transcribe = functools.partial(pipe_module, "firmware_sim.transcribe")
+
+
+def objects(*arguments: object) -> list[dict[str, Any]]:
+    done = _transcribe("--json", *arguments)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_json_has_a_line_for_each_command(
+    path: pathlib.Path, spoken: dict[str, NDArray[np.int16]], tmp_path: pathlib.Path
+) -> None:
+    one, two, none = (tmp_path / name for name in ("one.wav", "two.wav", "none.wav"))
+    gap = np.zeros(5_000, np.int16)
+    soundfile.write(one, spoken["five six seven"], 16_000)
+    soundfile.write(
+        two, np.concatenate([spoken["two two eight"], gap, spoken["five six seven"]]), 16_000
+    )
+    soundfile.write(none, np.zeros(16_000, np.int16), 16_000)
+    lines = objects(f"--bundle={path}", one, two, none)
+    assert [line["audio"] for line in lines] == [str(x) for x in (one, two, two, none)]
+    assert [line["text"] for line in lines] == [
+        "five six seven", "two two eight", "five six seven", "",
+    ]  # fmt: skip
+    assert lines[1]["end"] <= lines[2]["start"]
+    assert lines[0]["slots"] == {"first": "five", "second": "six", "third": "seven"}
+    assert lines[3]["intent"] is None and lines[3]["slots"] == {}
+    for line in lines:
+        assert list(line) == [
+            "audio", "text", "intent", "slots", "confidence", "slot_confidence", "start", "end",
+        ]  # fmt: skip
+
+
+def test_json_of_a_bundle_without_a_grammar_and_of_free_decoding(
+    path: pathlib.Path,
+    digits_bundle: pathlib.Path,
+    spoken: dict[str, NDArray[np.int16]],
+    tmp_path: pathlib.Path,
+) -> None:
+    file = tmp_path / "one.wav"
+    soundfile.write(file, spoken["five six seven"], 16_000)
+    (plain,) = objects(f"--bundle={digits_bundle}", file)
+    (free,) = objects(f"--bundle={path}", "--nogrammar", file)
+    assert plain == free
+    assert plain["text"] == "five six seven" and plain["intent"] is None
+
+
+def test_listening_gives_commands_too(
+    path: pathlib.Path, spoken: dict[str, NDArray[np.int16]], tmp_path: pathlib.Path
+) -> None:
+    file, quiet = tmp_path / "stream.wav", np.zeros(20_000, np.int16)
+    parts = [quiet, spoken["two two eight"], quiet, spoken["five six seven"], quiet]
+    soundfile.write(file, np.concatenate(parts), 16_000)
+    done = pipe_module("firmware_sim.listen", f"--bundle={path}", "--json", file)
+    heard = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["text"] for line in heard] == ["two two eight", "five six seven"]
+    for line in heard:
+        (command,) = line["commands"]
+        assert command["text"] == line["text"] and command["intent"] == "call"
+        # Both in seconds of the stream.
+        assert abs(command["start"] - line["start"]) < 0.4
+        assert abs(command["end"] - line["end"]) < 0.4

@@ -91,3 +91,13 @@ def test_silence_has_no_pieces(samples: int) -> None:
 def test_a_window_below_one_step_is_refused() -> None:
     with pytest.raises(ValueError, match="window"):
         segment.split(np.ones(1000, np.int16), 10)
+
+
+def test_a_full_window_is_cut_in_its_longest_pause() -> None:
+    variances = np.full(512, 1_000_000, np.uint32)
+    variances[250:254] = variances[300:320] = variances[400:406] = 20
+    variances[50:150] = 20  # too early: the window would hold little
+    assert 305 <= segment.find_pause(variances) <= 315
+    variances[:] = 1_000_000
+    variances[333] = 999_000
+    assert 205 <= segment.find_pause(variances) < 512

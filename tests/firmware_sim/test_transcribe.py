@@ -81,36 +81,6 @@ def _pause(seconds: float) -> NDArray[np.int16]:
     return np.random.default_rng(0).normal(0, 3, samples).astype(np.int16)
 
 
-def test_a_command_is_one_object(
-    commands: pathlib.Path, tmp_path: pathlib.Path, speech: NDArray[np.int16]
-) -> None:
-    path = tmp_path / "a.wav"
-    soundfile.write(path, np.concatenate([_pause(1.0), speech, _pause(1.5)]), 16000)
-    (found,) = _objects(commands, path)
-    assert list(found) == [
-        *("audio", "text", "intent", "slots", "confidence", "slot_confidence", "start", "end")
-    ]
-    assert (found["audio"], found["text"]) == (str(path), "one two three")
-    assert (found["intent"], found["slots"]) == ("call", {"first": "two", "second": "three"})
-    assert 0.5 < found["confidence"] <= 1
-    assert found["slot_confidence"].keys() == found["slots"].keys()
-    assert all(0 < x <= found["confidence"] for x in found["slot_confidence"].values())
-    assert found["start"] == pytest.approx(1.0, abs=0.3)
-    assert found["end"] == pytest.approx(1.0 + len(speech) / 16000, abs=0.4)
-
-
-def test_two_commands_in_one_recording_are_two_objects(
-    commands: pathlib.Path, tmp_path: pathlib.Path, speech: NDArray[np.int16]
-) -> None:
-    code = synthesise("nine eight seven six", "en-us+f2")
-    soundfile.write(tmp_path / "a.wav", np.concatenate([speech, _pause(0.5), code]), 16000)
-    first, second = _objects(commands, tmp_path / "a.wav")
-    assert (first["intent"], first["text"]) == ("call", "one two three")
-    assert (second["intent"], second["slots"]) == ("enter", {"code": "nine eight seven six"})
-    assert first["end"] < second["start"]
-    assert second["start"] == pytest.approx(len(speech) / 16000 + 0.5, abs=0.4)
-
-
 def test_speech_that_is_no_command_is_heard_freely(
     commands: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:

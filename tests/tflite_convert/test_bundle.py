@@ -13,11 +13,17 @@ import pytest
 
 from firmware_sim import bundle as device_bundle
 from tests.conftest import REPOSITORY
+from tf_speech_transformer.grammar import Grammar
 from tf_speech_transformer.tokenizer import CharacterTokenizer
 from tflite_convert import bundle
 
 
-def write(source: pathlib.Path, target: pathlib.Path, preset: str) -> None:
+def write(
+    source: pathlib.Path,
+    target: pathlib.Path,
+    preset: str,
+    grammar: dict[str, Any] | None = None,
+) -> None:
     """Writes the flatbuffers of the bundle `source` as a bundle of another name."""
     manifest: dict[str, Any] = json.loads((source / "manifest.json").read_text())
     models = {
@@ -35,6 +41,7 @@ def write(source: pathlib.Path, target: pathlib.Path, preset: str) -> None:
         tokenizer=CharacterTokenizer(),
         models=models,
         wer={},
+        grammar=grammar,
     )
 
 
@@ -71,6 +78,21 @@ def test_a_device_reads_the_bytes_that_were_written(
         assert one.inputs == other.inputs
         assert one.outputs == other.outputs
         assert (target / one.file).read_bytes() == (digits_bundle / other.file).read_bytes()
+
+
+def test_a_grammar_goes_with_the_bundle(
+    digits_bundle: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    file = tmp_path / "call.yaml"
+    file.write_text("context: {expressions: {call: ['$d:first $d']}, slots: {d: [one, two]}}\n")
+    compiled = Grammar.read(file).compile(CharacterTokenizer(), reject_below=0.25)
+    write(digits_bundle, tmp_path / "bundle", "held", compiled)
+    for path in (tmp_path / "bundle", tmp_path / "bundle.zip"):
+        loaded = device_bundle.load(path)
+        assert loaded.grammar is not None
+        assert (loaded.grammar.name, loaded.grammar.reject_below) == ("call", 0.25)
+        (command,) = loaded.grammar.parse(CharacterTokenizer().encode("two one"))
+        assert command.intent == "call" and list(command.slots) == ["first", "d"]
 
 
 def test_kill_9_at_any_moment_leaves_a_whole_bundle(

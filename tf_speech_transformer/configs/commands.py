@@ -75,7 +75,7 @@ def get_config() -> ConfigDict:
     config.limits.frames = 1024  # 10.24 s
     config.limits.tokens = 64
     config.limits.letters = 256
-    config.train.steps = 13_000
+    config.train.steps = 14_000
     config.train.warmup_steps = 600
     config.train.dev_steps = 1500
     config.train.checkpoint_steps = 1000
