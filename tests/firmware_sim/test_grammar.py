@@ -13,9 +13,10 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
-from firmware_sim import bundle, decoder, grammar
+from firmware_sim import bundle, decoder, grammar, segment
 from firmware_sim.bundle import BundleError
 from firmware_sim.decoder import DecodingOptions
+from firmware_sim.frontend import sample_count
 from firmware_sim.grammar import Command, Grammar, GrammarError
 from firmware_sim.recognizer import Recognizer
 from tests.conftest import REPOSITORY, add_grammar, digit_grammar, pipe_module, synthesise
@@ -415,3 +416,20 @@ def test_listening_gives_commands_too(
         # Both in seconds of the stream.
         assert abs(command["start"] - line["start"]) < 0.4
         assert abs(command["end"] - line["end"]) < 0.4
+
+
+def test_a_command_that_a_cut_went_through_is_heard(
+    path: pathlib.Path, spoken: dict[str, NDArray[np.int16]]
+) -> None:
+    """Loud noise all along: where the pauses are cannot be seen."""
+    recognizer = Recognizer(bundle.load(path))
+    window = sample_count(recognizer.bundle.limits.frames)
+    audio, begin = spoken["five six seven"], 47_000
+    noise = np.random.default_rng(5).normal(0, 0.1 * np.abs(audio).max(), window + 40_000)
+    noise[begin : begin + len(audio)] += audio
+    samples = np.clip(noise, -32_768, 32_767).astype(np.int16)
+    (_, cut), _ = segment.split(samples, window)
+    assert begin + 3_000 < cut < begin + len(audio) - 3_000
+    (heard,) = recognizer.transcribe(samples).segments
+    assert heard.start < begin and begin + len(audio) < heard.end
+    assert heard.free_text is not None and "five six seven" in heard.free_text
