@@ -428,7 +428,7 @@ def test_a_command_that_a_cut_went_through_is_heard(
     recognizer = Recognizer(bundle.load(held))
     window = sample_count(recognizer.bundle.limits.frames)
     audio, begin = spoken["five six seven"], 47_000
-    noise = np.random.default_rng(5).normal(0, 0.1 * np.abs(audio).max(), window + 40_000)
+    noise = np.random.default_rng(2).normal(0, 0.1 * np.abs(audio).max(), window + 40_000)
     noise[begin : begin + len(audio)] += audio
     samples = np.clip(noise, -32_768, 32_767).astype(np.int16)
     (_, cut), _ = segment.split(samples, window)
