@@ -6,16 +6,22 @@
 
 DIR holds recordings in `audio/`, `labels.json`, `grammar.yaml` and `noise/kitchen.flac` of the
 speech-to-intent benchmark of Picovoice (https://github.com/Picovoice/speech-to-intent-benchmark).
-Its rules: a recording is accepted if every slot of its label is heard with the label's value; noise
-is mixed so that the loudest 2,048 samples of the speech have the given ratio to the loudest 2,048
-of the noise, and the mixture gets a peak of half scale. A recording has the same stretch of noise
-for every engine and at every ratio.
+Its rules, of `benchmark/engine.py` and `benchmark/mixer.py` there:
+
+- A recording is accepted if its intent is heard and every slot of its label with the label's value,
+  white space around it aside; further slots do no harm. Nothing heard is an error. There is one
+  intent and every label has a slot, so that the right slots say the intent too.
+- Noise: a random stretch as long as the recording, scaled so that the energy of the loudest of the
+  speech's frames of 2,048 samples has the ratio to that of the noise's, a last part of a frame left
+  out; the mixture gets a peak of half scale, clean recordings stay as they are. It measures from 24
+  down to 6 dB by steps of 3 dB. Here the recording's name decides on the stretch, the same for
+  every engine and at every ratio.
 
 `bundle` is held to its grammar, `free` is not; `free`, `whisper` and `moonshine` give a text, in
-which a slot is any of its values, the longest first. Each engine is a process of its own, on one
-thread (`benchmarks/peers/worker.py`); the peers need the virtual environment of
-`benchmarks/peers/requirements.txt`. What was measured already is kept beside OUT.json and not
-measured again; the same command goes on where a killed one stopped.
+which a slot is any of its values, the longest first; some that are refused are printed. Each engine
+is a process of its own, on one thread (`benchmarks/peers/worker.py`); the peers need the virtual
+environment of `benchmarks/peers/requirements.txt`. What was measured already is kept beside
+OUT.json and not measured again; the same command goes on where a killed one stopped.
 """
 
 import dataclasses
@@ -44,6 +50,7 @@ from tf_speech_transformer.grammar import Choice, Grammar, Phrase, Word
 ENGINES = ("bundle", "free", "pocketsphinx", "whisper", "moonshine")
 CLEAN = "clean"
 FRAME = 2048  # samples, of the benchmark's ratio of energies
+REFUSED = 8  # texts printed of each engine
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 COMPACT = Path(__file__).parents[1] / "grammars" / "barista.yaml"  # the same language
 WORKER = Path(__file__).parent / "peers" / "worker.py"
@@ -72,7 +79,13 @@ def loudest(audio: npt.NDArray[np.float64]) -> float:
 def mix(
     speech: npt.NDArray[np.int16], noise: npt.NDArray[np.int16], snr_db: float, name: str
 ) -> npt.NDArray[np.int16]:
-    """The speech with a stretch of the noise, which the name decides on; int16, as the speech."""
+    """The speech with a stretch of the noise, which the name decides on; int16, as the speech.
+
+    Raises:
+        ValueError: there is less noise than speech.
+    """
+    if len(noise) <= len(speech):
+        raise ValueError(f"the noise is shorter than {name}: give a longer noise/kitchen.flac")
     chance = np.random.default_rng(zlib.crc32(name.encode()))
     start = int(chance.integers(0, len(noise) - len(speech)))
     loud, around = speech.astype(np.float64), noise[start : start + len(speech)].astype(np.float64)
@@ -83,19 +96,25 @@ def mix(
 
 # --------------------------------------------------------------------------------------- meaning
 
-NUMBERS = {"8": "eight", "12": "twelve", "16": "sixteen", "20": "twenty"}
 SPELLINGS = {
+    "8": "eight", "12": "twelve", "16": "sixteen", "20": "twenty", "oz": "ounce",
+    "1": "single", "2": "double", "3": "triple", "ounces": "ounce", "shots": "shot",
+    "ice": "iced", "roasted": "roast", "lite": "light", "alot": "a lot", "skimmed": "skim",
+    "soya": "soy", "soymilk": "soy milk", "sweetner": "sweetener", "sweeteners": "sweetener",
     "expresso": "espresso", "cappucino": "cappuccino", "capuccino": "cappuccino",
-    "oz": "ounce", "ounces": "ounce", "soya": "soy", "sweetner": "sweetener", "shots": "shot",
-    "1": "single", "2": "double", "3": "triple", "moca": "mocha", "mocca": "mocha",
+    "moca": "mocha", "mocca": "mocha", "moka": "mocha",
 }  # fmt: skip
 
 
 def normalised(text: str) -> list[str]:
-    """Words as a grammar spells them: a writer's "12-oz" is a speaker's "twelve ounce"."""
-    text = re.sub(r"(\d)\s*-?\s*(oz|ounce)", r"\1 \2", text.lower().replace("\u2019", "'"))
+    """Words as a grammar spells them: a writer's "12-oz" is a speaker's "twelve ounce".
+
+    Other spellings of what sounds the same are credited ("ice coffee"), other words are not
+    ("light rose").
+    """
+    text = re.sub(r"(\d)([a-z])", r"\1 \2", text.lower().replace("\u2019", "'"))
     words = re.sub(r"[^a-z0-9' ]", " ", text).split()
-    return [SPELLINGS.get(word, NUMBERS.get(word, word)) for word in words]
+    return " ".join(SPELLINGS.get(word, word) for word in words).split()
 
 
 def values_of(grammar: Grammar) -> dict[tuple[str, ...], str]:
@@ -210,7 +229,15 @@ def read_recordings(data: Path, limit: int) -> list[Recording]:
         )
         for name, label in sorted(json.loads(labels.read_text()).items())
     ]
-    return found[:limit] if limit else found
+    return found[: limit or None]
+
+
+def read_others(directory: Path, limit: int) -> list[Recording]:
+    """Speech that is no order.  Raises ValueError if there is none."""
+    paths = sorted(directory.rglob("*.flac"))
+    if not paths:
+        raise ValueError(f"{directory} holds no FLAC file: give a directory by --not_commands")
+    return [Recording(path.stem, path, None) for path in paths[: limit or None]]
 
 
 def measure(
@@ -222,11 +249,12 @@ def measure(
     title: str,
 ) -> list[dict[str, Any]]:
     """What the engine hears in each recording; `journal` keeps it, a line each."""
-    known = {}
+    known, rows = {}, []
     if journal.is_file():
-        known = {row["name"]: row for row in map(json.loads, journal.read_text().splitlines())}
-    rows = []
-    journal.parent.mkdir(parents=True, exist_ok=True)
+        whole, _, part = journal.read_text().rpartition("\n")
+        if part:  # a line that was being written when the run was killed
+            journal.write_text(f"{whole}\n" if whole else "")
+        known = {row["name"]: row for row in map(json.loads, whole.splitlines())}
     with tempfile.TemporaryDirectory() as directory, journal.open("a") as file:
         path = Path(directory) / "mixed.wav"
         for recording in tqdm.tqdm(recordings, title, unit="utt", file=sys.stderr):
@@ -289,10 +317,7 @@ def main(argv: Sequence[str]) -> int:
         chosen = list(conditions(values.conditions))
         noise, _ = soundfile.read(data / "noise" / "kitchen.flac", dtype="int16")
         slots = values_of(Grammar.read(data / "grammar.yaml"))
-        others = [
-            Recording(path.stem, path, None)
-            for path in sorted(Path(values.not_commands or "/nowhere").rglob("*.flac"))
-        ]
+        others = read_others(Path(values.not_commands), values.limit) if values.not_commands else []
         figures: dict[str, Any] = {"machine": report.machine(), "engines": {}}
         journals = out.with_name(f"{out.stem}.journal")
         journals.mkdir(parents=True, exist_ok=True)
@@ -320,6 +345,7 @@ def main(argv: Sequence[str]) -> int:
         return report.fail(error)
     print(report.heading(f"Commands: {len(recordings)} recordings", figures["machine"]))
     print(table(figures, chosen))
+    print(refused(figures, chosen[0]))
     return 0
 
 
@@ -345,6 +371,18 @@ def table(figures: dict[str, Any], chosen: Sequence[str]) -> str:
     return report.table(header, rows)
 
 
+def refused(figures: dict[str, Any], condition: str) -> str:
+    """The first texts that were not accepted, with what is missing in them."""
+    lines = []
+    for name, found in figures["engines"].items():
+        rows = [x for x in found["conditions"][condition]["recordings"] if not x["accepted"]]
+        lines.append(f"\n{name}, {condition}: {len(rows)} refused")
+        for row in rows[:REFUSED]:
+            missing = (v for slot, v in row["label"].items() if row["slots"].get(slot) != v)
+            lines.append(f"  {row['text']!r} lacks {', '.join(missing)}")
+    return "\n".join(lines)
+
+
 def run() -> None:
     # Defined here, not on import: tests use this module as a library.
     flags.DEFINE_string("data", None, "Directory of the benchmark.", required=True)
@@ -355,7 +393,9 @@ def run() -> None:
     )
     flags.DEFINE_string("not_commands", None, "Directory of FLAC files that hold no command.")
     flags.DEFINE_string("peer_python", sys.executable, "Python that the peers are installed for.")
-    flags.DEFINE_integer("limit", 0, "Recordings; 0: all.", lower_bound=0)
+    flags.DEFINE_integer(
+        "limit", 0, "Recordings, and of those without a command; 0: all.", lower_bound=0
+    )
     flags.DEFINE_string("json", None, "File of the figures.", required=True)
     flags.register_validator(
         "engines", lambda names: set(names) <= set(ENGINES), f"choose of {', '.join(ENGINES)}"

@@ -51,6 +51,11 @@ def test_loudest_frames_have_the_ratio(
     assert 10 * np.log10(loud / around) == pytest.approx(snr_db, abs=0.01)
 
 
+def test_too_little_noise_is_one_sentence(speech: np.ndarray, noise: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="shorter than one: give a longer"):
+        commands.mix(speech, noise[: len(speech)], 6.0, "one")
+
+
 def test_noise_depends_on_the_recording_alone(speech: np.ndarray, noise: np.ndarray) -> None:
     one = commands.mix(speech, noise, 6.0, "one")
     assert np.array_equal(one, commands.mix(speech, noise, 6.0, "one"))
@@ -72,6 +77,14 @@ def test_the_longest_value_is_the_slot(grammar: Grammar) -> None:
     for spelling in ("12 oz", "12-ounce", "12oz", "twelve ounces"):
         assert slots(f"Make me a {spelling} coffee") == {"size": "twelve ounce", "drink": "coffee"}
     assert slots("good morning") == {}
+
+
+def test_another_spelling_is_credited_and_another_word_is_not(grammar: Grammar) -> None:
+    values = commands.values_of(grammar)
+    spelled = commands.normalised("A medium-roasted ice coffee.")
+    assert commands.spot(spelled, values) == {"roast": "medium roast", "drink": "iced coffee"}
+    misheard = commands.normalised("a medium rose, ice copy")
+    assert commands.spot(misheard, values) == {"size": "medium"}
 
 
 def test_a_recording_is_accepted_if_every_slot_of_its_label_is_right() -> None:
@@ -123,8 +136,30 @@ def test_a_run_is_journalled_and_goes_on(
     journals = sorted((tmp_path / "out.journal").glob("*.jsonl"))
     before = [x.read_text() for x in journals]
     assert len(journals) == 3
+    assert "lacks coffee" in done.stdout  # of a text that is refused
     assert run_module("benchmarks.commands", *arguments).returncode == 0
     assert [x.read_text() for x in journals] == before
+
+    # A line that a killed run left half-written is measured again.
+    kept, _ = before[0].splitlines()
+    journals[0].write_text(f'{kept}\n{{"name": "b", "te')
+    again = run_module("benchmarks.commands", *arguments)
+    assert again.returncode == 0, again.stderr
+    first, second = map(json.loads, journals[0].read_text().splitlines())
+    assert first == json.loads(kept) and second["name"] == "b"
+
+    nowhere = run_module(
+        "benchmarks.commands", *arguments[:-1], f"--not_commands={data / 'noise2'}"
+    )
+    assert nowhere.returncode == 1
+    assert "noise2 holds no FLAC file" in nowhere.stderr
+
+
+def test_memory_is_that_of_the_engine_alone(digits_bundle: pathlib.Path) -> None:
+    ours = np.ones(400 << 20, np.uint8)
+    engine = commands.start("free", str(digits_bundle), "", pathlib.Path())
+    engine.close()
+    assert 10 << 20 < engine.hello["peak_memory"] < len(ours)
 
 
 def test_a_missing_benchmark_is_one_sentence(tmp_path: pathlib.Path) -> None:
