@@ -51,7 +51,7 @@ class Recipe:
             librispeech: `path` of a tree or tar file and `part`: its utterances;
             with `pairs`, a share of which are two examples in a row, a pause between.
         examples: how many.
-        max_frames, max_letters: longer examples are drawn again.
+        max_frames, max_tokens: longer examples are drawn again; tokens are counted as letters.
         augmentation: None for audio as it is.
     """
 
@@ -59,7 +59,7 @@ class Recipe:
     examples: int
     seed: int
     max_frames: int
-    max_letters: int
+    max_tokens: int
     augmentation: Augmentation | None
 
     def key(self) -> str:
@@ -125,7 +125,7 @@ class Maker:
             features = microfrontend(audio)
             if (
                 0 < len(features) <= self.recipe.max_frames
-                and len(spoken.text) < self.recipe.max_letters
+                and len(spoken.text) < self.recipe.max_tokens
             ):
                 return features, spoken.text
         raise ValueError(f"no example of {RETRIES} fits into {self.recipe.max_frames} frames")
@@ -255,15 +255,6 @@ def load_cache(directory: Path) -> Examples:
     return Examples(features, texts)
 
 
-def fitting(examples: Examples, tokenizer: Tokenizer, most: int) -> Examples:
-    """The examples whose text is at most so many tokens: no device writes more."""
-    fit = [i for i, text in enumerate(examples.texts) if len(tokenizer.encode(text)) <= most]
-    if len(fit) < len(examples.texts):
-        left = len(examples.texts) - len(fit)
-        print(f"{left} of {len(examples.texts)} examples have more than {most} tokens: left out")
-    return Examples([examples.features[i] for i in fit], [examples.texts[i] for i in fit])
-
-
 def recipes(config: ml_collections.ConfigDict) -> dict[str, Recipe]:
     """The recipes "train" and "dev" of a preset.
 
@@ -278,7 +269,7 @@ def recipes(config: ml_collections.ConfigDict) -> dict[str, Recipe]:
             examples=chosen[f"{name}_examples"],
             seed=seed,
             max_frames=config.limits.frames,
-            max_letters=config.limits.get("letters", config.limits.tokens),
+            max_tokens=config.limits.tokens,
             augmentation=Augmentation(**dict(chosen.get("augmentation", {}))),
         )
         for name, seed, sources in (
@@ -297,9 +288,6 @@ def prepare_caches(
         name: load_cache(build_cache(root, name, recipe, processes, tokenizer))
         for name, recipe in recipes(config).items()
     }
-    if tokenizer is not None:
-        most = config.limits.tokens
-        parts = {name: fitting(part, tokenizer, most) for name, part in parts.items()}
     return [parts["train"]], parts["dev"]
 
 

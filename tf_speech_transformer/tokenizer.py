@@ -8,7 +8,6 @@ from typing import Protocol
 import sentencepiece
 
 START, END, SPACE, BLANK = "<s>", "</s>", "<space>", "<blank>"
-_SPACE = "\u2581"  # sentencepiece's
 
 
 class Tokenizer(Protocol):
@@ -118,26 +117,6 @@ class SentencePieceTokenizer:
         )
         return cls(out.getvalue())
 
-    @classmethod
-    def for_words(cls, words: list[str]) -> "SentencePieceTokenizer":
-        """A piece for each of `words`, and letters and the apostrophe for the rest of English."""
-        out = io.BytesIO()
-        letters = "'" + string.ascii_lowercase
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter([letters]),  # none of them begins a word, which may be a piece
-            model_writer=out,
-            model_type="char",
-            vocab_size=4 + len(letters) + len(words),
-            character_coverage=1.0,
-            user_defined_symbols=[f"{_SPACE}{word}" for word in words],
-            bos_id=0,
-            eos_id=1,
-            unk_id=2,
-            hard_vocab_limit=False,
-            minloglevel=2,
-        )
-        return cls(out.getvalue())
-
     def encode(self, text: str) -> list[int]:
         lower = " ".join(text.lower().split())
         ids = list(self._processor.encode(lower))
@@ -162,13 +141,6 @@ class SentencePieceTokenizer:
     @classmethod
     def load(cls, directory: Path) -> "SentencePieceTokenizer":
         return cls((directory / cls.FILE).read_bytes())
-
-
-def load(directory: Path) -> Tokenizer:
-    """The tokenizer that was saved in a directory."""
-    if (directory / SentencePieceTokenizer.FILE).is_file():
-        return SentencePieceTokenizer.load(directory)
-    return CharacterTokenizer.load(directory)
 
 
 def _write(path: Path, content: bytes) -> None:

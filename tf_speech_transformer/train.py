@@ -25,14 +25,8 @@ from ml_collections import config_flags
 from tqdm import tqdm
 
 from tf_speech_transformer import dataset, quantization
-from tf_speech_transformer import tokenizer as tokenizers
-from tf_speech_transformer.grammar import Grammar
 from tf_speech_transformer.model import TIME_REDUCTION, Dimensions, SpeechTransformer
-from tf_speech_transformer.tokenizer import (
-    CharacterTokenizer,
-    SentencePieceTokenizer,
-    Tokenizer,
-)
+from tf_speech_transformer.tokenizer import CharacterTokenizer, Tokenizer
 
 STAGES = ("float", "ptq", "qat")
 GRAMMAR_FILE = "grammar.yaml"  # of a workdir: a copy of the preset's
@@ -54,13 +48,6 @@ class Stage:
 
 def dimensions(config: ml_collections.ConfigDict, tokenizer: Tokenizer) -> Dimensions:
     return Dimensions(vocabulary=tokenizer.size, **config.model.to_dict())
-
-
-def make_tokenizer(config: ml_collections.ConfigDict) -> Tokenizer:
-    """Letters; for a preset with a `grammar`, each of its words, and letters for all others."""
-    if "grammar" in config:
-        return SentencePieceTokenizer.for_words(Grammar.read(Path(config.grammar)).words)
-    return CharacterTokenizer()
 
 
 def build(dims: Dimensions, quantized: bool) -> SpeechTransformer:
@@ -403,7 +390,7 @@ def load(
     if not config_file.exists():
         raise FileNotFoundError(f"{config_file} does not exist: train into {workdir} first")
     config = ml_collections.ConfigDict(json.loads(config_file.read_text()))
-    tokenizer = tokenizers.load(workdir / "tokenizer")
+    tokenizer = CharacterTokenizer.load(workdir / "tokenizer")
     latest = tf.train.latest_checkpoint(str(workdir / stage))
     if latest is None:
         raise FileNotFoundError(f"no checkpoint in {workdir / stage}: finish training first")
@@ -429,14 +416,20 @@ def prepare(config: ml_collections.ConfigDict, workdir: Path) -> None:
 
 
 def train(config: ml_collections.ConfigDict, workdir: Path) -> None:
-    """The whole job: corpus, float model, ranges, quantization-aware model."""
+    """The whole job: corpus, float model, ranges, quantization-aware model.
+
+    `config.train.initial`, where a preset has it, names the workdir of another run: the float
+    stage starts from the float weights which that one ended with.
+    """
     tf.keras.utils.set_random_seed(config.seed)
     prepare(config, workdir)
-    tokenizer = make_tokenizer(config)
+    tokenizer = CharacterTokenizer()
     tokenizer.save(workdir / "tokenizer")
     training_caches, dev_cache = dataset.prepare_caches(config, workdir / "cache", tokenizer)
     dims = dimensions(config, tokenizer)
     model = build(dims, quantized=False)
+    if "initial" in config.train:
+        copy_weights(load(Path(config.train.initial), "float")[0], model)
     float_stage, ptq_stage, qat_stage = stages(config)
     train_stage(config, float_stage, model, tokenizer, training_caches, dev_cache, workdir)
     quiet = dataclasses.replace(dims, dropout=0.0)  # ranges are those of the device: no dropout

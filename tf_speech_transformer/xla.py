@@ -40,7 +40,7 @@ from tqdm import tqdm
 from tf_speech_transformer import dataset, train
 from tf_speech_transformer.features import CHANNELS
 from tf_speech_transformer.model import TIME_REDUCTION, SpeechTransformer
-from tf_speech_transformer.tokenizer import Tokenizer
+from tf_speech_transformer.tokenizer import CharacterTokenizer, Tokenizer
 
 METRICS = ("loss", "attention", "ctc", "accuracy")
 NEVER = -1e9  # logarithm of the probability of what cannot be
@@ -193,7 +193,7 @@ def export(config: ml_collections.ConfigDict, directory: Path) -> None:
             f" least config.limits.frames, {config.limits.frames}"
         )
     tf.keras.utils.set_random_seed(config.seed)
-    tokenizer = train.make_tokenizer(config)
+    tokenizer = CharacterTokenizer()
     model = train.build(train.dimensions(config, tokenizer), quantized=False)
     use_products(model)
     stage = train.Stage("float", chosen.steps, chosen.learning_rate, chosen.warmup_steps)
@@ -201,7 +201,7 @@ def export(config: ml_collections.ConfigDict, directory: Path) -> None:
     state = state_of(model, optimizer)
     step = step_of(config, model, optimizer, tokenizer)
     recipe = dataclasses.replace(
-        dataset.recipes(config)["train"], examples=chosen.examples, max_letters=chosen.tokens
+        dataset.recipes(config)["train"], examples=chosen.examples, max_tokens=chosen.tokens
     )
     temporary = directory.with_name(f"{directory.name}.{os.getpid()}")
     try:
@@ -212,7 +212,6 @@ def export(config: ml_collections.ConfigDict, directory: Path) -> None:
             shape = [max(1, chosen.batch_frames // length), length, chosen.tokens]
             hlo, programs[length] = program(step, state, shape)
             (temporary / f"step_{length}.hlo").write_bytes(hlo)
-        tokenizer.save(temporary / "tokenizer")
         np.savez(temporary / "state.npz", **{k: v.numpy() for k, v in state.items()})
         index = {
             "recipe": dataclasses.asdict(recipe),
@@ -235,7 +234,7 @@ def import_weights(config: ml_collections.ConfigDict, workdir: Path, file: Path)
     """
     if (workdir / "float").exists():
         raise ValueError(f"{workdir / 'float'} exists already: choose another --workdir")
-    tokenizer = train.make_tokenizer(config)
+    tokenizer = CharacterTokenizer()
     model = train.build(train.dimensions(config, tokenizer), quantized=False)
     variables = train.by_path(model)
     try:

@@ -127,4 +127,7 @@ def test_preset_takes_the_voices_that_are_there(
     ]
     assert sources[0]["grammar"] == str(GRAMMARS / "home.yaml")
     monkeypatch.delenv("TALK")
-    assert len(configs.get_config().corpus.sources) == 2
+    monkeypatch.delenv("INITIAL", raising=False)
+    config = configs.get_config()
+    assert len(config.corpus.sources) == 2
+    assert "initial" not in config.train

@@ -121,7 +121,8 @@ def test_barista_has_the_language_of_its_benchmark():
 
 
 def test_a_compiled_grammar_accepts_the_tokens_of_samples_alone(coffee: Grammar):
-    for tokenizer in (SentencePieceTokenizer.for_words(coffee.words), CharacterTokenizer()):
+    pieces = SentencePieceTokenizer.train(sorted(all_texts(coffee)) * 4, pieces=40)
+    for tokenizer in (pieces, CharacterTokenizer()):
         compiled = coffee.compile(tokenizer, reject_below=0.5)
         finals = dict(compiled["finals"])
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tf_speech_transformer.tokenizer import CharacterTokenizer, SentencePieceTokenizer, load
+from tf_speech_transformer.tokenizer import CharacterTokenizer, SentencePieceTokenizer
 
 TEXTS = [
     "the quick brown fox jumps over the lazy dog",
@@ -87,26 +87,3 @@ def test_saved_pieces_are_loaded(pieces, tmp_path):
     loaded = SentencePieceTokenizer.load(tmp_path)
     assert loaded.tokens() == pieces.tokens()
     assert loaded.encode("over the sea") == pieces.encode("over the sea")
-
-
-def test_each_word_given_is_a_piece_and_all_others_are_letters(tmp_path):
-    words = ["a", "an", "i'd", "lot", "lots", "latte"]
-    tokenizer = SentencePieceTokenizer.for_words(words)
-    tokens = tokenizer.tokens()
-    assert [tokens[i] for i in tokenizer.encode("I'd a lots latte")] == [
-        "\u2581i'd", "\u2581a", "\u2581lots", "\u2581latte",
-    ]  # fmt: skip
-    for text in ("zebra crossings aren't quick", "an ale vexed john", "lotus", "i'd like a lot"):
-        assert tokenizer.decode(tokenizer.encode(text)) == text
-    assert tokenizer.size == 3 + len(words) + 27 + 1 + 1  # letters, apostrophe; space; blank
-    with pytest.raises(ValueError, match="'12 lots'"):
-        tokenizer.encode("12 lots")
-    tokenizer.save(tmp_path)
-    assert load(tmp_path).tokens() == tokens
-
-
-def test_what_was_saved_decides_on_the_kind(tmp_path):
-    CharacterTokenizer().save(tmp_path / "letters")
-    assert isinstance(load(tmp_path / "letters"), CharacterTokenizer)
-    with pytest.raises(ValueError, match="does not exist"):
-        load(tmp_path)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import ml_collections
 import numpy as np
 import pytest
 
@@ -165,3 +166,19 @@ def test_an_untrained_workdir_cannot_be_loaded(tmp_path: pathlib.Path) -> None:
         train.load(tmp_path, "qat")
     with pytest.raises(ValueError, match="no stage"):
         train.load(tmp_path, "fp8")
+
+
+def test_a_run_can_start_from_the_float_weights_of_another(
+    undisturbed: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    config = ml_collections.ConfigDict(json.loads((undisturbed / "config.json").read_text()))
+    config.train.initial = str(undisturbed)
+    config.train.steps = 0
+    shutil.copytree(undisturbed / "cache", tmp_path / "cache")
+    train.train(config, tmp_path)
+    before, after = (
+        weights(train.load(undisturbed, "float")[0]),
+        weights(train.load(tmp_path, "ptq")[0]),
+    )
+    for name, value in before.items():
+        np.testing.assert_array_equal(after[name], value, err_msg=name)

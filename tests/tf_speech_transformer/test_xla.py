@@ -152,7 +152,7 @@ def test_export_is_complete(exported: Path):
         assert state.keys() - set(entry["outputs"]) == weights.keys() - trained
     recipe = index["recipe"]
     recipe["augmentation"] = Augmentation(**recipe["augmentation"])
-    expected = dataclasses.replace(dataset.recipes(config)["train"], examples=12, max_letters=44)
+    expected = dataclasses.replace(dataset.recipes(config)["train"], examples=12, max_tokens=44)
     assert dataset.Recipe(**recipe).key() == expected.key()
     assert index["recordings"] == [None]  # espeak-ng needs none
 

@@ -1,6 +1,6 @@
 """Spoken commands of a grammar: the `barista` bundle, and the recipe for any other domain.
 
-    export GRAMMAR=grammars/barista.yaml VOICES=DIR
+    export GRAMMAR=grammars/barista.yaml VOICES=DIR INITIAL=runs/digits_people
     python -m tf_speech_transformer.train --config=tf_speech_transformer/configs/commands.py \
         --workdir=runs/barista
 
@@ -12,8 +12,9 @@ out. They are made like this, once for a grammar (see `voices.py` for what each 
     $SPEAK --voices=piper --count=1500 --out=$VOICES/piper      # 10 minutes
     $SPEAK --voices=flite --count=3000 --out=$VOICES/flite      # 5 minutes
 
-espeak-ng speaks while examples are made. TALK may name manifests of other speech, people's with any
-words: they teach how people sound, and what is no command.
+espeak-ng speaks while examples are made. INITIAL may name a run to start from, of any preset with
+the same dimensions: its front-end and its ears are there already. TALK may name manifests of other
+speech, people's with any words: they teach how people sound, and what is no command.
 
     export TALK=speechocean762_train/transcripts.tsv:asterisk_prompts/transcripts.tsv
 """
@@ -73,10 +74,12 @@ def get_config() -> ConfigDict:
     config.corpus.train_examples = 40_000
     config.corpus.dev_examples = 500
     config.limits.frames = 1024  # 10.24 s
-    config.limits.tokens = 64
-    config.limits.letters = 256
-    config.train.steps = 14_000
-    config.train.warmup_steps = 600
+    config.limits.tokens = 128
+    config.train.steps = 5_000
+    config.train.learning_rate = 1e-3
+    config.train.warmup_steps = 300
+    if "INITIAL" in os.environ:
+        config.train.initial = os.environ["INITIAL"]
     config.train.dev_steps = 1500
     config.train.checkpoint_steps = 1000
     config.quantization.range_steps = 100
