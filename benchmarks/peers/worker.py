@@ -36,15 +36,16 @@ def bundle(directory: str, *options: str) -> tuple[Recogniser, int]:
 
     def recognise(audio: np.ndarray) -> dict[str, Any]:
         heard = recognizer.transcribe(audio)
+        confidence = max((x.confidence or 0.0 for x in heard.segments), default=0.0)
         if not heard.commands:
-            return {"text": heard.text, "intent": None, "slots": {}, "confidence": None}
+            return {"text": heard.text, "intent": None, "slots": {}, "confidence": confidence}
         slots = {name: value for x in heard.commands for name, value in x.slots.items()}
         first = heard.commands[0]
         return {
             "text": heard.text,
             "intent": first.intent,
             "slots": slots,
-            "confidence": min(x.confidence for x in heard.commands),
+            "confidence": confidence,
         }
 
     return recognise, size(Path(directory))
