@@ -46,6 +46,8 @@ BLOCK_SAMPLES: Final = STEP_SAMPLES  # 10 ms
 _ONSET_VOICED: Final = 5
 _ONSET_BLOCKS: Final = 10
 PRE_ROLL_BLOCKS: Final = 20  # kept before the first voiced block: weak consonants take up to 10
+# A first word that is loud, but not voiced to the detector, is kept too; a longer sound is noise.
+_UNVOICED_BLOCKS: Final = 100
 # The detector takes the first 80 ms of a noisy stream for speech; a pre-roll brings back what was.
 _SETTLING_BLOCKS: Final = PRE_ROLL_BLOCKS
 HANGOVER_BLOCKS: Final = 80  # quiet that ends an utterance: people pause for 0.7 s within a number
@@ -110,7 +112,7 @@ class VoiceDetector:
         Returns:
           voiced: whether it is speech to WebRTC's detector.
           audible: whether it is 12 dB above the background. That alone is no speech, but quiet
-            words within an utterance are no more than this to the detector.
+            words within an utterance, and some first words, are no more than this to the detector.
         """
         variance = _variance(block)
         self._background = min(
@@ -132,7 +134,7 @@ class Ending(str, enum.Enum):
 class Utterance:
     """What was said between two pauses; or a piece of it, where it is longer than the window."""
 
-    start: int  # samples into the stream, of the first voiced block
+    start: int  # samples into the stream, of the first voiced or audible block
     end: int  # after the last voiced or audible block, or where it was cut
     ending: Ending
     decided: int  # samples into the stream when the end was known
@@ -159,8 +161,10 @@ class Listener:
         self._position = 0  # samples looked at; all positions are whole blocks
         self._used = 0  # samples that belong to earlier utterances
         self._speaking = False
-        self._start = 0  # of the first voiced block
+        self._start = 0  # of the first voiced block, or of an audible word right before it
         self._end = 0  # after the last voiced or audible block
+        self._sound = 0  # before speech: where the audible blocks began, but for short gaps
+        self._sound_end = 0  # after the last of them
         self._window = _Window(recognizer, window)
 
     def feed(self, samples: npt.NDArray[np.int16]) -> list[Utterance]:
@@ -187,6 +191,10 @@ class Listener:
         voiced, audible = self._detector(block)
         if not self._speaking:
             self._recent.append(voiced)
+            if audible:
+                if self._position - self._sound_end > PRE_ROLL_BLOCKS * BLOCK_SAMPLES:
+                    self._sound = self._position - BLOCK_SAMPLES
+                self._sound_end = self._position
             settled = self._position >= _SETTLING_BLOCKS * BLOCK_SAMPLES
             if settled and sum(self._recent) >= _ONSET_VOICED:
                 self._begin()
@@ -207,7 +215,13 @@ class Listener:
         self._speaking = True
         self._start = self._position - first * BLOCK_SAMPLES
         self._end = self._position
-        self._fill(max(self._start - PRE_ROLL_BLOCKS * BLOCK_SAMPLES, self._used, 0))
+        pre_roll = PRE_ROLL_BLOCKS * BLOCK_SAMPLES
+        if (
+            self._start - self._sound_end <= pre_roll
+            and pre_roll < self._start - self._sound <= _UNVOICED_BLOCKS * BLOCK_SAMPLES
+        ):
+            self._start = max(self._sound, self._used)
+        self._fill(max(self._start - pre_roll, self._used, 0))
 
     def _fill(self, start: int) -> None:
         """Starts the window anew at a position that the ring buffer still holds."""

@@ -220,6 +220,27 @@ def test_speech_at_the_very_beginning_is_heard(
     assert utterance.recognized.text == "five one four"
 
 
+@pytest.mark.parametrize(("seconds", "kept"), [(0.4, True), (0.8, True), (2.0, False)])
+def test_an_unvoiced_sound_before_speech_is_kept_and_longer_noise_is_not(
+    seconds: float, kept: bool, loaded: Recognizer, strings: list[NDArray[np.int16]]
+) -> None:
+    """A sibilant, 5 to 7 kHz: audible, but no speech to the detector."""
+    noise = pause(seconds, 1000.0)
+    spectrum = np.fft.rfft(noise)
+    frequency = np.fft.rfftfreq(len(noise), 1 / SECOND)
+    spectrum[(frequency < 5000) | (frequency > 7000)] = 0
+    sibilant = np.rint(np.fft.irfft(spectrum, len(noise))).astype(np.int16)
+    assert hear(loaded, np.concatenate([pause(2), sibilant, pause(1)]), [160]) == []
+    (utterance,) = hear(
+        loaded, np.concatenate([pause(2), sibilant, pause(0.1), strings[0], pause(1)]), [160]
+    )
+    begin = 2 * SECOND
+    assert (utterance.start == begin) == kept
+    assert (utterance.recognized.start < begin) == kept
+    loud = np.flatnonzero(np.abs(strings[0].astype(int)) > 500)
+    assert utterance.recognized.start < begin + len(sibilant) + SECOND // 10 + loud[0]
+
+
 def test_memory_does_not_grow(loaded: Recognizer, conversation: NDArray[np.int16]) -> None:
     listener = Listener(loaded)
 
