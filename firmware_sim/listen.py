@@ -12,10 +12,14 @@ window, so that it was cut in a pause. --json prints an object a line instead:
     text
     latency      s, from the end of speech to the text: the audio waited for, and `compute`
     compute      s, from the moment that the end was known to the text
-    ending       pause, window (cut) or stream (it ended)
+    ending       pause, window (cut), stream (it ended), or early: see --early
     samples      [first, last + 1] of what was recognised, in the stream at 16 kHz
     commands     of a bundle with a grammar: `intent`, `slots` and more, as by `transcribe --json`;
                  the text is empty where speech was no command
+
+With --early a text is printed right after the end of speech, 20 ms and `compute` later, at each
+pause in which speech may have ended, and replaced by a later line of the same start; in the lines
+for people it begins with `?`.
 
 The microphone needs the package `sounddevice`. Warnings and errors go to standard error; the exit
 status is 1 if there was no audio, or the bundle could not be used.
@@ -102,7 +106,9 @@ def hear(listener: Listener, blocks: Iterable[npt.NDArray[np.int16]]) -> Iterato
 def line(utterance: Utterance) -> str:
     start, end = utterance.start / SAMPLE_RATE, utterance.end / SAMPLE_RATE
     goes_on = " ..." if utterance.ending is Ending.WINDOW else ""
-    return f"{start:.2f}-{end:.2f} +{utterance.latency:.2f} {utterance.recognized.text}{goes_on}"
+    early = "? " if utterance.ending is Ending.EARLY else ""
+    times = f"{start:.2f}-{end:.2f} +{utterance.latency:.2f}"
+    return f"{early}{times} {utterance.recognized.text}{goes_on}"
 
 
 def as_json(utterance: Utterance) -> str:
@@ -138,7 +144,7 @@ def main(argv: Sequence[str]) -> int:
         print("One stream at a time: name one file, or - for standard input.", file=sys.stderr)
         return 1
     try:
-        listener = Listener(options.recognizer())
+        listener = Listener(options.recognizer(), flags.FLAGS.early)
     except (BundleError, ExecutionError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
@@ -166,6 +172,7 @@ def run() -> None:
     """Entry point of the console script."""
     flags.DEFINE_integer("rate", SAMPLE_RATE, "Hz of raw PCM on standard input.", lower_bound=1000)
     flags.DEFINE_bool("own_speed", False, "Play a file as fast as it was spoken, and no faster.")
+    flags.DEFINE_bool("early", False, "Print texts before they are final too.")
     flags.DEFINE_bool("json", False, "Print JSON, an object a line.")
     app.run(main)
 

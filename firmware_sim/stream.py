@@ -52,6 +52,7 @@ _UNVOICED_BLOCKS: Final = 100
 _SETTLING_BLOCKS: Final = PRE_ROLL_BLOCKS
 HANGOVER_BLOCKS: Final = 80  # quiet that ends an utterance: people pause for 0.7 s within a number
 POST_ROLL_BLOCKS: Final = 20  # of which so many are kept
+EARLY_BLOCKS: Final = 2  # quiet after which an early text is looked for
 _AGGRESSIVENESS: Final = 3  # of 0 to 3: takes the least noise for speech
 _AUDIBLE: Final = 100  # variance; -70 dB of full scale
 _ABOVE_BACKGROUND: Final = 16  # 12 dB
@@ -128,6 +129,7 @@ class Ending(str, enum.Enum):
     PAUSE = "pause"  # quiet for the hangover; where the window is full, for the post-roll
     WINDOW = "window"  # speech went on over the window's end: cut in a pause, the next one goes on
     STREAM = "stream"  # the stream ended
+    EARLY = "early"  # quiet for 20 ms: what was said so far; an utterance of the same start follows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,9 +154,12 @@ class Utterance:
 class Listener:
     """Recognises a stream on a loaded bundle; its memory does not grow."""
 
-    def __init__(self, recognizer: Recognizer) -> None:
+    def __init__(self, recognizer: Recognizer, early: bool = False) -> None:
+        """`early`: an utterance's text is given at each of its pauses too, before it is known to be
+        the last one, and so right after the end of speech."""
         window = sample_count(recognizer.bundle.limits.frames) // BLOCK_SAMPLES
         self._recognizer = recognizer
+        self._early = early
         self._ring = RingBuffer(window * BLOCK_SAMPLES)
         self._detector = VoiceDetector()
         self._recent: collections.deque[bool] = collections.deque(maxlen=_ONSET_BLOCKS)
@@ -207,6 +212,8 @@ class Listener:
         quiet = (self._position - self._end) // BLOCK_SAMPLES
         if quiet >= HANGOVER_BLOCKS or (full and quiet >= POST_ROLL_BLOCKS):
             return self._complete(Ending.PAUSE)
+        if self._early and quiet == EARLY_BLOCKS and not full:
+            return self._recognize(self._position, self._end, Ending.EARLY)
         return self._cut() if full and not quiet else None
 
     def _begin(self) -> None:
@@ -248,7 +255,8 @@ class Listener:
         window = self._window
         features = window.features(used)
         recognized = self._recognizer.recognize(features, window.start, used)
-        self._used = used
+        if ending is not Ending.EARLY:
+            self._used = used
         return Utterance(
             start=self._start,
             end=end,

@@ -288,6 +288,44 @@ def test_a_file_and_the_same_samples_on_standard_input_give_the_same_lines(
         assert one == other
 
 
+def test_an_early_text_comes_right_after_the_end_of_speech(
+    loaded: Recognizer, conversation: NDArray[np.int16]
+) -> None:
+    listener = stream.Listener(loaded, early=True)
+    heard = [*listener.feed(conversation), *listener.finish()]
+    final = [u for u in heard if u.ending is not Ending.EARLY]
+    usual = hear(loaded, conversation, [160])
+    assert [(u.start, u.end, u.recognized.text) for u in final] == [
+        (u.start, u.end, u.recognized.text) for u in usual
+    ]
+    for utterance in final:
+        position = heard.index(utterance)
+        early = heard[position - 1]
+        assert (early.ending, early.start, early.end) == (
+            Ending.EARLY, utterance.start, utterance.end,
+        )  # fmt: skip
+        waited = early.decided - early.end
+        assert waited == stream.EARLY_BLOCKS * stream.BLOCK_SAMPLES == 320
+        assert early.latency == pytest.approx(0.02 + early.seconds)
+    assert (
+        sum(
+            u.recognized.text == e.recognized.text
+            for e, u in itertools.pairwise(heard)
+            if u.ending is not Ending.EARLY
+        )
+        >= len(final) - 1
+    )
+
+
+def test_early_lines_are_marked(
+    digits_bundle: pathlib.Path, tmp_path: pathlib.Path, conversation: NDArray[np.int16]
+) -> None:
+    soundfile.write(tmp_path / "a.wav", conversation, SECOND)
+    lines = run(f"--bundle={digits_bundle}", "--early", tmp_path / "a.wav").stdout.splitlines()
+    assert [line.split(" ", 2)[2] for line in lines if not line.startswith("? ")] == list(TEXTS)
+    assert sum(line.startswith("? ") for line in lines) >= len(TEXTS)
+
+
 def test_a_stream_that_stutters_is_a_stream(
     digits_bundle: pathlib.Path, strings: list[NDArray[np.int16]]
 ) -> None:
