@@ -44,7 +44,6 @@ import tqdm
 from absl import app, flags
 
 from benchmarks import report
-from tf_speech_transformer import grammar as grammars
 from tf_speech_transformer.grammar import Choice, Grammar, Phrase, Word
 
 ENGINES = ("bundle", "free", "pocketsphinx", "whisper", "moonshine")
@@ -341,7 +340,7 @@ def main(argv: Sequence[str]) -> int:
             engine.close()
             figures["engines"][name] = found
             report.write_json(str(out), figures)
-    except (ValueError, OSError, grammars.GrammarError) as error:
+    except (ValueError, OSError) as error:
         return report.fail(error)
     print(report.heading(f"Commands: {len(recordings)} recordings", figures["machine"]))
     print(table(figures, chosen))

@@ -102,9 +102,7 @@ class Channel:
             )
             if self.modulated and not self.surroundings:
                 knots = self.rng.uniform(0.1, 1.0, 3 + len(audio) // 4000)
-                noise *= np.interp(
-                    np.linspace(0, len(knots) - 1, len(audio)), np.arange(len(knots)), knots
-                ).astype(np.float32)
+                noise *= envelope(knots, len(audio)).astype(np.float32)
             audio = audio + noise * (level * 10 ** (-self.snr_db / 20))
         if self.hum is not None:
             time = np.arange(len(audio), dtype=np.float32) / SAMPLE_RATE
@@ -219,7 +217,7 @@ def surroundings(length: int, babble: list[np.ndarray], rng: np.random.Generator
         low = rng.uniform(200, 3000)
         band = band_noise(length, low, low * rng.uniform(1.5, 4.0), rng)
         knots = rng.uniform(0.0, 1.0, 3 + length // SAMPLE_RATE) ** 2
-        add(band * np.interp(np.linspace(0, len(knots) - 1, length), np.arange(len(knots)), knots))
+        add(band * envelope(knots, length))
     if babble and rng.random() < 0.4:
         talk = np.zeros(length, np.float32)
         for _ in range(rng.integers(1, 5)):
@@ -227,6 +225,11 @@ def surroundings(length: int, babble: list[np.ndarray], rng: np.random.Generator
             talk += np.resize(np.roll(voice, rng.integers(len(voice))), length)
         add(talk)
     return (noise / (np.sqrt(np.mean(noise**2)) + 1e-9)).astype(np.float32)
+
+
+def envelope(knots: np.ndarray, length: int) -> np.ndarray:
+    """float64 [length]: straight lines from knot to knot, evenly apart."""
+    return np.interp(np.linspace(0, len(knots) - 1, length), np.arange(len(knots)), knots)
 
 
 def clatter(length: int, rng: np.random.Generator) -> np.ndarray:

@@ -18,8 +18,9 @@ from absl import app, flags
 from tf_speech_transformer import synthesise, voices
 from tf_speech_transformer.digits import Spoken, trim
 from tf_speech_transformer.features import SAMPLE_RATE
-from tf_speech_transformer.grammar import Command, Grammar, GrammarError
+from tf_speech_transformer.grammar import Command, Grammar
 
+MANNERS = {"straight": 0.6, "pauses": 0.2, "filler": 0.08, "false start": 0.05, "framed": 0.07}
 FILLERS = ("um", "uh", "er", "hmm", "so", "like")
 OPENINGS = ("okay", "hi", "hey", "please", "hello", "yeah", "so", "well")
 RATES = {"kokoro": (0.7, 1.35), "piper": (0.75, 1.4), "flite": (0.75, 1.4), "espeak": (0.75, 1.5)}
@@ -32,7 +33,7 @@ def say(command: Command, rng: np.random.Generator) -> str:
     Three in five are said straight; the words of the command are all there, in order.
     """
     words = command.text.split()
-    manner = rng.choice(["straight", "pauses", "filler", "false start", "framed"], p=_MANNERS)
+    manner = rng.choice(list(MANNERS), p=list(MANNERS.values()))
     # People pause between phrases rather than within them.
     borders = [i for i in range(1, len(words)) if words[i] in ("with", "and", "a", "an")]
     borders += [i for i in range(1, len(words)) if words[i - 1] in ("a", "an", "roast", "shot")]
@@ -56,9 +57,6 @@ def say(command: Command, rng: np.random.Generator) -> str:
             words[-1] += ","
             words.append("please")
     return " ".join(words)
-
-
-_MANNERS = (0.6, 0.2, 0.08, 0.05, 0.07)
 
 
 class SpokenCommands:
@@ -99,7 +97,7 @@ def kokoro_speakers(names: list[str], count: int, seed: int) -> list[str]:
         name = one
         if one != other and chance.random() < 0.75:
             weight = chance.choice((0.4, 0.5, 0.6, 0.7))
-            name = f"{one}*{weight:.1f}+{other}*{1 - weight:.1f}"
+            name = voices.blend(one, other, weight)
         accents = voices.KOKORO_HOME[one[0]]
         if chance.random() < 0.15:
             accents = tuple(voices.KOKORO_ACCENTS)
@@ -137,15 +135,12 @@ def main(argv: list[str]) -> None:
     out = Path(chosen.out)
     try:
         grammar = Grammar.read(Path(chosen.grammar))
-        if chosen.voices == "kokoro":
-            engine: voices.Synthesiser = voices.Kokoro(chosen.kokoro_voices, english_only=False)
-        else:
-            engine = voices.engine(chosen.voices)
+        engine = synthesise.make_engine(chosen.voices, chosen.kokoro_voices, english_only=False)
         readings = plan(grammar, engine, chosen.count, chosen.seed)
         made = synthesise.synthesise_corpus(
             readings, engine, out, chosen.processes, kokoro_voices=chosen.kokoro_voices
         )
-    except (GrammarError, ValueError, OSError, RuntimeError) as error:
+    except (ValueError, OSError, RuntimeError) as error:
         sys.exit(f"commands: {error}")
     except KeyboardInterrupt:
         sys.exit("commands: stopped; the same command goes on from here")

@@ -205,7 +205,7 @@ def list_speakers(names: Sequence[str]) -> list[str]:
         weight = chance.choice((0.3, 0.4, 0.5, 0.6, 0.7))
         if one != other and frozenset((one, other)) not in pairs:
             pairs.add(frozenset((one, other)))
-            blends.append(f"{one}*{weight:.1f}+{other}*{1 - weight:.1f}")
+            blends.append(voices.blend(one, other, weight))
     return [*english, *foreign, *blends]
 
 

@@ -20,6 +20,7 @@ finite; it may well have billions of sentences, and is never listed.
 """
 
 import dataclasses
+import functools
 import re
 import sys
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -106,7 +107,6 @@ class Grammar:
             for name in self._labels(phrase, None)
         )
         self.slot_names = [name for name in dict.fromkeys(names) if name is not None]
-        self._words: Automaton | None = None
 
     @classmethod
     def read(cls, path: Path) -> "Grammar":
@@ -120,12 +120,12 @@ class Grammar:
     @property
     def words(self) -> list[str]:
         """All words that occur, sorted."""
-        arcs = (label[0] for arcs in self._word_automaton().arcs for label in arcs)
+        arcs = (label[0] for arcs in self.word_automaton.arcs for label in arcs)
         return sorted({str(word) for word in arcs})
 
     def count(self) -> int:
         """How many commands there are: texts, each with its meaning."""
-        automaton = self._word_automaton()
+        automaton = self.word_automaton
         counts: dict[int, int] = {}
         for state in _backwards(automaton.arcs):
             following = sum(counts[target] for target in automaton.arcs[state].values())
@@ -151,7 +151,7 @@ class Grammar:
         Of several meanings the first is taken, in the order: word of no slot, slots as they are
         first named in the file.
         """
-        automaton, words = self._word_automaton(), text.lower().split()
+        automaton, words = self.word_automaton, text.lower().split()
 
         def search(state: int, i: int) -> tuple[int, list[int]] | None:
             if i == len(words):
@@ -218,10 +218,10 @@ class Grammar:
         """
         return _minimal(*self._deterministic(spell))
 
-    def _word_automaton(self) -> Automaton:
-        if self._words is None:
-            self._words = self.automaton(lambda word, first: [word])
-        return self._words
+    @functools.cached_property
+    def word_automaton(self) -> Automaton:
+        """The automaton over words."""
+        return self.automaton(lambda word, first: [word])
 
     def _labels(self, phrase: Phrase, slot: str | None) -> Iterator[str | None]:
         """The slot of each word that may occur, again and again."""
@@ -562,12 +562,12 @@ def main(argv: list[str]) -> None:
     try:
         grammar = Grammar.read(Path(argv[1]))
         count, words = grammar.count(), grammar.words
-        automaton = grammar.automaton(lambda word, first: [word])
+        states = len(grammar.word_automaton.arcs)
     except GrammarError as error:
         sys.exit(f"grammar: {error}")
     print(
         f"{grammar.name}: {len(grammar.intents)} intents, {len(grammar.slot_names)} slots, "
-        f"{len(words)} words, {count:,} commands, {len(automaton.arcs)} states"
+        f"{len(words)} words, {count:,} commands, {states} states"
     )
     rng = np.random.default_rng(flags.FLAGS.seed)
     for _ in range(flags.FLAGS.sample):

@@ -161,8 +161,12 @@ def write_manifest(path: Path, rows: Iterable[tuple[str, ...]]) -> None:
     partial.replace(path)
 
 
-def make_engine(name: str, kokoro_voices: str | None) -> voices.Synthesiser:
-    return voices.Kokoro(kokoro_voices) if name == "kokoro" else voices.engine(name)
+def make_engine(
+    name: str, kokoro_voices: str | None, english_only: bool = True
+) -> voices.Synthesiser:
+    if name == "kokoro":
+        return voices.Kokoro(kokoro_voices, english_only=english_only)
+    return voices.engine(name)
 
 
 _engine_of_process = functools.cache(make_engine)

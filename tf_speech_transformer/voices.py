@@ -280,6 +280,11 @@ _KOKORO_TOKENS = 510  # the longest input, and the rows of a voice's table
 _KOKORO_WIDTH = 256
 
 
+def blend(one: str, other: str, weight: float) -> str:
+    """The speaker between two Kokoro voices; `weight` is that of `one`."""
+    return f"{one}*{weight:.1f}+{other}*{1 - weight:.1f}"
+
+
 class Kokoro:
     """Kokoro-82M, int8, on ONNX Runtime: near human.
 
@@ -349,10 +354,7 @@ class Kokoro:
         chance = random.Random(seed)
         weights = [chance.choice((0.3, 0.4, 0.5, 0.6, 0.7)) for _ in range(count)]
         chosen = chance.sample(pairs, count)
-        return [
-            f"{a}*{weight:.1f}+{b}*{1 - weight:.1f}"
-            for (a, b), weight in zip(chosen, weights, strict=True)
-        ]
+        return [blend(a, b, weight) for (a, b), weight in zip(chosen, weights, strict=True)]
 
     @functools.lru_cache(maxsize=512)  # noqa: B019 - engines live as long as their process
     def _table(self, speaker: str) -> np.ndarray:

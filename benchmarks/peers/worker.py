@@ -37,14 +37,10 @@ def bundle(directory: str, *options: str) -> tuple[Recogniser, int]:
     def recognise(audio: np.ndarray) -> dict[str, Any]:
         heard = recognizer.transcribe(audio)
         confidence = max((x.confidence or 0.0 for x in heard.segments), default=0.0)
-        if not heard.commands:
-            return {"text": heard.text, "intent": None, "slots": {}, "confidence": confidence}
-        slots = {name: value for x in heard.commands for name, value in x.slots.items()}
-        first = heard.commands[0]
         return {
             "text": heard.text,
-            "intent": first.intent,
-            "slots": slots,
+            "intent": heard.commands[0].intent if heard.commands else None,
+            "slots": {name: value for x in heard.commands for name, value in x.slots.items()},
             "confidence": confidence,
         }
 
