@@ -450,6 +450,13 @@ class Block(keras.layers.Layer):
         self.feed_forward = FeedForward(make, dims, generator, name="feed_forward")
         self.feed_forward_sum = make(Elementwise(tf.add, name="feed_forward_sum"))
 
+    def add_nothing(self):
+        """Makes a float layer pass on what it gets, until it is trained."""
+        attentions = [self.attention, self.cross] if hasattr(self, "cross") else [self.attention]
+        for linear in (*(x.output_linear for x in attentions), self.feed_forward.outer):
+            for variable in linear.weights:
+                variable.assign(tf.zeros_like(variable))
+
     def call(self, x, mask, memory=None, memory_mask=None, cache=None, training=False):
         """x [B, U, D] -> the same shape, and the rows [B, U, D] that self-attention reads of it.
 

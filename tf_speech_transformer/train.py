@@ -66,13 +66,16 @@ def build(dims: Dimensions, quantized: bool) -> SpeechTransformer:
 
 def copy_weights(source: SpeechTransformer, target: SpeechTransformer) -> None:
     """Sets every variable of `target` that `source` has too, by path; a quantized target keeps
-    the ranges that a float source lacks.
+    the ranges that a float source lacks, and the further layers of a deeper one begin by adding
+    nothing, so that it computes what the source does.
 
     Raises ValueError, with nothing changed, where the models are of other dimensions.
     """
     values, places = by_path(source), by_path(target)
+    further = target.encoder[len(source.encoder) :] + target.decoder[len(source.decoder) :]
+    new = {path(v) for block in further for v in block.variables}
     homeless = sorted(values.keys() - places.keys())
-    unset = sorted({path(v) for v in target.trained_variables} - values.keys())
+    unset = sorted({path(v) for v in target.trained_variables} - values.keys() - new)
     misshapen = sorted(
         name for name in values.keys() & places.keys() if values[name].shape != places[name].shape
     )
@@ -89,6 +92,8 @@ def copy_weights(source: SpeechTransformer, target: SpeechTransformer) -> None:
             )
     for name, value in values.items():
         places[name].assign(value)
+    for block in further:
+        block.add_nothing()
 
 
 def by_path(model: SpeechTransformer) -> dict[str, tf.Variable]:

@@ -1,5 +1,6 @@
 """Training runs to its end, is not disturbed by a kill, and refuses what does not fit."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -182,3 +183,22 @@ def test_a_run_can_start_from_the_float_weights_of_another(
     )
     for name, value in before.items():
         np.testing.assert_array_equal(after[name], value, err_msg=name)
+
+
+def test_a_deeper_model_starts_as_what_the_shallower_one_computes(
+    undisturbed: pathlib.Path,
+) -> None:
+    shallow = train.load(undisturbed, "float")[0]
+    more = dataclasses.replace(shallow.dims, encoder_layers=3, decoder_layers=2)
+    deep = train.build(more, quantized=False)
+    train.copy_weights(shallow, deep)
+    rng = np.random.default_rng(3)
+    speech = {
+        "features": rng.normal(size=(2, 64, shallow.dims.feature_channels)).astype(np.float32),
+        "frames": np.array([64, 40], np.int32),
+        "tokens": rng.integers(0, shallow.dims.vocabulary, (2, 5), np.int32),
+    }
+    for before, after in zip(shallow(speech), deep(speech), strict=True):
+        np.testing.assert_allclose(after, before, atol=1e-5)
+    with pytest.raises(ValueError, match="no place for"):
+        train.copy_weights(deep, shallow)
