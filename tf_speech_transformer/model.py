@@ -36,6 +36,9 @@ class Dimensions:
     encoder_layers: int = 6
     decoder_layers: int = 6
     encoder_positions: bool = False  # sinusoidal, added to the front-end's output
+    # Added to the variance in the front-end's LayerNorms: large enough, silence stays small, and
+    # 8 bits' noise in it with it.
+    front_end_epsilon: float = 0.05
     dropout: float = 0.15
     dropout_seed: int = 0
 
@@ -293,7 +296,9 @@ class VggBlock(keras.layers.Layer):
     instead of one for each of its channels, and no noise blown up in a silent channel.
     """
 
-    def __init__(self, make: LayerFactory, channels: int, strided: bool, **kwargs):
+    def __init__(
+        self, make: LayerFactory, channels: int, strided: bool, epsilon: float, **kwargs
+    ):
         super().__init__(**kwargs)
         self.convolutions = []
         self.norms = []
@@ -313,7 +318,7 @@ class VggBlock(keras.layers.Layer):
                     per_channel=True,
                 )
             )
-            self.norms.append(LayerNorm(make, epsilon=0.05, name=f"norm_{i}"))
+            self.norms.append(LayerNorm(make, epsilon=epsilon, name=f"norm_{i}"))
             self.affines.append(
                 make(
                     keras.layers.DepthwiseConv2D(
@@ -512,7 +517,7 @@ class SpeechTransformer(keras.Model):
         self.features = make(identity("linear", name="features"), output=quantization.FEATURES)
         self.mask = make(identity("linear", name="mask"), output=quantization.MASK)
         self.front_end = [
-            VggBlock(make, channels, dims.strided, name=f"vgg_{i}")
+            VggBlock(make, channels, dims.strided, dims.front_end_epsilon, name=f"vgg_{i}")
             for i, channels in enumerate(dims.conv_channels)
         ]
         self.front_end_linear = make(
