@@ -385,6 +385,8 @@ class Attention(keras.layers.Layer):
         """mask [B or 1, 1, U or 1, S]: what is added to the scores."""
         query = self.heads(self.query(x, training=training), [0, 2, 1, 3])
         attend = self.attend_absorbed if self.absorbed else self.attend
+        if self.absorbed and self.bounds and training:
+            attend = self.attend_unabsorbed
         context = tf.transpose(attend(query, memory, mask, training), [0, 2, 1, 3])
         context = reshape(context, [None, None, self.dims.d_model])
         return self.dropout(self.output_linear(context, training=training), training=training)
@@ -410,6 +412,19 @@ class Attention(keras.layers.Layer):
         context = self.context([probabilities, memory], training=training)
         context = tf.reshape(context, [batch, heads, length, size])
         return self.value(context, training=training)
+
+    def attend_unabsorbed(self, query, memory, mask, training):
+        """What `attend_absorbed` computes, with keys and values: a quarter of the products, for the
+        training of the float model.
+
+        HeadLinear's matrix is that of the keys and of the values.
+        """
+        keys, values = (
+            self.heads(tf.matmul(memory, linear.kernel), [0, 2, 1, 3])
+            for linear in (self.key, self.value)
+        )
+        scores = bounded(tf.matmul(query, keys, transpose_b=True)) + mask
+        return tf.matmul(tf.nn.softmax(scores), values)
 
     def probabilities(self, query, keys, mask, training):
         scores = self.scores([query, keys], training=training)

@@ -80,7 +80,7 @@ def get_config() -> ConfigDict:
     config.model.dropout = 0.0  # examples are so many and so various that it only slows down
     config.limits.frames = 1024  # 10.24 s
     config.limits.tokens = 128
-    config.train.steps = 19_000
+    config.train.steps = 14_500
     config.train.learning_rate = 1e-3
     config.train.warmup_steps = 300
     # Held to a grammar most letters are certain: smoothing would be a price for each of them,
