@@ -157,6 +157,10 @@ class Bundle:
     def decoder_layers(self) -> int:
         return sum(spec.name.startswith("cache_") for spec in self.decoder_step.inputs)
 
+    @property
+    def decoder_convolutions(self) -> int:
+        return sum(spec.name.startswith("window_") for spec in self.decoder_step.inputs)
+
 
 def load(path: str | pathlib.Path) -> Bundle:
     """Reads and checks a bundle.
@@ -444,13 +448,20 @@ def _check_shapes(bundle: Bundle, manifest: _Section) -> None:
         cache, row = step.input(f"cache_{layer}"), step.output(f"row_{layer}")
         expect(cache, step.file, (1, tokens, cache.shape[-1]), kind)
         expect(row, step.file, (1, 1, cache.shape[-1]), kind)
-        _check_same(
-            manifest,
-            dataclasses.replace(row, shape=cache.shape),
-            cache,
-            f"{step.file} (output)",
-            f"{step.file} (input)",
-        )
+        _check_kept(manifest, row, cache, step.file)
+    for number in range(bundle.decoder_convolutions):
+        window, newest = step.input(f"window_{number}"), step.output(f"newest_{number}")
+        expect(window, step.file, (1, 2, window.shape[-1]), kind)
+        expect(newest, step.file, (1, 1, window.shape[-1]), kind)
+        _check_kept(manifest, newest, window, step.file)
+    if any(spec.name == "position" for spec in step.inputs):
+        expect(step.input("position"), step.file, (1, tokens), kind)
+
+
+def _check_kept(manifest: _Section, row: TensorSpec, kept: TensorSpec, file: str) -> None:
+    """A row that the decoder step writes is read again in later steps."""
+    whole = dataclasses.replace(row, shape=kept.shape)
+    _check_same(manifest, whole, kept, f"{file} (output)", f"{file} (input)")
 
 
 def _check_same(

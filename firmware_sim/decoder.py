@@ -2,7 +2,8 @@
 
 N: longest text, S: memory frames, V: vocabulary, d: d_model.  The self-attention caches
 ([1, N, d] for each layer) start at real 0.0; the rows that step t writes go to slot t and are read
-by the steps after it.
+by the steps after it.  Where the decoder has convolutions, each has a window [1, 2, C] of the rows
+that it read last.
 """
 
 import dataclasses
@@ -110,6 +111,10 @@ class Decoder:
         model = bundle.decoder_step
         self._logits = model.output("logits")
         self._rows = {f"cache_{n}": f"row_{n}" for n in range(bundle.decoder_layers)}
+        self._newest = {f"window_{n}": f"newest_{n}" for n in range(bundle.decoder_convolutions)}
+        self._position: TensorSpec | None = None
+        if any(spec.name == "position" for spec in model.inputs):
+            self._position = model.input("position")
         self._memory_mask = model.input("memory_mask")
         self._self_mask = mask_values(model.input("self_mask"), bundle.mask_value)
         self._token = model.input("token")
@@ -174,9 +179,11 @@ class Decoder:
         inputs["memory_mask"] = prefix_mask(
             self._memory_mask, bundle.mask_value, bundle.limits.memory_positions(frames)
         )
-        for name in self._rows:
+        for name in (*self._rows, *self._newest):
             spec = model.input(name)
             inputs[name] = np.full(spec.shape, spec.quantize(0.0))
+        if self._position is not None:
+            inputs["position"] = one_hot(self._position, 0)
         inputs["token"] = one_hot(self._token, self._tokens.start)
         valid, masked = self._self_mask
         inputs["self_mask"] = np.full((1, bundle.limits.tokens + 1), masked)
@@ -187,6 +194,12 @@ class Decoder:
         """Puts the rows of step number `step` into the caches, and `token` next, in place."""
         for cache, row in self._rows.items():
             state.inputs[cache][0, step] = outputs[row][0, 0]
+        for window, newest in self._newest.items():
+            rows = [state.inputs[window][:, 1:], outputs[newest]]
+            state.inputs[window] = np.concatenate(rows, 1)
+        if self._position is not None:
+            following = min(step + 1, self._position.shape[1] - 1)  # none after the last
+            state.inputs["position"] = one_hot(self._position, following)
         state.inputs["self_mask"][0, step] = self._self_mask[0]
         state.inputs["token"] = one_hot(self._token, token)
 

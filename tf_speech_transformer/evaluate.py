@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from tf_speech_transformer import corpus, quantization, train
 from tf_speech_transformer.features import as_float, microfrontend
-from tf_speech_transformer.model import TIME_REDUCTION, SpeechTransformer
+from tf_speech_transformer.model import TIME_REDUCTION, CausalConvolution, SpeechTransformer
 from tf_speech_transformer.tokenizer import Tokenizer
 
 
@@ -45,38 +45,50 @@ def greedy_decoder(
         memory_mask = model.memory_mask(frames, tf.shape(features)[1] // TIME_REDUCTION)
         memory, _ = model.encode(features, memory_mask)
         caches = tuple(tf.zeros([batch, max_tokens, dims.d_model]) for _ in model.decoder)
+        before = CausalConvolution.WIDTH - 1
+        windows = tuple(tf.zeros([batch, before, channels]) for channels in dims.window_channels)
         token = tf.fill([batch, 1], tokenizer.start)
         texts = tf.fill([batch, 0], 0)
         done = tf.zeros([batch], tf.bool)
 
-        def more(step, token, texts, done, caches):
+        def more(step, token, texts, done, caches, windows):
             return tf.logical_and(step < max_tokens, tf.logical_not(tf.reduce_all(done)))
 
-        def advance(step, token, texts, done, caches):
+        def advance(step, token, texts, done, caches, windows):
             positions = tf.range(size)
             valid = tf.logical_or(positions < step, tf.equal(positions, max_tokens))
             mask = tf.where(valid, 0.0, model.mask_value)[None, None, None, :]
             one_hot = tf.one_hot(token, dims.vocabulary)
-            logits, rows = model.decode_step(one_hot, mask, memory_mask, caches, memory)
+            position = tf.one_hot(step, max_tokens)[None, None, :]
+            logits, rows, newest = model.decode_step(
+                one_hot, mask, memory_mask, caches, memory, windows, position
+            )
             forbidden = tf.one_hot([tokenizer.start, tokenizer.blank], dims.vocabulary, 1e9, 0.0)
             best = tf.argmax(logits - tf.reduce_sum(forbidden, 0), -1, output_type=tf.int32)
             best = tf.where(done, tokenizer.end, best)
             slot = tf.one_hot(step, max_tokens)[None, :, None]
             caches = tuple(cache + slot * row for cache, row in zip(caches, rows, strict=True))
+            windows = tuple(
+                tf.concat([window[:, 1:], tf.convert_to_tensor(row)], 1)
+                for window, row in zip(windows, newest, strict=True)
+            )
             texts = tf.concat([texts, best[:, None]], 1)
             done = tf.logical_or(done, tf.equal(best, tokenizer.end))
-            return step + 1, best[:, None], texts, done, caches
+            return step + 1, best[:, None], texts, done, caches, windows
 
         loop = tf.while_loop(
             more,
             advance,
-            (0, token, texts, done, caches),
+            (0, token, texts, done, caches, windows),
             shape_invariants=(
                 tf.TensorShape([]),
                 tf.TensorShape([None, 1]),
                 tf.TensorShape([None, None]),
                 tf.TensorShape([None]),
                 tuple(tf.TensorShape([None, max_tokens, dims.d_model]) for _ in caches),
+                tuple(
+                    tf.TensorShape([None, before, channels]) for channels in dims.window_channels
+                ),
             ),
         )
         return loop[2]

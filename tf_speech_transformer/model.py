@@ -19,6 +19,7 @@ from tf_speech_transformer import integer, quantization
 from tf_speech_transformer.quantization import LayerFactory
 
 TIME_REDUCTION = 4  # feature frames for one memory frame
+MOST_POSITIONS = 2048  # memory frames or tokens, where the model has sinusoids
 FLOAT_MASK_VALUE = -1e4  # what a masked score gets in the float model
 
 
@@ -36,6 +37,11 @@ class Dimensions:
     encoder_layers: int = 6
     decoder_layers: int = 6
     encoder_positions: bool = False  # sinusoidal, added to the front-end's output
+    decoder_positions: bool = False  # the same, added to the embeddings
+    # Channels of causal convolutions over the embeddings, one after the other, as Mohamed et al.
+    # (arXiv 1904.11660) have them, and the size of these embeddings.
+    decoder_convolutions: tuple[int, ...] = ()
+    d_embedding: int = 512
     # Added to the variance in the front-end's LayerNorms: large enough, silence stays small, and
     # 8 bits' noise in it with it.
     front_end_epsilon: float = 0.05
@@ -45,6 +51,13 @@ class Dimensions:
     @property
     def d_head(self) -> int:
         return self.d_model // self.heads
+
+    @property
+    def window_channels(self) -> tuple[int, ...]:
+        """Of the rows that each convolution of the decoder reads."""
+        if not self.decoder_convolutions:
+            return ()
+        return (self.d_embedding, *self.decoder_convolutions[:-1])
 
 
 class Mean(keras.layers.Layer):
@@ -296,9 +309,7 @@ class VggBlock(keras.layers.Layer):
     instead of one for each of its channels, and no noise blown up in a silent channel.
     """
 
-    def __init__(
-        self, make: LayerFactory, channels: int, strided: bool, epsilon: float, **kwargs
-    ):
+    def __init__(self, make: LayerFactory, channels: int, strided: bool, epsilon: float, **kwargs):
         super().__init__(**kwargs)
         self.convolutions = []
         self.norms = []
@@ -339,6 +350,36 @@ class VggBlock(keras.layers.Layer):
             x = reshape(norm(x, training=training), [None, None, frequencies, channels])
             x = affine(x, training=training)
         return self.pool(x) if self.pool else x
+
+
+class CausalConvolution(keras.layers.Layer):
+    """A convolution of width 3 over tokens, which sees none that is later; LayerNorm and ReLU.
+
+    x [B, U, C] -> [B, U, C'].  A linear layer of three rows side by side, which a device computes
+    for one token from the two rows before it.
+    """
+
+    WIDTH = 3
+
+    def __init__(self, make: LayerFactory, channels: int, **kwargs):
+        super().__init__(**kwargs)
+        linear = keras.layers.Dense(channels, use_bias=False, name="linear")  # LayerNorm centres
+        self.linear = make(linear, weights=("kernel",))
+        self.norm = LayerNorm(make, epsilon=0.05, name="norm")
+        affine = keras.layers.DepthwiseConv2D(
+            1, activation="relu", depthwise_initializer="ones", name="affine"
+        )
+        self.affine = make(affine, weights=("depthwise_kernel",))
+
+    def call(self, x, before, training=False):
+        """before [B, 2, C]: the rows before the first of x; 0.0 where there are none."""
+        length = shape_of(x)[1]
+        rows = tf.concat([before, x], 1)
+        side_by_side = tf.concat([rows[:, i : i + length] for i in range(self.WIDTH)], -1)
+        x = self.norm(self.linear(side_by_side, training=training), training=training)
+        channels = x.shape[-1]
+        x = self.affine(reshape(x, [None, None, 1, channels]), training=training)
+        return tf.reshape(x, [shape_of(x)[0], length, channels])
 
 
 class Attention(keras.layers.Layer):
@@ -556,13 +597,26 @@ class SpeechTransformer(keras.Model):
         self.embedding = make(
             Embedding(
                 dims.vocabulary,
-                dims.d_model,
+                dims.d_embedding if dims.decoder_convolutions else dims.d_model,
                 embeddings_initializer=keras.initializers.RandomNormal(0, 0.5),
                 name="embedding",
             ),
             weights=("embeddings",),
             same_scale=True,
         )
+        if dims.decoder_convolutions:
+            self.convolutions = [
+                CausalConvolution(make, channels, name=f"convolution_{i}")
+                for i, channels in enumerate(dims.decoder_convolutions)
+            ]
+            self.decoder_linear = make(
+                keras.layers.Dense(dims.d_model, name="decoder_linear"), weights=("kernel",)
+            )
+        if dims.decoder_positions:
+            self.decoder_positions = make(
+                identity("linear", name="decoder_positions"), output=quantization.POSITIONS
+            )
+            self.decoder_positions_sum = make(Elementwise(tf.add, name="decoder_positions_sum"))
         self.decoder = [
             Block(make, dims, generator, decoder=True, name=f"decoder_{i}")
             for i in range(dims.decoder_layers)
@@ -596,7 +650,7 @@ class SpeechTransformer(keras.Model):
         x = self.front_end_linear(x, training=training)
         mask = self.mask(memory_mask, training=training)
         if self.dims.encoder_positions:
-            table = tf.constant(sinusoids(2048, self.dims.d_model))
+            table = tf.constant(sinusoids(MOST_POSITIONS, self.dims.d_model))
             length = tf.shape(x)[1] if x.shape[1] is None else x.shape[1]
             positions = self.positions(table[None, :length], training=training)
             x = self.positions_sum([x, positions], training=training)
@@ -617,31 +671,71 @@ class SpeechTransformer(keras.Model):
         if lengths is not None:
             positions = tf.minimum(positions, lengths[:, None] - 1)  # [B, U]
             tokens = tf.gather(tokens, positions, batch_dims=1)
+        table = tf.constant(sinusoids(MOST_POSITIONS, self.dims.d_model))
+        x, _ = self.embed(
+            self.embedding(tokens, training=training),
+            tf.gather(table, positions) if self.dims.decoder_positions else None,
+            training=training,
+        )
+        if lengths is not None and self.dims.decoder_convolutions:
+            x = tf.gather(x, positions, batch_dims=1)
         future = tf.cast(everywhere > positions[:, None, :, None], tf.float32)  # [B or 1, 1, U, U]
         mask = self.mask(future * self.mask_value, training=training)
         memory_mask = self.mask(memory_mask, training=training)
-        x = self.dropout(self.embedding(tokens, training=training), training=training)
+        x = self.dropout(x, training=training)
         for block in self.decoder:
             x, _ = block(x, mask, memory, memory_mask, training=training)
         return self.logits(self.decoder_norm(x, training=training), training=training)
 
-    def decode_step(self, token, self_mask, memory_mask, caches, memory):
-        """One token -> logits [B, V], and a row [B, 1, D] for each layer's cache.
+    def embed(self, x, positions, windows=None, training=False):
+        """Embeddings [B, U, E] -> what goes into the decoder's layers [B, U, D], and the rows that
+        each of its convolutions reads, [B, U, C].
+
+        positions [.., U, D] are sinusoids, if the model adds them; `windows` are the two rows
+        [B, 2, C] before these of each convolution, 0.0 at the beginning of a text.
+        """
+        read = []
+        if self.dims.decoder_convolutions:
+            source = self.embedding
+            for i, convolution in enumerate(self.convolutions):
+                batch, _, channels = shape_of(x)
+                before = tf.zeros([batch, CausalConvolution.WIDTH - 1, channels])
+                before = quantization.output_quantized(source, windows[i] if windows else before)
+                read.append(x)
+                x = convolution(x, before, training=training)
+                source = convolution.affine
+            x = self.decoder_linear(x, training=training)
+        if self.dims.decoder_positions:
+            positions = self.decoder_positions(positions, training=training)
+            x = self.decoder_positions_sum([x, positions], training=training)
+        return x, read
+
+    def decode_step(
+        self, token, self_mask, memory_mask, caches, memory, windows=None, position=None
+    ):
+        """One token -> logits [B, V], a row [B, 1, D] for each layer's cache, and a row [B, 1, C]
+        for the window of each convolution.
 
         token: one-hot float [B, 1, V]; self_mask [B, 1, 1, N + 1]; `caches`: each layer's rows of
-        earlier tokens [B, N, D]; `memory` [B, S, D].  A device calls it with B = 1.
+        earlier tokens [B, N, D]; `memory` [B, S, D]; `windows`: the two rows [B, 2, C] before, of
+        each convolution; `position`: one-hot float [B, 1, N], if the decoder has positions.  A
+        device calls it with B = 1.
         """
         mask = self.mask(self_mask)
         memory_mask = self.mask(memory_mask)
         memory = quantization.output_quantized(self.encoder_norm.normalise, memory)
         x = quantization.pick(self.embedding, token)
+        if self.dims.decoder_positions:
+            table = tf.constant(sinusoids(position.shape[-1], self.dims.d_model))
+            position = quantization.pick_position(position, table, self.quantized)
+        x, newest = self.embed(x, position, windows)
         rows = []
         for block, cache in zip(self.decoder, caches, strict=True):
             cache = quantization.output_quantized(block.attention_norm.normalise, cache)
             x, row = block(x, mask, memory, memory_mask, cache)
             rows.append(row)
         logits = self.logits(self.decoder_norm(x))
-        return reshape(logits, [None, self.dims.vocabulary]), rows
+        return reshape(logits, [None, self.dims.vocabulary]), rows, newest
 
     def call(self, inputs, training=False):
         """inputs: features [B, T, F], frames [B], tokens [B, U] -> logits, CTC logits; where texts

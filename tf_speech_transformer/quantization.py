@@ -223,12 +223,13 @@ class EightBitLayer(tfmot.quantization.keras.QuantizeWrapperV2):
         return integer.evaluate(self.layer, inputs, weights, self.grid())
 
     @tf.autograph.experimental.do_not_convert
-    def grid(self) -> Grid | None:
-        """The grid of the layer's int8 output; None where that is the source's."""
+    def grid(self) -> Grid:
+        """The grid of the layer's int8 output; rows picked from a table keep the table's."""
         with tf.init_scope():
             for quantizer in self._output_quantizers:
                 return quantizer.grid(self._output_quantizer_vars)
-        return None
+            (_, _, variables), *_ = self._weight_vars
+            return Grid(float(variables["max"]) / 127, 0)
 
 
 _exact = False
@@ -302,6 +303,13 @@ def pick(layer: keras.layers.Layer, one_hot: tf.Tensor) -> tf.Tensor:
     return quantizer(layer(ONE_HOT(one_hot, False, {})), False, variables)
 
 
+def pick_position(one_hot: tf.Tensor, table: tf.Tensor, quantized: bool) -> tf.Tensor:
+    """The rows of a constant table [N, D] that float `one_hot` [B, U, N] marks: a product too."""
+    if quantized and not _exact:
+        one_hot, table = ONE_HOT(one_hot, False, {}), POSITIONS(table, False, {})
+    return tf.matmul(one_hot, table)
+
+
 def output_quantized(layer: keras.layers.Layer, x: tf.Tensor) -> tf.Tensor:
     """`x` on the 8-bit grid of the layer's output; unchanged in the float model.
 
@@ -311,4 +319,7 @@ def output_quantized(layer: keras.layers.Layer, x: tf.Tensor) -> tf.Tensor:
         return x
     if _exact:
         return integer.quantize(x, layer.grid())
-    return layer._output_quantizers[0](x, False, layer._output_quantizer_vars)
+    if layer._output_quantizers:
+        return layer._output_quantizers[0](x, False, layer._output_quantizer_vars)
+    (_, quantizer, variables), *_ = layer._weight_vars
+    return quantizer(x, False, variables)

@@ -48,7 +48,7 @@ def check_shared_scales(models: dict) -> None:
     written = {spec["name"]: spec for _, sig in models.values() for spec in sig["outputs"]}
     for spec in models["decoder_step"][1]["inputs"]:
         name = spec["name"]
-        source = name.replace("cache", "row")
+        source = name.replace("cache", "row").replace("window", "newest")
         if source not in written:
             continue
         other = written[source]

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 
-from tf_speech_transformer.model import TIME_REDUCTION, SpeechTransformer
+from tf_speech_transformer.model import TIME_REDUCTION, CausalConvolution, SpeechTransformer
 from tflite_convert.inspect import operator_code
 
 DTYPES = {
@@ -66,7 +66,11 @@ def convert_encoder(model: SpeechTransformer, frames: int) -> tuple[bytes, Signa
 def convert_decoder_step(
     model: SpeechTransformer, frames: int, max_tokens: int
 ) -> tuple[bytes, Signature]:
-    """One-hot token, masks, memory, each layer's cache -> logits, and a new row of each cache."""
+    """One-hot token, masks, memory, each layer's cache -> logits, and a new row of each cache.
+
+    Where the decoder has convolutions or positions, also `window_0` and so on, the two rows before
+    that each convolution reads -> `newest_0` and so on; and `position`, one-hot.
+    """
     dims = model.dims
     memory_frames = frames // TIME_REDUCTION
     inputs = {
@@ -77,16 +81,26 @@ def convert_decoder_step(
     }
     for layer in range(dims.decoder_layers):
         inputs[f"cache_{layer}"] = tf.TensorSpec([1, max_tokens, dims.d_model])
+    windows = [f"window_{i}" for i in range(len(dims.window_channels))]
+    for window, channels in zip(windows, dims.window_channels, strict=True):
+        inputs[window] = tf.TensorSpec([1, CausalConvolution.WIDTH - 1, channels])
+    if dims.decoder_positions:
+        inputs["position"] = tf.TensorSpec([1, max_tokens])
 
-    def decoder_step(token, self_mask, memory_mask, memory, **caches):
-        logits, rows = model.decode_step(
+    def decoder_step(token, self_mask, memory_mask, memory, position=None, **kept):
+        if position is not None:
+            position = tf.reshape(position, [1, 1, max_tokens])
+        logits, rows, newest = model.decode_step(
             tf.reshape(token, [1, 1, dims.vocabulary]),
             tf.reshape(self_mask, [1, 1, 1, max_tokens + 1]),
             tf.reshape(memory_mask, [1, 1, 1, memory_frames]),
-            [caches[f"cache_{layer}"] for layer in range(dims.decoder_layers)],
+            [kept[f"cache_{layer}"] for layer in range(dims.decoder_layers)],
             memory,
+            [kept[window] for window in windows],
+            position,
         )
-        return {"logits": logits, **{f"row_{layer}": row for layer, row in enumerate(rows)}}
+        rows = {f"row_{layer}": row for layer, row in enumerate(rows)}
+        return {"logits": logits, **rows, **{f"newest_{i}": row for i, row in enumerate(newest)}}
 
     return _convert(model, decoder_step, inputs)
 

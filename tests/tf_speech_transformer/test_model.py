@@ -1,5 +1,7 @@
 """The model computes what the paper describes, whole or a token at a time."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -21,10 +23,20 @@ def batch(count: int = 2, frames: int = 64, tokens: int = 5) -> dict[str, tf.Ten
     }
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["float", "quantized"])
+BASELINE = dataclasses.replace(
+    TINY, decoder_convolutions=(8, 12), d_embedding=6, decoder_positions=True
+)
+
+
+@pytest.fixture(
+    scope="module",
+    params=[(TINY, False), (TINY, True), (BASELINE, False), (BASELINE, True)],
+    ids=["float", "quantized", "baseline", "quantized baseline"],
+)
 def model(request: pytest.FixtureRequest) -> SpeechTransformer:
     tf.keras.utils.set_random_seed(1)
-    built = build(TINY, quantized=request.param)
+    dims, quantized = request.param
+    built = build(dims, quantized)
     for _ in range(3):  # gives the quantizers their ranges
         built(batch(), training=True)
     return built
@@ -37,6 +49,7 @@ def stepwise_logits(model: SpeechTransformer, inputs: dict[str, tf.Tensor]) -> n
     memory, _ = model.encode(inputs["features"], memory_mask)
     count, length = inputs["tokens"].shape
     caches = [np.zeros((count, slots, TINY.d_model), np.float32) for _ in model.decoder]
+    windows = [np.zeros((count, 2, x), np.float32) for x in model.dims.window_channels]
     logits = []
     for step in range(length):
         mask = np.full((count, 1, 1, slots + 1), model.mask_value, np.float32)
@@ -45,10 +58,22 @@ def stepwise_logits(model: SpeechTransformer, inputs: dict[str, tf.Tensor]) -> n
         token = inputs["tokens"][:, step : step + 1]
         past = [tf.constant(cache) for cache in caches]
         one_hot = tf.one_hot(token, TINY.vocabulary)
-        out, rows = model.decode_step(one_hot, tf.constant(mask), memory_mask, past, memory)
+        out, rows, newest = model.decode_step(
+            one_hot,
+            tf.constant(mask),
+            memory_mask,
+            past,
+            memory,
+            [tf.constant(window) for window in windows],
+            tf.one_hot([[step]], slots),
+        )
         logits.append(out.numpy())
         for cache, row in zip(caches, rows, strict=True):
             cache[:, step] = row.numpy()[:, 0]
+        windows = [
+            np.concatenate([window[:, 1:], row.numpy()], 1)
+            for window, row in zip(windows, newest, strict=True)
+        ]
     return np.stack(logits, 1)
 
 
@@ -80,7 +105,9 @@ def test_absorbed_attention_equals_attention_with_keys_and_values(length: int) -
         getattr(absorbed, name).bias.assign(getattr(plain, name).bias)
     expected = plain(x, memory, mask).numpy()
     assert np.ptp(expected) > 1
-    np.testing.assert_allclose(absorbed(x, memory, mask), expected, atol=1e-5)
+    for training in (False, True):  # two ways of computing the same
+        actual = absorbed(x, memory, mask, training=training)
+        np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 
 def test_later_tokens_do_not_change_earlier_logits(model: SpeechTransformer) -> None:

@@ -17,7 +17,7 @@ from firmware_sim import parity
 from firmware_sim.decoder import one_hot
 from firmware_sim.recognizer import Recognizer
 from tests.conftest import REPOSITORY, TINY_MODEL, synthesise
-from tf_speech_transformer import integer, quantization
+from tf_speech_transformer import evaluate, integer, quantization
 from tf_speech_transformer.features import as_float, microfrontend
 from tf_speech_transformer.integer import Quantized
 from tf_speech_transformer.model import Dimensions, SpeechTransformer
@@ -31,9 +31,9 @@ CONFIG = ml_collections.ConfigDict(
 )
 
 
-def tiny(quantized: bool) -> SpeechTransformer:
+def tiny(quantized: bool, **baseline: Any) -> SpeechTransformer:
     tf.keras.utils.set_random_seed(5)
-    dims = Dimensions(vocabulary=CharacterTokenizer().size, **TINY_MODEL)
+    dims = Dimensions(vocabulary=CharacterTokenizer().size, **TINY_MODEL, **baseline)
     model = build(dims, quantized)
     features = as_float(microfrontend(synthesise("one two")))[None, :FRAMES]
     features = np.pad(features, [(0, 0), (0, FRAMES - features.shape[1]), (0, 0)])
@@ -207,3 +207,21 @@ def test_exact_arithmetic_ends_with_its_context(quantized: SpeechTransformer) ->
 def test_float_twin_recognises_as_the_float_model(bundles: pathlib.Path) -> None:
     text = Recognizer(device_bundle.load(bundles / "float32")).transcribe(synthesise("two")).text
     assert isinstance(text, str)
+
+
+def test_a_decoder_with_convolutions_and_positions_is_the_same_on_a_device(
+    tmp_path: pathlib.Path,
+) -> None:
+    tokenizer = CharacterTokenizer()
+    model = tiny(True, decoder_convolutions=(8, 12), d_embedding=6, decoder_positions=True)
+    convert.write(model, tokenizer, CONFIG, tmp_path / "baseline", {})
+    loaded = device_bundle.load(tmp_path / "baseline")
+    assert loaded.decoder_convolutions == 2
+    features = microfrontend(synthesise("nine four"))[:FRAMES]
+    result = parity.compare_runtimes(loaded, [features], "tflm", "litert-reference")
+    assert result.equal, result
+    with quantization.exact():
+        (text,) = evaluate.transcribe(model, tokenizer, [as_float(features)], FRAMES, TOKENS)
+    device = Recognizer(loaded, "litert-reference").recognize(features, 0, len(features))
+    assert len(device.step_seconds) > 3  # so many rows went through the windows
+    assert device.text == text

@@ -9,12 +9,13 @@ out. They are made like this, once for a grammar (see `voices.py` for what each 
 
     SPEAK="python -m tf_speech_transformer.commands --grammar=$GRAMMAR --processes=2"
     $SPEAK --voices=kokoro --count=2000 --out=$VOICES/kokoro    # 45 minutes
-    $SPEAK --voices=piper --count=1500 --out=$VOICES/piper      # 10 minutes
-    $SPEAK --voices=flite --count=3000 --out=$VOICES/flite      # 5 minutes
+    $SPEAK --voices=piper --count=800 --out=$VOICES/piper       # 5 minutes
+    $SPEAK --voices=flite --count=2000 --out=$VOICES/flite      # 3 minutes
 
 espeak-ng speaks while examples are made. INITIAL may name a run to start from, of any preset with
-the same dimensions or fewer layers: its front-end and its ears are there already. TALK may name manifests of other
-speech, people's with any words: they teach how people sound, and what is no command.
+the same dimensions or fewer layers: its front-end and its ears are there already. TALK may name
+manifests of other speech, people's with any words: they teach how people sound, and what is no
+command.
 
     export TALK=speechocean762_train/transcripts.tsv:asterisk_prompts/transcripts.tsv
 """
