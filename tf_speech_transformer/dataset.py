@@ -24,7 +24,13 @@ from tqdm import tqdm
 
 from tf_speech_transformer import augment, commands, corpus, digits, voices
 from tf_speech_transformer.augment import Augmentation
-from tf_speech_transformer.features import CHANNELS, FRONTEND, as_float, microfrontend
+from tf_speech_transformer.features import (
+    FRONTENDS,
+    WHEEL,
+    FrontendParameters,
+    as_float,
+    microfrontend,
+)
 from tf_speech_transformer.grammar import Grammar
 from tf_speech_transformer.tokenizer import Tokenizer
 
@@ -61,10 +67,11 @@ class Recipe:
     max_frames: int
     max_tokens: int
     augmentation: Augmentation | None
+    frontend: FrontendParameters = WHEEL
 
     def key(self) -> str:
         """A hash that changes with anything in the recipe, manifests included."""
-        content = {"version": VERSION, "frontend": FRONTEND, **dataclasses.asdict(self)}
+        content = {"version": VERSION, **dataclasses.asdict(self)}
         content["manifests"] = [
             hashlib.sha256(_manifest(source).read_bytes()).hexdigest()
             for source in self.sources
@@ -88,7 +95,7 @@ def _manifest(source: dict[str, Any]) -> Path:
 
 @dataclasses.dataclass(frozen=True)
 class Examples:
-    """Features int8 [frames, 40] and text of each example."""
+    """Features int8 [frames, channels] and text of each example."""
 
     features: list[np.ndarray]
     texts: list[str]
@@ -122,7 +129,7 @@ class Maker:
         for _ in range(RETRIES):
             spoken = self.draw(rng)
             audio = digits.record(spoken, self.recipe.augmentation, rng, self.babble)
-            features = microfrontend(audio)
+            features = microfrontend(audio, self.recipe.frontend)
             if (
                 0 < len(features) <= self.recipe.max_frames
                 and len(spoken.text) < self.recipe.max_tokens
@@ -260,17 +267,21 @@ def recipes(config: ml_collections.ConfigDict) -> dict[str, Recipe]:
 
     `config.corpus` holds `sources` (see `Recipe`), `train_examples`, `dev_examples`, and may hold
     `dev_sources` (by default the same sources, from another seed) and `augmentation` (fields of
-    `Augmentation` that differ from the defaults).
+    `Augmentation` that differ from the defaults; None for none). `config.features` is one of
+    `features.FRONTENDS`, by default what a device's wheel computes. A text's limit is
+    `config.limits.tokens`, or `letters`, where tokens are longer.
     """
     chosen = config.corpus
+    augmentation = chosen.get("augmentation", {})
     return {
         name: Recipe(
             sources=tuple(dict(source) for source in sources),
             examples=chosen[f"{name}_examples"],
             seed=seed,
             max_frames=config.limits.frames,
-            max_tokens=config.limits.tokens,
-            augmentation=Augmentation(**dict(chosen.get("augmentation", {}))),
+            max_tokens=config.limits.get("letters", config.limits.tokens),
+            augmentation=None if augmentation is None else Augmentation(**dict(augmentation)),
+            frontend=FRONTENDS[config.get("features", "wheel")],
         )
         for name, seed, sources in (
             ("train", config.seed, chosen.sources),
@@ -291,6 +302,13 @@ def prepare_caches(
     return [parts["train"]], parts["dev"]
 
 
+def corpus_texts(config: ml_collections.ConfigDict, root: Path) -> list[str]:
+    """All texts of a preset's training sources; recordings are decoded into `root` on the way."""
+    recipe = recipes(config)["train"]
+    made = Maker(recipe, decode_sources(recipe, root, None))
+    return [text for source in made.sources for text in source.texts]
+
+
 def batches(
     caches: list[Examples],
     tokenizer: Tokenizer,
@@ -305,8 +323,8 @@ def batches(
 
     Each batch depends on its number alone, so `.skip(n)` resumes an epoch where it was left.
 
-    features float32 [B, T, 40] (T a multiple of 32, padded with 0.0, silence), frames int32 [B],
-    tokens int32 [B, U] (padded with `</s>`), token_lengths int32 [B]; B * T is about
+    features float32 [B, T, channels] (T a multiple of 32, padded with 0.0, silence), frames int32
+    [B], tokens int32 [B, U] (padded with `</s>`), token_lengths int32 [B]; B * T is about
     `batch_frames`.
     """
     import tensorflow as tf
@@ -327,7 +345,7 @@ def batches(
             yield batch
 
     signature = {
-        "features": tf.TensorSpec([None, None, CHANNELS], tf.float32),
+        "features": tf.TensorSpec([None, None, features[0].shape[1]], tf.float32),
         "frames": tf.TensorSpec([None], tf.int32),
         "tokens": tf.TensorSpec([None, None], tf.int32),
         "token_lengths": tf.TensorSpec([None], tf.int32),
@@ -339,9 +357,9 @@ def batches(
 def padded(
     examples: list[tuple[np.ndarray, list[int]]], frames: int, tokens: int, end: int
 ) -> dict[str, np.ndarray]:
-    """A batch (see `batches`) of int8 features [T, 40] and token ids, padded to these lengths."""
+    """A batch (see `batches`) of int8 features [T, channels] and token ids, all padded alike."""
     batch = {
-        "features": np.zeros([len(examples), frames, CHANNELS], np.float32),
+        "features": np.zeros([len(examples), frames, examples[0][0].shape[1]], np.float32),
         "frames": np.array([len(features) for features, _ in examples], np.int32),
         "tokens": np.full([len(examples), tokens], end, np.int32),
         "token_lengths": np.array([len(ids) for _, ids in examples], np.int32),

@@ -49,7 +49,7 @@ PAPER = FrontendParameters(
     enable_pcan=False,
     scale_shift=5,
 )
-FRONTEND = dataclasses.asdict(WHEEL)  # for the manifest of a bundle
+FRONTENDS = {"wheel": WHEEL, "paper": PAPER}
 
 # uint16 to int8 as TFLite Micro's micro_speech example does it.
 NUMERATOR, DENOMINATOR = 256, 666

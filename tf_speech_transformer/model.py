@@ -42,6 +42,7 @@ class Dimensions:
     # (arXiv 1904.11660) have them, and the size of these embeddings.
     decoder_convolutions: tuple[int, ...] = ()
     d_embedding: int = 512
+    ctc: bool = True  # a CTC head on the encoder, which the paper has not
     # Added to the variance in the front-end's LayerNorms: large enough, silence stays small, and
     # 8 bits' noise in it with it.
     front_end_epsilon: float = 0.05
@@ -593,7 +594,9 @@ class SpeechTransformer(keras.Model):
             keras.layers.Dense(dims.d_model, name="encoder_linear"), weights=("kernel",)
         )
         self.encoder_norm = LayerNorm(make, symmetric=True, name="encoder_norm")
-        self.ctc = make(keras.layers.Dense(dims.vocabulary, name="ctc"), weights=("kernel",))
+        self.ctc = None
+        if dims.ctc:
+            self.ctc = make(keras.layers.Dense(dims.vocabulary, name="ctc"), weights=("kernel",))
         self.embedding = make(
             Embedding(
                 dims.vocabulary,
@@ -642,7 +645,8 @@ class SpeechTransformer(keras.Model):
         return tf.where(valid, 0.0, self.mask_value)
 
     def encode(self, features, memory_mask, training=False):
-        """features [B, T, F], memory_mask [B, 1, 1, S] -> memory [B, S, D], CTC [B, S, V]."""
+        """features [B, T, F], memory_mask [B, 1, 1, S] -> memory [B, S, D], CTC [B, S, V] or None
+        without that head."""
         x = self.features(features, training=training)[..., None]
         for block in self.front_end:
             x = block(x, training=training)
@@ -658,7 +662,7 @@ class SpeechTransformer(keras.Model):
         for block in self.encoder:
             x, _ = block(x, mask, training=training)
         memory = self.encoder_norm(self.encoder_linear(x, training=training), training=training)
-        return memory, self.ctc(memory, training=training)
+        return memory, self.ctc(memory, training=training) if self.ctc else None
 
     def decode(self, tokens, memory, memory_mask, lengths=None, training=False):
         """All positions at once: tokens int32 [B, U], beginning with <s> -> logits [B, U, V].

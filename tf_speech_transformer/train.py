@@ -3,6 +3,14 @@
     python -m tf_speech_transformer.train --config=tf_speech_transformer/configs/digits.py \
         --workdir=runs/digits
 
+A preset's `train` holds the recipe; what is not in all of them:
+
+    optimizer: "adam" (the default, with `learning_rate` warmed up and then half a cosine), or
+        "adadelta" (rho 0.95, epsilon 1e-8, `learning_rate` from beginning to end).
+    accumulate: batches whose gradients are averaged for a step; 1 by default.
+    average: checkpoints, the last of the float stage, whose weights are averaged; 1 by default.
+    initial: the workdir of another run, whose float weights this one starts from.
+
 The workdir gets `config.json`, `tokenizer/`, one folder for each stage (`float`, `ptq`, `qat`) with
 its checkpoints, `metrics.jsonl` (a line for each log step) and `tensorboard/`.  The same command
 goes on where a killed run stopped, and ends with the same weights as a run that was never killed.
@@ -18,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import ml_collections
+import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 from absl import app, flags
@@ -26,7 +35,11 @@ from tqdm import tqdm
 
 from tf_speech_transformer import dataset, quantization
 from tf_speech_transformer.model import TIME_REDUCTION, Dimensions, SpeechTransformer
-from tf_speech_transformer.tokenizer import CharacterTokenizer, Tokenizer
+from tf_speech_transformer.tokenizer import (
+    CharacterTokenizer,
+    SentencePieceTokenizer,
+    Tokenizer,
+)
 
 STAGES = ("float", "ptq", "qat")
 GRAMMAR_FILE = "grammar.yaml"  # of a workdir: a copy of the preset's
@@ -137,7 +150,8 @@ def losses(
     training: bool,
     ctc: Callable[..., tf.Tensor] = sparse_ctc,
 ) -> dict[str, tf.Tensor]:
-    """Cross-entropy of the decoder joined with CTC on the encoder, and the token accuracy.
+    """Cross-entropy of the decoder joined with CTC on the encoder, if the model has that head, and
+    the token accuracy.
 
     `ctc` is called as `sparse_ctc` is, which XLA cannot compile.
     """
@@ -160,17 +174,34 @@ def losses(
     entropy = -(1 - smoothing) * picked - smoothing * tf.reduce_mean(log_probabilities, -1)
     attention = tf.reduce_sum(entropy * weights) / tf.reduce_sum(weights)
 
+    right = tf.cast(tf.equal(tf.argmax(logits, -1, output_type=tf.int32), targets), tf.float32)
+    accuracy = tf.reduce_sum(right * weights) / tf.reduce_sum(weights)
+    if ctc_logits is None:
+        return {"loss": attention, "accuracy": accuracy}
     memory_frames = (batch["frames"] + TIME_REDUCTION - 1) // TIME_REDUCTION
     ctc_each = ctc(tokens, lengths, ctc_logits, memory_frames)
     ctc_mean = tf.reduce_sum(ctc_each) / tf.cast(tf.reduce_sum(lengths + 1), tf.float32)
-    right = tf.cast(tf.equal(tf.argmax(logits, -1, output_type=tf.int32), targets), tf.float32)
     weight = config.train.ctc_weight
     return {
         "loss": (1 - weight) * attention + weight * ctc_mean,
         "attention": attention,
         "ctc": ctc_mean,
-        "accuracy": tf.reduce_sum(right * weights) / tf.reduce_sum(weights),
+        "accuracy": accuracy,
     }
+
+
+def gradients(
+    config: ml_collections.ConfigDict,
+    model: SpeechTransformer,
+    tokenizer: Tokenizer,
+    batch: dict[str, tf.Tensor],
+    ctc: Callable[..., tf.Tensor] = sparse_ctc,
+) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
+    """Of each trained variable, and the `losses`."""
+    with tf.GradientTape() as tape:
+        metrics = losses(config, model, tokenizer, batch, training=True, ctc=ctc)
+    found = tape.gradient(metrics["loss"], model.trained_variables)
+    return found, metrics
 
 
 def update(
@@ -182,11 +213,8 @@ def update(
     ctc: Callable[..., tf.Tensor] = sparse_ctc,
 ) -> dict[str, tf.Tensor]:
     """One step of training: changes the weights, and returns their `losses` before."""
-    variables = model.trained_variables
-    with tf.GradientTape() as tape:
-        metrics = losses(config, model, tokenizer, batch, training=True, ctc=ctc)
-    gradients = tape.gradient(metrics["loss"], variables)
-    optimizer.apply_gradients(zip(gradients, variables, strict=True))
+    found, metrics = gradients(config, model, tokenizer, batch, ctc)
+    optimizer.apply_gradients(zip(found, model.trained_variables, strict=True))
     return metrics
 
 
@@ -207,29 +235,44 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         return {"peak": self.peak, "warmup_steps": self.warmup_steps, "steps": self.steps}
 
 
-def adam(
+def make_optimizer(
     config: ml_collections.ConfigDict, stage: Stage, model: SpeechTransformer
 ) -> keras.optimizers.Optimizer:
     """The optimizer of a stage, with its variables made."""
-    schedule = Schedule(stage.learning_rate, stage.warmup_steps, stage.steps)
-    optimizer = keras.optimizers.Adam(
-        schedule, beta_2=0.98, epsilon=1e-9, global_clipnorm=config.train.clip_norm
-    )
+    name, clip_norm = config.train.get("optimizer", "adam"), config.train.clip_norm
+    if name == "adam":
+        schedule = Schedule(stage.learning_rate, stage.warmup_steps, stage.steps)
+        optimizer = keras.optimizers.Adam(
+            schedule, beta_2=0.98, epsilon=1e-9, global_clipnorm=clip_norm
+        )
+    elif name == "adadelta":
+        optimizer = keras.optimizers.Adadelta(
+            stage.learning_rate, rho=0.95, epsilon=1e-8, global_clipnorm=clip_norm
+        )
+    else:
+        raise ValueError(f"no optimizer {name!r}: config.train.optimizer is adam or adadelta")
     optimizer.build(model.trained_variables)
     return optimizer
 
 
 def state(
-    model: SpeechTransformer, optimizer: keras.optimizers.Optimizer, directory: Path
+    model: SpeechTransformer,
+    optimizer: keras.optimizers.Optimizer,
+    directory: Path,
+    kept: int = 1,
 ) -> tuple[tf.train.Checkpoint, tf.train.CheckpointManager]:
-    """What a stage saves: model, optimizer, `position` (epoch, batch) and `step`, both 0 yet."""
+    """What a stage saves: model, optimizer, `position` (epoch, batch) and `step`, both 0 yet.
+
+    The last `kept` are kept, and never fewer than two.
+    """
     checkpoint = tf.train.Checkpoint(
         model=model,
         optimizer=optimizer,
         position=tf.Variable([0, 0], dtype=tf.int64, name="position"),
         step=tf.Variable(0, dtype=tf.int64, name="step"),
     )
-    return checkpoint, tf.train.CheckpointManager(checkpoint, str(directory), max_to_keep=2)
+    manager = tf.train.CheckpointManager(checkpoint, str(directory), max_to_keep=max(2, kept))
+    return checkpoint, manager
 
 
 def endless_batches(
@@ -266,8 +309,9 @@ def train_stage(
     workdir: Path,
 ) -> None:
     """Runs one stage to its end, from its last checkpoint if there is one."""
-    optimizer = adam(config, stage, model)
-    checkpoint, manager = state(model, optimizer, workdir / stage.name)
+    optimizer = make_optimizer(config, stage, model)
+    kept = config.train.get("average", 1) if stage.name == "float" else 1
+    checkpoint, manager = state(model, optimizer, workdir / stage.name, kept)
     position, step_variable = checkpoint.position, checkpoint.step
     if manager.latest_checkpoint:
         checkpoint.restore(manager.latest_checkpoint).assert_existing_objects_matched()
@@ -275,6 +319,10 @@ def train_stage(
             return
         print(f"{stage.name}: going on from step {int(step_variable)} of {stage.steps}")
 
+    accumulate = config.train.get("accumulate", 1) if stage.weights else 1
+    totals = []
+    if accumulate > 1:
+        totals = [tf.Variable(tf.zeros_like(x), trainable=False) for x in model.trained_variables]
     channels = model.dims.feature_channels
     signature = [
         {
@@ -289,7 +337,18 @@ def train_stage(
     def train_step(batch):
         if not stage.weights:
             return losses(config, model, tokenizer, batch, training=True)
-        return update(config, model, optimizer, tokenizer, batch)
+        if accumulate == 1:
+            return update(config, model, optimizer, tokenizer, batch)
+        found, metrics = gradients(config, model, tokenizer, batch)
+        for total, gradient in zip(totals, found, strict=True):
+            total.assign_add(tf.convert_to_tensor(gradient) / accumulate)
+        return metrics
+
+    @tf.function
+    def apply_totals():
+        optimizer.apply_gradients(zip(totals, model.trained_variables, strict=True))
+        for total in totals:
+            total.assign(tf.zeros_like(total))
 
     @tf.function(input_signature=signature)
     def dev_step(batch):
@@ -303,13 +362,16 @@ def train_stage(
         total=stage.steps, initial=int(step_variable), desc=f"{stage.name} training", unit="step"
     ) as progress:
         while int(step_variable) < stage.steps:
-            batch = next(batches)
-            metrics = train_step(batch)
+            for _ in range(accumulate):
+                batch = next(batches)
+                metrics = train_step(batch)
+                frames_seen += float(tf.reduce_sum(batch["frames"]))
+                for name, value in metrics.items():
+                    running.setdefault(name, []).append(float(value))
+            if accumulate > 1:
+                apply_totals()
             step = int(step_variable.assign_add(1))
             progress.update()
-            frames_seen += float(tf.reduce_sum(batch["frames"]))
-            for name, value in metrics.items():
-                running.setdefault(name, []).append(float(value))
             if step % config.train.log_steps == 0 or step == stage.steps:
                 means = {name: sum(values) / len(values) for name, values in running.items()}
                 speed = frames_seen / 100 / (time.monotonic() - started)
@@ -395,13 +457,62 @@ def load(
     if not config_file.exists():
         raise FileNotFoundError(f"{config_file} does not exist: train into {workdir} first")
     config = ml_collections.ConfigDict(json.loads(config_file.read_text()))
-    tokenizer = CharacterTokenizer.load(workdir / "tokenizer")
-    latest = tf.train.latest_checkpoint(str(workdir / stage))
-    if latest is None:
-        raise FileNotFoundError(f"no checkpoint in {workdir / stage}: finish training first")
+    tokenizer = tokenizer_class(config).load(workdir / "tokenizer")
     model = build(dimensions(config, tokenizer), quantized=stage != "float")
-    tf.train.Checkpoint(model=model).restore(latest).expect_partial()
+    average = config.train.get("average", 1) if stage == "float" else 1
+    restore_average(model, workdir / stage, average)
     return model, tokenizer, config
+
+
+def restore_average(model: SpeechTransformer, directory: Path, count: int) -> None:
+    """Sets the model's variables to the mean of the last `count` checkpoints of a stage.
+
+    Raises FileNotFoundError where there is none, or are fewer.
+    """
+    known = tf.train.get_checkpoint_state(str(directory))
+    paths = known.all_model_checkpoint_paths if known else []
+    if not paths:
+        raise FileNotFoundError(f"no checkpoint in {directory}: finish training first")
+    if len(paths) < count:
+        raise FileNotFoundError(
+            f"{len(paths)} checkpoints in {directory}, and {count} to be averaged: train for longer"
+        )
+    means = [np.zeros(variable.shape, np.float64) for variable in model.variables]
+    for path in paths[-count:]:
+        tf.train.Checkpoint(model=model).restore(path).expect_partial()
+        for mean, variable in zip(means, model.variables, strict=True):
+            mean += variable.numpy() / count
+    for mean, variable in zip(means, model.variables, strict=True):
+        variable.assign(mean)
+
+
+def tokenizer_class(
+    config: ml_collections.ConfigDict,
+) -> type[CharacterTokenizer] | type[SentencePieceTokenizer]:
+    """By `config.tokenizer.kind`; letters without it."""
+    kinds = {x.kind: x for x in (CharacterTokenizer, SentencePieceTokenizer)}
+    kind = config.tokenizer.kind if "tokenizer" in config else CharacterTokenizer.kind
+    if kind not in kinds:
+        raise ValueError(f"no tokenizer {kind!r}: config.tokenizer.kind is {' or '.join(kinds)}")
+    return kinds[kind]
+
+
+def make_tokenizer(config: ml_collections.ConfigDict, workdir: Path) -> Tokenizer:
+    """The run's tokenizer, in its workdir from now on.
+
+    A sentencepiece model of `config.tokenizer.pieces` is trained once, on the texts of the corpus.
+    """
+    directory = workdir / "tokenizer"
+    kind = tokenizer_class(config)
+    if kind is CharacterTokenizer:
+        tokenizer: Tokenizer = CharacterTokenizer()
+    elif (directory / SentencePieceTokenizer.FILE).exists():
+        return SentencePieceTokenizer.load(directory)
+    else:
+        texts = dataset.corpus_texts(config, workdir / "cache")
+        tokenizer = SentencePieceTokenizer.train(texts, config.tokenizer.pieces)
+    tokenizer.save(directory)
+    return tokenizer
 
 
 def prepare(config: ml_collections.ConfigDict, workdir: Path) -> None:
@@ -421,15 +532,10 @@ def prepare(config: ml_collections.ConfigDict, workdir: Path) -> None:
 
 
 def train(config: ml_collections.ConfigDict, workdir: Path) -> None:
-    """The whole job: corpus, float model, ranges, quantization-aware model.
-
-    `config.train.initial`, where a preset has it, names the workdir of another run: the float
-    stage starts from the float weights which that one ended with.
-    """
+    """The whole job: corpus, float model, ranges, quantization-aware model."""
     tf.keras.utils.set_random_seed(config.seed)
     prepare(config, workdir)
-    tokenizer = CharacterTokenizer()
-    tokenizer.save(workdir / "tokenizer")
+    tokenizer = make_tokenizer(config, workdir)
     training_caches, dev_cache = dataset.prepare_caches(config, workdir / "cache", tokenizer)
     dims = dimensions(config, tokenizer)
     model = build(dims, quantized=False)
@@ -437,6 +543,8 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> None:
         copy_weights(load(Path(config.train.initial), "float")[0], model)
     float_stage, ptq_stage, qat_stage = stages(config)
     train_stage(config, float_stage, model, tokenizer, training_caches, dev_cache, workdir)
+    if config.train.get("average", 1) > 1:
+        restore_average(model, workdir / float_stage.name, config.train.average)
     quiet = dataclasses.replace(dims, dropout=0.0)  # ranges are those of the device: no dropout
     quantized = build(quiet, quantized=True)
     copy_weights(model, quantized)

@@ -197,7 +197,7 @@ def export(config: ml_collections.ConfigDict, directory: Path) -> None:
     model = train.build(train.dimensions(config, tokenizer), quantized=False)
     use_products(model)
     stage = train.Stage("float", chosen.steps, chosen.learning_rate, chosen.warmup_steps)
-    optimizer = train.adam(config, stage, model)
+    optimizer = train.make_optimizer(config, stage, model)
     state = state_of(model, optimizer)
     step = step_of(config, model, optimizer, tokenizer)
     recipe = dataclasses.replace(
@@ -257,7 +257,8 @@ def import_weights(config: ml_collections.ConfigDict, workdir: Path, file: Path)
     train.prepare(config, workdir)
     tokenizer.save(workdir / "tokenizer")
     float_stage = train.stages(config)[0]
-    optimizer = train.adam(config, float_stage, model)  # as new: no step of this stage follows
+    # As new: no step of this stage follows.
+    optimizer = train.make_optimizer(config, float_stage, model)
     checkpoint, manager = train.state(model, optimizer, workdir / float_stage.name)
     checkpoint.step.assign(float_stage.steps)
     manager.save(checkpoint_number=float_stage.steps)

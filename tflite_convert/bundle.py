@@ -1,6 +1,7 @@
 """Writes a bundle: two flatbuffers, the tokens, and the manifest that a device reads first."""
 
 import ctypes
+import dataclasses
 import datetime
 import hashlib
 import json
@@ -11,7 +12,13 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from tf_speech_transformer.features import DENOMINATOR, FRONTEND, NUMERATOR, SCALE, ZERO_POINT
+from tf_speech_transformer.features import (
+    DENOMINATOR,
+    NUMERATOR,
+    SCALE,
+    ZERO_POINT,
+    FrontendParameters,
+)
 from tf_speech_transformer.tokenizer import Tokenizer
 from tflite_convert.flatbuffer import Signature
 
@@ -25,6 +32,7 @@ def write_bundle(
     precision: str,
     limits: dict[str, int],
     mask_value: float,
+    frontend: FrontendParameters,
     tokenizer: Tokenizer,
     models: dict[str, tuple[bytes, Signature]],
     wer: dict[str, Any],
@@ -53,7 +61,7 @@ def write_bundle(
             "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             "git_revision": git_revision(),
             "wer": wer,
-            "frontend": FRONTEND,
+            "frontend": dataclasses.asdict(frontend),
             "features": {
                 "numerator": NUMERATOR,
                 "denominator": DENOMINATOR,

@@ -48,7 +48,8 @@ class Signature(TypedDict):
 
 
 def convert_encoder(model: SpeechTransformer, frames: int) -> tuple[bytes, Signature]:
-    """features [1, T, F], memory_mask [1, S] -> memory [1, S, D], ctc_logits [1, S, V]."""
+    """features [1, T, F], memory_mask [1, S] -> memory [1, S, D], ctc_logits [1, S, V], if the
+    model has a CTC head."""
     memory_frames = frames // TIME_REDUCTION
     inputs = {
         "features": tf.TensorSpec([1, frames, model.dims.feature_channels]),
@@ -58,7 +59,7 @@ def convert_encoder(model: SpeechTransformer, frames: int) -> tuple[bytes, Signa
     def encoder(features, memory_mask):
         mask = tf.reshape(memory_mask, [1, 1, 1, memory_frames])
         memory, ctc = model.encode(features, mask)
-        return {"memory": memory, "ctc_logits": ctc}
+        return {"memory": memory} if ctc is None else {"memory": memory, "ctc_logits": ctc}
 
     return _convert(model, encoder, inputs)
 

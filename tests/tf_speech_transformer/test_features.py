@@ -15,8 +15,8 @@ def test_training_and_device_compute_the_same_bytes(speech):
 
 
 def test_manifest_names_the_parameters_that_the_device_has():
-    assert dict(frontend.WHEEL_PARAMETERS) == features.FRONTEND
-    assert frontend.parameter_mismatch(features.FRONTEND) is None
+    assert dict(frontend.WHEEL_PARAMETERS) == dataclasses.asdict(features.WHEEL)
+    assert frontend.parameter_mismatch(dataclasses.asdict(features.WHEEL)) is None
 
 
 def test_op_agrees_with_the_wheel_but_for_the_precision_of_its_tables(speech):

@@ -13,10 +13,13 @@ import time
 import ml_collections
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tests.conftest import REPOSITORY
-from tf_speech_transformer import train
+from tf_speech_transformer import dataset, paper_table, train
+from tf_speech_transformer.configs import paper
 from tf_speech_transformer.model import SpeechTransformer
+from tf_speech_transformer.tokenizer import SentencePieceTokenizer
 
 TINY = {
     "corpus.train_examples": 40,
@@ -202,3 +205,84 @@ def test_a_deeper_model_starts_as_what_the_shallower_one_computes(
         np.testing.assert_allclose(after, before, atol=1e-5)
     with pytest.raises(ValueError, match="no place for"):
         train.copy_weights(deep, shallow)
+
+
+def test_checkpoints_are_averaged(undisturbed: pathlib.Path) -> None:
+    model = train.load(undisturbed, "float")[0]
+    paths = tf.train.get_checkpoint_state(str(undisturbed / "float")).all_model_checkpoint_paths
+    each = []
+    for path in paths:
+        tf.train.Checkpoint(model=model).restore(path).expect_partial()
+        each.append(weights(model))
+    train.restore_average(model, undisturbed / "float", 2)
+    for name, value in weights(model).items():
+        np.testing.assert_allclose(value, (each[0][name] + each[1][name]) / 2, atol=1e-6)
+    assert any((each[0][name] != each[1][name]).any() for name in each[0])
+    with pytest.raises(FileNotFoundError, match=r"2 checkpoints .* and 3 to be averaged"):
+        train.restore_average(model, undisturbed / "float", 3)
+
+
+def test_the_recipe_of_the_paper_trains(undisturbed: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """All its switches, on a tiny model: features, pieces, AdaDelta, accumulation, the mean."""
+    config = paper.get_config("conv_context")
+    tiny = json.loads((undisturbed / "config.json").read_text())
+    config.corpus.update({**tiny["corpus"], "dev_sources": tiny["corpus"]["sources"]})
+    changed = {"d_model": 16, "heads": 2, "d_ff": 16, "encoder_layers": 1, "decoder_layers": 1}
+    config.model.update({**changed, "conv_channels": (4, 8), "d_embedding": 6})
+    config.model.decoder_convolutions = (8, 12)
+    config.tokenizer.pieces = 60
+    config.limits.frames = 512
+    config.train.update({"batch_frames": 1200, "accumulate": 3, "steps": 4, "average": 2})
+    config.train.update({"log_steps": 2, "dev_steps": 4, "checkpoint_steps": 2})
+    config.quantization.update({"range_steps": 1, "steps": 1})
+    train.train(config, tmp_path)
+    model, tokenizer, _ = train.load(tmp_path, "qat")
+    assert isinstance(tokenizer, SentencePieceTokenizer)
+    assert model.dims.feature_channels == 80 and model.ctc is None
+    lines = [json.loads(x) for x in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert {x["stage"] for x in lines} == {"float", "ptq", "qat"}
+    assert all(np.isfinite(x["loss"]) and "ctc" not in x for x in lines)
+
+
+def test_accumulated_batches_step_by_the_mean_of_their_gradients(
+    undisturbed: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    trained, tokenizer, config = train.load(undisturbed, "float")
+    model = train.build(dataclasses.replace(trained.dims, dropout=0.0), quantized=False)
+    train.copy_weights(trained, model)
+    config.train.accumulate = 2
+    cache = dataset.load_cache(next((undisturbed / "cache").glob("train-*")))
+    stage = train.Stage("float", steps=1, learning_rate=1e-2, warmup_steps=1)
+    start = weights(model)
+    position = tf.Variable([0, 0], dtype=tf.int64)
+    batches = train.endless_batches(config, [cache], tokenizer, position)
+    found = [train.gradients(config, model, tokenizer, next(batches))[0] for _ in range(2)]
+    pairs = zip(*found, strict=True)
+    means = [(tf.convert_to_tensor(x) + tf.convert_to_tensor(y)) / 2 for x, y in pairs]
+    optimizer = train.make_optimizer(config, stage, model)
+    optimizer.apply_gradients(zip(means, model.trained_variables, strict=True))
+    expected = weights(model)
+    for variable in model.variables:
+        variable.assign(start[train.path(variable)])
+    train.train_stage(config, stage, model, tokenizer, [cache], cache, tmp_path)
+    assert any(np.abs(expected[name] - start[name]).max() > 1e-3 for name in start)
+    for name, value in weights(model).items():
+        if not name.endswith("key/bias"):  # softmax takes it away: its gradient is noise
+            np.testing.assert_allclose(value, expected[name], atol=1e-4, err_msg=name)
+
+
+@pytest.mark.parametrize("row", ["proposed", "conv_context"])
+def test_rows_have_the_parameters_that_the_paper_prints(row: str) -> None:
+    assert paper_table.parameters(row) // 10**6 == paper_table.PAPER[row][0]
+
+
+def test_what_the_paper_has_not_is_refused() -> None:
+    with pytest.raises(ValueError, match="no row 'base'"):
+        paper.get_config("base")
+    config = paper.get_config()
+    config.train.optimizer = "lion"
+    with pytest.raises(ValueError, match="no optimizer 'lion'"):
+        train.make_optimizer(config, train.Stage("float", 1, 1.0, 0), None)
+    config.tokenizer.kind = "words"
+    with pytest.raises(ValueError, match="no tokenizer 'words'"):
+        train.tokenizer_class(config)

@@ -13,6 +13,7 @@ import pytest
 
 from firmware_sim import bundle as device_bundle
 from tests.conftest import REPOSITORY
+from tf_speech_transformer.features import WHEEL
 from tf_speech_transformer.grammar import Grammar
 from tf_speech_transformer.tokenizer import CharacterTokenizer
 from tflite_convert import bundle
@@ -38,6 +39,7 @@ def write(
         precision="int8",
         limits=manifest["limits"],
         mask_value=manifest["mask_value"],
+        frontend=WHEEL,
         tokenizer=CharacterTokenizer(),
         models=models,
         wer={},
