@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from firmware_sim import frontend, grammar
+from firmware_sim.frontend import Frontend, Wheel
 from firmware_sim.grammar import Grammar
 
 FORMAT_VERSION: Final = 3
@@ -152,6 +153,7 @@ class Bundle:
     encoder: Model
     decoder_step: Model
     grammar: Grammar | None = None  # of the commands that it was trained for
+    frontend: Frontend = dataclasses.field(default_factory=Wheel)
 
     @property
     def decoder_layers(self) -> int:
@@ -181,12 +183,13 @@ def load(path: str | pathlib.Path) -> Bundle:
             f"{path}/{MANIFEST}: format_version is {version}, this program reads "
             f"{FORMAT_VERSION}; use the firmware_sim that belongs to the bundle."
         )
-    mismatch = frontend.parameter_mismatch(manifest.value("frontend", dict))
-    if mismatch:
+    try:
+        features_by = frontend.find(manifest.value("frontend", dict))
+    except ValueError as error:
         raise BundleError(
-            f"{path}/{MANIFEST}: the frontend cannot compute this bundle's features: {mismatch}; "
+            f"{path}/{MANIFEST}: the frontend cannot compute this bundle's features: {error}; "
             "train with the frontend of firmware_sim.frontend.WHEEL_PARAMETERS."
-        )
+        ) from error
     content = _checked_files(files, manifest)
     precision = manifest.value("precision", str)
     if precision not in ("int8", "float32"):
@@ -213,6 +216,7 @@ def load(path: str | pathlib.Path) -> Bundle:
         encoder=_model(models.section("encoder"), content),
         decoder_step=_model(models.section("decoder_step"), content),
         grammar=_grammar(manifest, content, tokenizer),
+        frontend=features_by,
     )
     _check_shapes(bundle, manifest)
     return bundle
@@ -419,7 +423,7 @@ def _check_shapes(bundle: Bundle, manifest: _Section) -> None:
                 f"tokens call for {dtype} {list(shape)}"
             )
 
-    expect(encoder.input("features"), encoder.file, (1, frames, frontend.CHANNELS), kind)
+    expect(encoder.input("features"), encoder.file, (1, frames, bundle.frontend.channels), kind)
     expect(encoder.input("memory_mask"), encoder.file, (1, memory), kind)
     expect(step.input("token"), step.file, (1, vocabulary), kind)
     expect(step.input("self_mask"), step.file, (1, tokens + 1), kind)

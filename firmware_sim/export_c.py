@@ -205,6 +205,11 @@ def _check(bundle: Bundle) -> tuple[list[Cache], list[TensorSpec]]:
             f"{bundle.path}: its precision is {bundle.precision}, and a microcontroller gets int8; "
             "export the bundle that was quantized."
         )
+    if not isinstance(bundle.frontend, frontend.Wheel):
+        raise ExportError(
+            f"{bundle.path}: its features are not those of speech_frontend.h; train with the "
+            "frontend of firmware_sim.frontend.WHEEL_PARAMETERS."
+        )
     encoder, step = bundle.encoder, bundle.decoder_step
     caches = [
         Cache(step.input(f"cache_{layer}"), step.output(f"row_{layer}"))

@@ -1,18 +1,22 @@
-"""Features: 16 kHz audio -> the 40 channels of TFLite's audio microfrontend -> int8.
+"""Features: 16 kHz audio -> the channels of TFLite's audio microfrontend -> int8.
 
 The wheel `pymicro-features` holds the C code that microcontrollers run, with its parameters
 compiled in.  TensorFlow's op of the same name is built from the same code, but fills two tables in
 double precision where the wheel uses single: one window coefficient and one filterbank weight
 differ, and with them about 0.2 % of the int8 features.  Features for this device are therefore
-computed by the wheel, in training too.
+computed by the wheel, in training too.  Where nothing adapts (no noise reduction, no gain control),
+`log_mel` computes them, with any other parameters.
 """
 
+import dataclasses
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final, Protocol
 
 import micro_features_cpp
 import numpy as np
 import numpy.typing as npt
+
+from firmware_sim.log_mel import LogMel
 
 SAMPLE_RATE: Final = 16000  # Hz
 WINDOW_SAMPLES: Final = 480  # 30 ms
@@ -70,14 +74,73 @@ def parameter_mismatch(parameters: Mapping[str, object]) -> str | None:
     return None
 
 
-def frame_count(samples: int) -> int:
+def frame_count(samples: int, window: int = WINDOW_SAMPLES) -> int:
     """Number of whole feature frames in `samples` of 16 kHz audio."""
-    return 0 if samples < WINDOW_SAMPLES else 1 + (samples - WINDOW_SAMPLES) // STEP_SAMPLES
+    return 0 if samples < window else 1 + (samples - window) // STEP_SAMPLES
 
 
-def sample_count(frames: int) -> int:
+def sample_count(frames: int, window: int = WINDOW_SAMPLES) -> int:
     """Most samples of 16 kHz audio that give no more than `frames` feature frames."""
-    return WINDOW_SAMPLES + frames * STEP_SAMPLES - 1
+    return window + frames * STEP_SAMPLES - 1
+
+
+class Stream(Protocol):
+    """The features of one utterance, block by block; see `Microfrontend.process`."""
+
+    def process(self, audio: npt.NDArray[np.int16]) -> npt.NDArray[np.uint16]: ...
+
+
+class Frontend(Protocol):
+    """What computes a bundle's features."""
+
+    @property
+    def channels(self) -> int: ...
+
+    @property
+    def window(self) -> int:
+        """Samples of a frame."""
+        ...
+
+    def stream(self) -> Stream:
+        """For one utterance, from the reset state."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Wheel:
+    """The frontend with `WHEEL_PARAMETERS`."""
+
+    channels: int = CHANNELS
+    window: int = WINDOW_SAMPLES
+
+    def stream(self) -> Stream:
+        return Microfrontend()
+
+
+def find(parameters: Mapping[str, Any]) -> Frontend:
+    """The frontend with a manifest's parameters.
+
+    Raises:
+      ValueError: nothing here computes them; says which parameter is in the way.
+    """
+    adapts = parameters.get("enable_pcan") is not False or (
+        parameters.get("min_signal_remaining") != 1.0
+    )
+    if not adapts and parameters.get("enable_log") and parameters.get("window_step") == 10:
+        try:
+            return LogMel(
+                window=SAMPLE_RATE * int(parameters["window_size"]) // 1000,
+                channels=int(parameters["num_channels"]),
+                lowest=float(parameters["lower_band_limit"]),
+                highest=float(parameters["upper_band_limit"]),
+                scale_shift=int(parameters["scale_shift"]),
+            )
+        except KeyError as error:
+            raise ValueError(f"{error.args[0]} is missing") from error
+    mismatch = parameter_mismatch(parameters)
+    if mismatch:
+        raise ValueError(mismatch)
+    return Wheel()
 
 
 class Microfrontend:
@@ -115,7 +178,7 @@ class Microfrontend:
 
 
 def microfrontend(audio: npt.NDArray[np.int16]) -> npt.NDArray[np.uint16]:
-    """Runs the microfrontend, from its reset state, over one utterance.
+    """Runs the wheel's microfrontend, from its reset state, over one utterance.
 
     Args:
       audio: int16 [samples], 16 kHz.
@@ -132,7 +195,7 @@ def quantize(
     denominator: int = 666,
     zero_point: int = -128,
 ) -> npt.NDArray[np.int8]:
-    """uint16 [frames, 40] -> int8 [frames, 40], as TFLite Micro's micro_speech does it.
+    """uint16 [frames, channels] -> int8 [frames, channels], as TFLite Micro's micro_speech does it.
 
     round(value * numerator / denominator) + zero_point, clipped to int8.
     """

@@ -125,7 +125,7 @@ class Recognizer:
           audio: int16 [samples], 16 kHz.
         """
         begin = time.perf_counter()
-        window = frontend.sample_count(self.bundle.limits.frames)
+        window = frontend.sample_count(self.bundle.limits.frames, self.bundle.frontend.window)
         segments: list[Segment] = []
         for start, end in segment.split(audio, window):
             piece = self._segment(audio, start, end)
@@ -267,7 +267,7 @@ def _surety(heard: Segment) -> float:
 
 
 def quantize_features(bundle: Bundle, values: npt.NDArray[np.uint16]) -> npt.NDArray[np.int8]:
-    """What the microfrontend gave, uint16 [frames, 40] -> int8, as the bundle says."""
+    """What the frontend gave, uint16 [frames, channels] -> int8, as the bundle says."""
     quantization = bundle.features
     return frontend.quantize(
         values, quantization.numerator, quantization.denominator, quantization.zero_point
@@ -275,12 +275,12 @@ def quantize_features(bundle: Bundle, values: npt.NDArray[np.uint16]) -> npt.NDA
 
 
 def compute_features(bundle: Bundle, audio: npt.NDArray[np.int16]) -> npt.NDArray[np.int8]:
-    """int16 [samples] -> int8 [frames, 40], quantized as the bundle says."""
-    return quantize_features(bundle, frontend.microfrontend(audio))
+    """int16 [samples] -> int8 [frames, channels], quantized as the bundle says."""
+    return quantize_features(bundle, bundle.frontend.stream().process(audio))
 
 
 def encoder_inputs(bundle: Bundle, features: npt.NDArray[np.int8]) -> Tensors:
-    """The encoder's inputs for int8 [frames, 40] features of one utterance.
+    """The encoder's inputs for int8 [frames, channels] features of one utterance.
 
     Raises:
       ValueError: if there are no frames, or more than the window holds.

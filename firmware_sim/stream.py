@@ -32,10 +32,8 @@ import webrtcvad
 
 from firmware_sim import segment
 from firmware_sim.frontend import (
-    CHANNELS,
     SAMPLE_RATE,
     STEP_SAMPLES,
-    Microfrontend,
     frame_count,
     sample_count,
 )
@@ -157,7 +155,8 @@ class Listener:
     def __init__(self, recognizer: Recognizer, early: bool = False) -> None:
         """`early`: an utterance's text is given at each of its pauses too, before it is known to be
         the last one, and so right after the end of speech."""
-        window = sample_count(recognizer.bundle.limits.frames) // BLOCK_SAMPLES
+        bundle = recognizer.bundle
+        window = sample_count(bundle.limits.frames, bundle.frontend.window) // BLOCK_SAMPLES
         self._recognizer = recognizer
         self._early = early
         self._ring = RingBuffer(window * BLOCK_SAMPLES)
@@ -274,14 +273,15 @@ class _Window:
 
     def __init__(self, recognizer: Recognizer, blocks: int) -> None:
         self._bundle = recognizer.bundle
-        self._features = np.zeros((self._bundle.limits.frames, CHANNELS), np.int8)
+        shape = self._bundle.limits.frames, self._bundle.frontend.channels
+        self._features = np.zeros(shape, np.int8)
         self._variances = np.zeros(blocks, np.uint32)
         self.reset(0)
 
     def reset(self, start: int) -> None:
         """Begins an utterance at sample `start` of the stream."""
         self.start = start
-        self._frontend = Microfrontend()
+        self._frontend = self._bundle.frontend.stream()
         self._blocks = 0
         self._frames = 0
         self.sum = self.clipped = 0
@@ -306,7 +306,7 @@ class _Window:
 
     def features(self, end: int) -> npt.NDArray[np.int8]:
         """int8 [frames, 40] of the samples up to position `end` of the stream."""
-        return self._features[: frame_count(end - self.start)]
+        return self._features[: frame_count(end - self.start, self._bundle.frontend.window)]
 
     def pause(self) -> int:
         """The position to cut a full window at."""

@@ -68,3 +68,54 @@ def test_other_parameters_are_named() -> None:
 def test_other_audio_than_mono_int16_is_refused(audio: NDArray[np.int16]) -> None:
     with pytest.raises(ValueError, match="int16"):
         frontend.microfrontend(audio)
+
+
+PAPER = {
+    **frontend.WHEEL_PARAMETERS,
+    "window_size": 25,
+    "num_channels": 80,
+    "min_signal_remaining": 1.0,
+    "enable_pcan": False,
+    "scale_shift": 5,
+}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"num_channels": 40, "window_size": 32}, {"window_size": 16, "lower_band_limit": 20.0}],
+    ids=["paper", "wide", "short"],
+)
+def test_log_mel_has_the_bytes_of_tensorflow_s_op(
+    speech: np.ndarray, changes: dict[str, float]
+) -> None:
+    import tensorflow as tf
+    from tensorflow.lite.experimental.microfrontend.python.ops import audio_microfrontend_op as op
+
+    rng = np.random.default_rng(0)
+    noise = np.clip(rng.normal(0, 30_000, 8_000), -32_768, 32_767).astype(np.int16)
+    faint = rng.integers(-2, 3, 8_000, np.int16)
+    parameters = {**PAPER, **changes}
+    found = frontend.find(parameters)
+    for audio in (speech, noise, faint, np.zeros(1_000, np.int16)):
+        expected = op.audio_microfrontend(
+            tf.constant(audio), out_scale=1, out_type=tf.uint16, **parameters
+        ).numpy()
+        actual = found.stream().process(audio)
+        assert actual.shape == (frontend.frame_count(len(audio), found.window), found.channels)
+        np.testing.assert_array_equal(actual, expected)
+
+
+def test_log_mel_in_a_stream_is_that_of_the_whole(speech: np.ndarray) -> None:
+    found = frontend.find(PAPER)
+    stream, whole = found.stream(), found.stream().process(speech)
+    blocks = np.split(speech, np.cumsum([1, 399, 7, 160, 1000]))
+    np.testing.assert_array_equal(np.concatenate([stream.process(x) for x in blocks]), whole)
+    assert found.stream().process(speech[:399]).shape == (0, 80)
+
+
+def test_a_frontend_that_nothing_computes_is_refused() -> None:
+    assert isinstance(frontend.find(frontend.WHEEL_PARAMETERS), frontend.Wheel)
+    with pytest.raises(ValueError, match="num_channels is 80"):
+        frontend.find({**frontend.WHEEL_PARAMETERS, "num_channels": 80})
+    with pytest.raises(ValueError, match="num_channels is missing"):
+        frontend.find({name: x for name, x in PAPER.items() if name != "num_channels"})

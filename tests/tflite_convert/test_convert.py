@@ -15,10 +15,11 @@ from ai_edge_litert import schema_py_generated as schema
 from firmware_sim import bundle as device_bundle
 from firmware_sim import parity
 from firmware_sim.decoder import one_hot
+from firmware_sim.frontend import sample_count
 from firmware_sim.recognizer import Recognizer
 from tests.conftest import REPOSITORY, TINY_MODEL, synthesise
 from tf_speech_transformer import evaluate, integer, quantization
-from tf_speech_transformer.features import as_float, microfrontend
+from tf_speech_transformer.features import PAPER, WHEEL, as_float, microfrontend
 from tf_speech_transformer.integer import Quantized
 from tf_speech_transformer.model import Dimensions, SpeechTransformer
 from tf_speech_transformer.tokenizer import CharacterTokenizer
@@ -33,9 +34,10 @@ CONFIG = ml_collections.ConfigDict(
 
 def tiny(quantized: bool, **baseline: Any) -> SpeechTransformer:
     tf.keras.utils.set_random_seed(5)
-    dims = Dimensions(vocabulary=CharacterTokenizer().size, **TINY_MODEL, **baseline)
+    dims = Dimensions(vocabulary=CharacterTokenizer().size, **{**TINY_MODEL, **baseline})
     model = build(dims, quantized)
-    features = as_float(microfrontend(synthesise("one two")))[None, :FRAMES]
+    parameters = PAPER if dims.feature_channels == PAPER.num_channels else WHEEL
+    features = as_float(microfrontend(synthesise("one two"), parameters))[None, :FRAMES]
     features = np.pad(features, [(0, 0), (0, FRAMES - features.shape[1]), (0, 0)])
     inputs = {
         "features": tf.constant(features),
@@ -209,19 +211,26 @@ def test_float_twin_recognises_as_the_float_model(bundles: pathlib.Path) -> None
     assert isinstance(text, str)
 
 
-def test_a_decoder_with_convolutions_and_positions_is_the_same_on_a_device(
-    tmp_path: pathlib.Path,
-) -> None:
+def test_the_paper_s_baseline_is_the_same_on_a_device(tmp_path: pathlib.Path) -> None:
+    """Its features, and a decoder with convolutions and positions."""
     tokenizer = CharacterTokenizer()
-    model = tiny(True, decoder_convolutions=(8, 12), d_embedding=6, decoder_positions=True)
-    convert.write(model, tokenizer, CONFIG, tmp_path / "baseline", {})
+    model = tiny(
+        True,
+        feature_channels=80,
+        decoder_convolutions=(8, 12),
+        d_embedding=6,
+        decoder_positions=True,
+    )
+    config = ml_collections.ConfigDict({**CONFIG.to_dict(), "features": "paper"})
+    convert.write(model, tokenizer, config, tmp_path / "baseline", {})
     loaded = device_bundle.load(tmp_path / "baseline")
     assert loaded.decoder_convolutions == 2
-    features = microfrontend(synthesise("nine four"))[:FRAMES]
+    audio = synthesise("nine four")[: sample_count(FRAMES, loaded.frontend.window)]
+    features = microfrontend(audio, PAPER)
     result = parity.compare_runtimes(loaded, [features], "tflm", "litert-reference")
     assert result.equal, result
     with quantization.exact():
         (text,) = evaluate.transcribe(model, tokenizer, [as_float(features)], FRAMES, TOKENS)
-    device = Recognizer(loaded, "litert-reference").recognize(features, 0, len(features))
+    (device,) = Recognizer(loaded, "litert-reference").transcribe(audio).segments
     assert len(device.step_seconds) > 3  # so many rows went through the windows
     assert device.text == text
