@@ -116,8 +116,10 @@ def read_librispeech(path: Path) -> list[Utterance]:
             for file in sorted(path.rglob("*.trans.txt"))
         }
         members = None
+        audio_files = {str(file) for file in path.rglob("*.flac")}
     else:
         transcripts, members = _index_tar(path)
+        audio_files = set(members)
     if not transcripts:
         raise CorpusError(f"{path} holds no *.trans.txt: it is not a LibriSpeech corpus")
     utterances, bad = [], []
@@ -125,6 +127,7 @@ def read_librispeech(path: Path) -> list[Utterance]:
         for line in lines.splitlines():
             utterance_id, _, words = line.strip().partition(" ")
             name = f"{directory}/{utterance_id}.flac"
+            audio_files.discard(name)
             text, speaker = words.strip().lower(), utterance_id.split("-")[0]
             if not text:
                 bad.append(f"{utterance_id or 'an empty line'} has no text")
@@ -134,6 +137,7 @@ def read_librispeech(path: Path) -> list[Utterance]:
                 utterances.append(Utterance(path, text, speaker, *members[name], name))
             else:
                 bad.append(f"{utterance_id}.flac is missing")
+    bad += [f"{Path(name).name} has no transcript" for name in sorted(audio_files)]
     report(path, bad, len(utterances))
     return utterances
 

@@ -13,7 +13,7 @@ import json
 import multiprocessing
 import multiprocessing.connection
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,7 @@ from tf_speech_transformer.features import (
     microfrontend,
 )
 from tf_speech_transformer.grammar import Grammar
+from tf_speech_transformer.records import Records
 from tf_speech_transformer.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -99,6 +100,11 @@ class Examples:
 
     features: list[np.ndarray]
     texts: list[str]
+
+    @property
+    def lengths(self) -> list[int]:
+        """Frames of each."""
+        return [len(x) for x in self.features]
 
 
 class Maker:
@@ -292,8 +298,15 @@ def recipes(config: ml_collections.ConfigDict) -> dict[str, Recipe]:
 
 def prepare_caches(
     config: ml_collections.ConfigDict, root: Path, tokenizer: Tokenizer | None = None
-) -> tuple[list[Examples], Examples]:
-    """Training and dev examples of a preset, made by `config.corpus.processes`, 2 by default."""
+) -> tuple[list[Examples | Records], Examples | Records]:
+    """Training and dev examples of a preset, made by `config.corpus.processes`, 2 by default.
+
+    A preset with `config.corpus.records` and `dev_records` reads those directories instead.
+    """
+    if "records" in config.corpus:
+        return [read_records(config, config.corpus.records)], read_records(
+            config, config.corpus.dev_records
+        )
     processes = config.corpus.get("processes", 2)
     parts = {
         name: load_cache(build_cache(root, name, recipe, processes, tokenizer))
@@ -302,15 +315,33 @@ def prepare_caches(
     return [parts["train"]], parts["dev"]
 
 
+def read_records(config: ml_collections.ConfigDict, directories: Sequence[str]) -> Records:
+    """Those that are within the preset's limits."""
+    limits = config.limits
+    found = Records(
+        [Path(directory) for directory in directories],
+        config.get("features", "wheel"),
+        limits.frames,
+        limits.get("letters", limits.tokens),
+    )
+    if found.left_out:
+        print(
+            f"{found.left_out} of {found.left_out + len(found)} utterances are too long: left out"
+        )
+    return found
+
+
 def corpus_texts(config: ml_collections.ConfigDict, root: Path) -> list[str]:
     """All texts of a preset's training sources; recordings are decoded into `root` on the way."""
+    if "records" in config.corpus:
+        return read_records(config, config.corpus.records).texts
     recipe = recipes(config)["train"]
     made = Maker(recipe, decode_sources(recipe, root, None))
     return [text for source in made.sources for text in source.texts]
 
 
 def batches(
-    caches: list[Examples],
+    caches: Sequence[Examples | Records],
     tokenizer: Tokenizer,
     *,
     batch_frames: int,
@@ -330,14 +361,16 @@ def batches(
     import tensorflow as tf
 
     masked = training and spec_augment
-    features = [x for cache in caches for x in cache.features]
+    places = [(cache, i) for cache in caches for i in range(len(cache.texts))]
+    lengths = [length for cache in caches for length in cache.lengths]
+    channels = caches[0].features[0].shape[1]
     tokens = [tokenizer.encode(text) for cache in caches for text in cache.texts]
-    plan = plan_batches([len(x) for x in features], batch_frames, seed, epoch, training)
+    plan = plan_batches(lengths, batch_frames, seed, epoch, training)
 
     def generate() -> Iterator[dict[str, np.ndarray]]:
         for number, (indices, length) in enumerate(plan):
             longest = max(len(tokens[i]) for i in indices)
-            examples = [(features[i], tokens[i]) for i in indices]
+            examples = [(places[i][0].features[places[i][1]], tokens[i]) for i in indices]
             batch = padded(examples, length, longest, tokenizer.end)
             if masked:
                 rng = np.random.default_rng([seed, epoch, number])
@@ -345,7 +378,7 @@ def batches(
             yield batch
 
     signature = {
-        "features": tf.TensorSpec([None, None, features[0].shape[1]], tf.float32),
+        "features": tf.TensorSpec([None, None, channels], tf.float32),
         "frames": tf.TensorSpec([None], tf.int32),
         "tokens": tf.TensorSpec([None, None], tf.int32),
         "token_lengths": tf.TensorSpec([None], tf.int32),

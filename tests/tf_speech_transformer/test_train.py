@@ -226,7 +226,7 @@ def test_the_recipe_of_the_paper_trains(undisturbed: pathlib.Path, tmp_path: pat
     """All its switches, on a tiny model: features, pieces, AdaDelta, accumulation, the mean."""
     config = paper.get_config("conv_context")
     tiny = json.loads((undisturbed / "config.json").read_text())
-    config.corpus.update({**tiny["corpus"], "dev_sources": tiny["corpus"]["sources"]})
+    config.corpus = ml_collections.ConfigDict({**tiny["corpus"], "augmentation": None})
     changed = {"d_model": 16, "heads": 2, "d_ff": 16, "encoder_layers": 1, "decoder_layers": 1}
     config.model.update({**changed, "conv_channels": (4, 8), "d_embedding": 6})
     config.model.decoder_convolutions = (8, 12)

@@ -1,6 +1,11 @@
 """The rows of Bie et al. (arXiv 1911.03604, tables 1 and 2), at their size, on LibriSpeech.
 
-    export LIBRISPEECH=DIR_OR_TAR_OF_TRAINING_SUBSETS LIBRISPEECH_DEV=DIR_OR_TAR_OF_DEV_CLEAN
+    export RECORDS=records
+    python -m tf_speech_transformer.records --features=paper --out=$RECORDS/train \
+        --corpus=train-clean-100.tar.gz --corpus=train-clean-360.tar.gz \
+        --corpus=train-other-500.tar.gz
+    python -m tf_speech_transformer.records --features=paper --out=$RECORDS/dev \
+        --corpus=dev-clean.tar.gz
     python -m tf_speech_transformer.train --workdir=runs/paper/proposed \
         --config=tf_speech_transformer/configs/paper.py:proposed
 
@@ -10,6 +15,7 @@ checkpoints.  Its rows in 8 bits are the later stages of the same runs.
 """
 
 import os
+from pathlib import Path
 
 from ml_collections import ConfigDict
 
@@ -38,12 +44,9 @@ def get_config(row: str = "proposed") -> ConfigDict:
     config.model.update(ROWS[row])
 
     config.corpus = ConfigDict()
-    train, dev = (os.environ.get(x, "") for x in ("LIBRISPEECH", "LIBRISPEECH_DEV"))
-    config.corpus.sources = ({"kind": "librispeech", "path": train, "weight": 1.0},)
-    config.corpus.dev_sources = ({"kind": "librispeech", "path": dev, "weight": 1.0},)
-    config.corpus.augmentation = None
-    config.corpus.train_examples = 281_241
-    config.corpus.dev_examples = 2_703
+    directory = Path(os.environ.get("RECORDS", "records"))
+    config.corpus.records = (str(directory / "train"),)
+    config.corpus.dev_records = (str(directory / "dev"),)
 
     config.limits = ConfigDict()
     config.limits.frames = 1_664  # 16.64 s
