@@ -27,7 +27,7 @@ from firmware_sim.recognizer import Recognizer, compute_features
 from firmware_sim.runtime import ExecutionError
 
 REFERENCE = "litert-reference"
-SEARCH = DecodingOptions(Decoding.BEAM, ctc_weight=0.1)
+SEARCH = DecodingOptions(Decoding.BEAM, ctc_weight=None)
 
 
 def features_of(

@@ -21,6 +21,9 @@ from firmware_sim.runtime import Runtime, Tensors
 
 _IMPOSSIBLE: Final = -math.inf
 _UNLIKELY: Final = -1e4  # a text too fast for CTC's frames: attention alone decides
+# Of CTC's score in the beam. Held to a grammar, text is right or wrong by whole words, and CTC tells.
+_CTC_WEIGHT: Final = 0.1
+_HELD_CTC_WEIGHT: Final = 0.3
 _MARGIN: Final = 4.0  # hypotheses less than e^-4 times as likely as the best of a step are given up
 
 
@@ -39,7 +42,8 @@ class DecodingOptions:
     decoding: Decoding = Decoding.GREEDY
     beam: int = 4  # hypotheses kept, for Decoding.BEAM
     length_penalty: float = 0.0  # scores are divided by (number of tokens)^length_penalty
-    ctc_weight: float = 0.0  # of the CTC score, 0 to 1; for Decoding.BEAM at every token
+    # Of the CTC score, 0 to 1; for Decoding.BEAM at every token. None: 0.1, held to a grammar 0.3.
+    ctc_weight: float | None = 0.0
     grammar: bool = True  # held to the bundle's grammar, if it has one; not for Decoding.CTC
 
     def __post_init__(self) -> None:
@@ -48,7 +52,7 @@ class DecodingOptions:
             raise ValueError(f"beam is {self.beam}; it must be at least 1.")
         if self.length_penalty < 0:
             raise ValueError(f"length_penalty is {self.length_penalty}; it must not be negative.")
-        if not 0 <= self.ctc_weight <= 1:
+        if self.ctc_weight is not None and not 0 <= self.ctc_weight <= 1:
             raise ValueError(f"ctc_weight is {self.ctc_weight}; it must be between 0 and 1.")
 
 
@@ -103,11 +107,13 @@ class Decoder:
         """
         self._bundle = bundle
         self._step = step
-        self._options = options
         self._tokens = bundle.tokenizer
         # What texts are held to.
         held = options.grammar and options.decoding is not Decoding.CTC
         self.grammar = bundle.grammar if held else None
+        usual = _HELD_CTC_WEIGHT if self.grammar else _CTC_WEIGHT
+        self._ctc_weight = usual if options.ctc_weight is None else options.ctc_weight
+        self._options = options
         model = bundle.decoder_step
         self._logits = model.output("logits")
         self._rows = {f"cache_{n}": f"row_{n}" for n in range(bundle.decoder_layers)}
@@ -121,7 +127,7 @@ class Decoder:
         self._ctc: TensorSpec | None = None
         if any(spec.name == "ctc_logits" for spec in bundle.encoder.outputs):
             self._ctc = bundle.encoder.output("ctc_logits")
-        elif options.decoding is Decoding.CTC or options.ctc_weight or self.grammar:
+        elif options.decoding is Decoding.CTC or self._ctc_weight or self.grammar:
             raise BundleError(
                 f"{bundle.path}: {bundle.encoder.file} has no output 'ctc_logits', which CTC "
                 "decoding, ctc_weight and the confidence of commands need; decode without them."
@@ -150,7 +156,7 @@ class Decoder:
             found = [(tokens, self._complete_score(tokens, score, ctc), ended)]
         else:
             prefixes = None
-            if ctc is not None and options.ctc_weight:
+            if ctc is not None and self._ctc_weight:
                 prefixes = CtcPrefixes(ctc, self._tokens.blank)
             found = self._beam(state, seconds, prefixes)
         scored = [(self._normalise(score, len(tokens)), tokens, e) for tokens, score, e in found]
@@ -251,7 +257,7 @@ class Decoder:
         repeating words (Watanabe et al., 2017).
         """
         beam, limit, end = self._options.beam, self._bundle.limits.tokens, self._tokens.end
-        weight = self._options.ctc_weight if prefixes is not None else 0.0
+        weight = self._ctc_weight if prefixes is not None else 0.0
         grammar = self.grammar
         first = grammar.first if grammar else frozenset()
         active = [_Partial((), 0.0, 0.0, state, prefixes.empty() if prefixes else None, first)]
@@ -319,7 +325,7 @@ class Decoder:
     def _complete_score(
         self, tokens: tuple[int, ...], score: float, ctc: npt.NDArray[np.float32] | None
     ) -> float:
-        weight = self._options.ctc_weight
+        weight = self._ctc_weight
         if weight and ctc is not None:
             score = (1.0 - weight) * score + weight * ctc_score(ctc, tokens, self._tokens.blank)
         return score

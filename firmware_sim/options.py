@@ -22,8 +22,9 @@ LENGTH_PENALTY = flags.DEFINE_float(
 )
 CTC_WEIGHT = flags.DEFINE_float(
     "ctc_weight",
-    0.1,
-    "Weight of the CTC score, at every token of a beam; greedy decoding does not use it.",
+    None,
+    "Weight of the CTC score, at every token of a beam; greedy decoding does not use it. "
+    "Default: 0.1, and 0.3 where the text is held to a grammar.",
     lower_bound=0.0,
     upper_bound=1.0,
 )

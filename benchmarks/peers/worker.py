@@ -31,7 +31,7 @@ def bundle(directory: str, *options: str) -> tuple[Recogniser, int]:
     from firmware_sim.decoder import Decoding, DecodingOptions
     from firmware_sim.recognizer import Recognizer
 
-    search = DecodingOptions(Decoding.BEAM, ctc_weight=0.1, grammar="--free" not in options)
+    search = DecodingOptions(Decoding.BEAM, ctc_weight=None, grammar="--free" not in options)
     recognizer = Recognizer(bundles.load(directory), options=search)
 
     def recognise(audio: np.ndarray) -> dict[str, Any]:
