@@ -135,7 +135,7 @@ def real_time_factor(bundle: bundles.Bundle, manifest: Path, limit: int) -> dict
     recognizer = Recognizer(
         bundle,
         "litert",
-        DecodingOptions(Decoding.BEAM, ctc_weight=0.3),  # the tools' default
+        DecodingOptions(Decoding.BEAM, ctc_weight=None),  # the tools' default
     )
     lines = read_manifest(manifest)[: limit or None]
     recognizer.transcribe(audio.read(lines[0].audio))  # the first time, memory is got

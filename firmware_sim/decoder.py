@@ -21,7 +21,7 @@ from firmware_sim.runtime import Runtime, Tensors
 
 _IMPOSSIBLE: Final = -math.inf
 _UNLIKELY: Final = -1e4  # a text too fast for CTC's frames: attention alone decides
-# Of CTC's score in the beam. Held to a grammar, text is right or wrong by whole words, and CTC tells.
+# Of CTC's score in the beam; texts held to a grammar differ by whole words, which CTC tells well.
 _CTC_WEIGHT: Final = 0.1
 _HELD_CTC_WEIGHT: Final = 0.3
 _MARGIN: Final = 4.0  # hypotheses less than e^-4 times as likely as the best of a step are given up
