@@ -10,6 +10,7 @@ equal.
 
 import dataclasses
 import functools
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -120,7 +121,7 @@ def _mel(frequency: np.float32) -> np.float32:
     return np.float32(1127.0 * np.log1p(float(frequency) / 700.0))
 
 
-def _filter_weight(share: float) -> int:
+def _filter_weight(share: float | np.floating[Any]) -> int:
     return int(np.floor(share * (1 << _FILTER_BITS) + 0.5))
 
 
