@@ -38,7 +38,7 @@ from jax.interpreters import mlir
 from tqdm import tqdm
 
 from tf_speech_transformer import augment, dataset
-from tf_speech_transformer.features import CHANNELS
+from tf_speech_transformer.features import CHANNELS, FrontendParameters
 from tf_speech_transformer.tokenizer import CharacterTokenizer
 
 FIRST_SHARDS = 24  # fewer examples would be seen too often while the others are made
@@ -177,6 +177,7 @@ def train(directory: Path) -> None:
     index = json.loads((directory / "index.json").read_text())
     fields = dict(index["recipe"])
     fields["augmentation"] = augment.Augmentation(**fields["augmentation"])
+    fields["frontend"] = FrontendParameters(**fields["frontend"])
     recipe = dataset.Recipe(**fields)
     recordings = [name and directory / name for name in index["recordings"]]
     shards = range(-(-recipe.examples // dataset.SHARD_EXAMPLES))

@@ -279,6 +279,7 @@ from pathlib import Path, PosixPath
 from tf_speech_transformer import dataset
 from tf_speech_transformer.augment import Augmentation
 from tf_speech_transformer.dataset import Recipe
+from tf_speech_transformer.features import FrontendParameters
 maker = dataset.Maker({recipe!r}, {recordings!r})
 print([maker.example(i)[1] for i in range(10)])
 print(*(x for x in sys.modules if x.split(".")[0] in ("tensorflow", "tensorflow_io", "tf_keras")))

@@ -81,7 +81,7 @@ def get_config() -> ConfigDict:
     config.model.dropout = 0.0  # examples are so many and so various that it only slows down
     config.limits.frames = 1024  # 10.24 s
     config.limits.tokens = 128
-    config.train.steps = 14_500
+    config.train.steps = 12_000
     config.train.learning_rate = 1e-3
     config.train.warmup_steps = 300
     # Held to a grammar most letters are certain: smoothing would be a price for each of them,
@@ -93,7 +93,7 @@ def get_config() -> ConfigDict:
     config.train.dev_steps = 1000
     config.train.checkpoint_steps = 1000
     config.quantization.range_steps = 100
-    config.quantization.steps = 600
-    config.quantization.learning_rate = 3e-5
+    config.quantization.steps = 1_500
+    config.quantization.learning_rate = 8e-5
     config.quantization.warmup_steps = 50
     return config
