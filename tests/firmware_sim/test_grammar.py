@@ -449,3 +449,16 @@ def test_a_command_that_a_cut_went_through_is_heard(
     (heard,) = recognizer.transcribe(samples).segments
     assert heard.start < begin and begin + len(audio) < heard.end
     assert heard.free_text is not None and "five six seven" in heard.free_text
+
+
+def test_the_shipped_barista_takes_orders() -> None:
+    loaded = bundle.load(REPOSITORY / "pretrained" / "barista")
+    options = DecodingOptions(decoder.Decoding.BEAM, ctc_weight=None)
+    recognizer = Recognizer(loaded, options=options)
+    (order,) = recognizer.transcribe(
+        synthesise("give me a large latte with soy milk", "en-us+m3")
+    ).commands
+    assert order.intent == "orderDrink"
+    assert order.slots == {"size": "large", "coffeeDrink": "latte", "milkAmount": "soy milk"}
+    other = synthesise("what is the weather like in paris today", "en-us+m3")
+    assert recognizer.transcribe(other).commands == ()
