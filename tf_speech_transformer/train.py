@@ -459,8 +459,8 @@ def load(
     config = ml_collections.ConfigDict(json.loads(config_file.read_text()))
     tokenizer = tokenizer_class(config).load(workdir / "tokenizer")
     model = build(dimensions(config, tokenizer), quantized=stage != "float")
-    average = config.train.get("average", 1) if stage == "float" else 1
-    restore_average(model, workdir / stage, average)
+    averaged = stage == "float" and "train" in config
+    restore_average(model, workdir / stage, config.train.get("average", 1) if averaged else 1)
     return model, tokenizer, config
 
 

@@ -44,7 +44,7 @@ def test_features_agree_with_tensorflows_op(speech: NDArray[np.int16]) -> None:
     ).numpy()
     wheel = frontend.microfrontend(speech)
     assert op.shape == wheel.shape
-    assert np.mean(frontend.quantize(op) == frontend.quantize(wheel)) > 0.99
+    assert np.mean(frontend.quantize(op) == frontend.quantize(wheel)) > 0.98
 
 
 def test_quantization_is_micro_speechs() -> None:
