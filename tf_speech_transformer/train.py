@@ -79,13 +79,15 @@ def build(dims: Dimensions, quantized: bool) -> SpeechTransformer:
 
 def copy_weights(source: SpeechTransformer, target: SpeechTransformer) -> None:
     """Sets every variable of `target` that `source` has too, by path; a quantized target keeps
-    the ranges that a float source lacks, and the further layers of a deeper one begin by adding
-    nothing, so that it computes what the source does.
+    the ranges that a float source lacks, and the further layers of a deeper float one begin by
+    adding nothing, so that it computes what the source does.
 
     Raises ValueError, with nothing changed, where the models are of other dimensions.
     """
     values, places = by_path(source), by_path(target)
-    further = target.encoder[len(source.encoder) :] + target.decoder[len(source.decoder) :]
+    further = []
+    if not target.quantized:
+        further = target.encoder[len(source.encoder) :] + target.decoder[len(source.decoder) :]
     new = {path(v) for block in further for v in block.variables}
     homeless = sorted(values.keys() - places.keys())
     unset = sorted({path(v) for v in target.trained_variables} - values.keys() - new)
