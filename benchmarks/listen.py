@@ -25,7 +25,7 @@ from benchmarks import report
 from benchmarks.manifest import Line, read_manifest
 from firmware_sim import audio, bundle, options
 from firmware_sim.decoder import DecodingOptions
-from firmware_sim.frontend import SAMPLE_RATE, Microfrontend, sample_count
+from firmware_sim.frontend import SAMPLE_RATE, Microfrontend
 from firmware_sim.recognizer import Recognizer, Segment, compute_features, quantize_features
 from firmware_sim.stream import BLOCK_SAMPLES, HANGOVER_BLOCKS, Ending, Listener, Utterance
 
@@ -253,7 +253,7 @@ def main(argv: Sequence[str]) -> int:
         recognizer = options.recognizer()
         rss = memory(recognizer, manifests, arguments.seconds, arguments.seed)
         spoken, heard, durations = hour(recognizer, manifests, arguments.seconds, arguments.seed)
-        window = sample_count(recognizer.bundle.limits.frames)
+        window = recognizer.bundle.window
         segments = assign(spoken, final(heard), window)
         errors = word_errors(recognizer, spoken)
         found = {

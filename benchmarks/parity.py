@@ -20,7 +20,7 @@ from absl import app, flags
 
 from benchmarks import report
 from benchmarks.manifest import read_manifest
-from firmware_sim import audio, frontend, parity
+from firmware_sim import audio, parity
 from firmware_sim import bundle as bundles
 from firmware_sim.decoder import Decoding, DecodingOptions
 from firmware_sim.recognizer import Recognizer, compute_features
@@ -35,7 +35,7 @@ def features_of(
 ) -> Iterator[npt.NDArray[np.int8]]:
     """int8 [frames, 40] of each recording that is long enough for a frame; windows are cut."""
     for file in tqdm.tqdm(files, f"{title}, bytes", unit="utt", file=sys.stderr):
-        samples = audio.read(file)[: frontend.sample_count(bundle.limits.frames)]
+        samples = audio.read(file)[: bundle.window]
         features = compute_features(bundle, samples)
         if len(features):
             yield features

@@ -108,7 +108,7 @@ def digest(*files: Path) -> str:
 
 def longer_than_window(manifest: Path, bundle: Path) -> set[str]:
     """Names of the recordings whose end the Keras models do not hear (a device cuts them up)."""
-    window = frontend.sample_count(bundles.load(bundle).limits.frames) / frontend.SAMPLE_RATE
+    window = bundles.load(bundle).window / frontend.SAMPLE_RATE
     files = (line.audio for line in read_manifest(manifest))
     return {file.name for file in files if soundfile.info(file).duration > window}
 

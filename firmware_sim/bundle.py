@@ -160,6 +160,11 @@ class Bundle:
         return sum(spec.name.startswith("cache_") for spec in self.decoder_step.inputs)
 
     @property
+    def window(self) -> int:
+        """Most samples of 16 kHz audio that the encoder hears at once."""
+        return frontend.sample_count(self.limits.frames, self.frontend.window)
+
+    @property
     def decoder_convolutions(self) -> int:
         return sum(spec.name.startswith("window_") for spec in self.decoder_step.inputs)
 

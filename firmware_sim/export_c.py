@@ -239,7 +239,7 @@ def _golden(
 ) -> Golden:
     features = recognizer.compute_features(bundle, samples)
     if not 0 < len(features) <= bundle.limits.frames:
-        longest = frontend.sample_count(bundle.limits.frames) / frontend.SAMPLE_RATE
+        longest = bundle.window / frontend.SAMPLE_RATE
         raise ExportError(
             f"The self-test's audio is {len(samples) / frontend.SAMPLE_RATE:.2f} s long; name one "
             f"of 0.03 to {longest:.2f} s by --audio."

@@ -125,7 +125,7 @@ class Recognizer:
           audio: int16 [samples], 16 kHz.
         """
         begin = time.perf_counter()
-        window = frontend.sample_count(self.bundle.limits.frames, self.bundle.frontend.window)
+        window = self.bundle.window
         segments: list[Segment] = []
         for start, end in segment.split(audio, window):
             piece = self._segment(audio, start, end)

@@ -35,7 +35,6 @@ from firmware_sim.frontend import (
     SAMPLE_RATE,
     STEP_SAMPLES,
     frame_count,
-    sample_count,
 )
 from firmware_sim.recognizer import Recognizer, Segment, quantize_features
 
@@ -155,8 +154,7 @@ class Listener:
     def __init__(self, recognizer: Recognizer, early: bool = False) -> None:
         """`early`: an utterance's text is given at each of its pauses too, before it is known to be
         the last one, and so right after the end of speech."""
-        bundle = recognizer.bundle
-        window = sample_count(bundle.limits.frames, bundle.frontend.window) // BLOCK_SAMPLES
+        window = recognizer.bundle.window // BLOCK_SAMPLES
         self._recognizer = recognizer
         self._early = early
         self._ring = RingBuffer(window * BLOCK_SAMPLES)

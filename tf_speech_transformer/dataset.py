@@ -116,10 +116,7 @@ class Maker:
 
     def __init__(self, recipe: Recipe, recordings: list[Path | None]):
         self.recipe = recipe
-        self.sources = [
-            build_source(source, directory)
-            for source, directory in zip(recipe.sources, recordings, strict=True)
-        ]
+        self.sources = build_sources(recipe, recordings)
         weights = np.array([source["weight"] for source in recipe.sources], np.float64)
         self.weights = weights / weights.sum()
         self.babble: list[np.ndarray] = []
@@ -174,11 +171,19 @@ def decode_sources(recipe: Recipe, root: Path, tokenizer: Tokenizer | None) -> l
     spell.
     """
     recordings = [decode_source(source, root) for source in recipe.sources]
-    for source in Maker(recipe, recordings).sources:
+    for source in build_sources(recipe, recordings):
         if tokenizer is not None:
             for text in source.texts:
                 tokenizer.encode(text)
     return recordings
+
+
+def build_sources(recipe: Recipe, recordings: list[Path | None]) -> list[digits.Source]:
+    """The recipe's sources, in order; `recordings` is what `decode_source` returned for each."""
+    return [
+        build_source(source, directory)
+        for source, directory in zip(recipe.sources, recordings, strict=True)
+    ]
 
 
 def build_source(source: dict[str, Any], recordings: Path | None) -> digits.Source:
@@ -336,8 +341,8 @@ def corpus_texts(config: ml_collections.ConfigDict, root: Path) -> list[str]:
     if "records" in config.corpus:
         return read_records(config, config.corpus.records).texts
     recipe = recipes(config)["train"]
-    made = Maker(recipe, decode_sources(recipe, root, None))
-    return [text for source in made.sources for text in source.texts]
+    sources = build_sources(recipe, decode_sources(recipe, root, None))
+    return [text for source in sources for text in source.texts]
 
 
 def batches(

@@ -675,12 +675,10 @@ class SpeechTransformer(keras.Model):
         if lengths is not None:
             positions = tf.minimum(positions, lengths[:, None] - 1)  # [B, U]
             tokens = tf.gather(tokens, positions, batch_dims=1)
-        table = tf.constant(sinusoids(MOST_POSITIONS, self.dims.d_model))
-        x, _ = self.embed(
-            self.embedding(tokens, training=training),
-            tf.gather(table, positions) if self.dims.decoder_positions else None,
-            training=training,
-        )
+        table = None
+        if self.dims.decoder_positions:
+            table = tf.gather(sinusoids(MOST_POSITIONS, self.dims.d_model), positions)
+        x, _ = self.embed(self.embedding(tokens, training=training), table, training=training)
         if lengths is not None and self.dims.decoder_convolutions:
             x = tf.gather(x, positions, batch_dims=1)
         future = tf.cast(everywhere > positions[:, None, :, None], tf.float32)  # [B or 1, 1, U, U]

@@ -312,7 +312,7 @@ def train_stage(
 ) -> None:
     """Runs one stage to its end, from its last checkpoint if there is one."""
     optimizer = make_optimizer(config, stage, model)
-    kept = config.train.get("average", 1) if stage.name == "float" else 1
+    kept = averaged(config, stage.name)
     checkpoint, manager = state(model, optimizer, workdir / stage.name, kept)
     position, step_variable = checkpoint.position, checkpoint.step
     if manager.latest_checkpoint:
@@ -461,9 +461,13 @@ def load(
     config = ml_collections.ConfigDict(json.loads(config_file.read_text()))
     tokenizer = tokenizer_class(config).load(workdir / "tokenizer")
     model = build(dimensions(config, tokenizer), quantized=stage != "float")
-    averaged = stage == "float" and "train" in config
-    restore_average(model, workdir / stage, config.train.get("average", 1) if averaged else 1)
+    restore_average(model, workdir / stage, averaged(config, stage))
     return model, tokenizer, config
+
+
+def averaged(config: ml_collections.ConfigDict, stage: str) -> int:
+    """Checkpoints, the last of a stage, whose mean the stage ends with."""
+    return config.get("train", {}).get("average", 1) if stage == "float" else 1
 
 
 def restore_average(model: SpeechTransformer, directory: Path, count: int) -> None:
@@ -545,8 +549,8 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> None:
         copy_weights(load(Path(config.train.initial), "float")[0], model)
     float_stage, ptq_stage, qat_stage = stages(config)
     train_stage(config, float_stage, model, tokenizer, training_caches, dev_cache, workdir)
-    if config.train.get("average", 1) > 1:
-        restore_average(model, workdir / float_stage.name, config.train.average)
+    if averaged(config, float_stage.name) > 1:
+        restore_average(model, workdir / float_stage.name, averaged(config, float_stage.name))
     quiet = dataclasses.replace(dims, dropout=0.0)  # ranges are those of the device: no dropout
     quantized = build(quiet, quantized=True)
     copy_weights(model, quantized)
