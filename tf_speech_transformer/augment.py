@@ -286,7 +286,7 @@ def silence(seconds: float) -> np.ndarray:
 
 def spec_augment(
     features: np.ndarray,
-    frames: np.ndarray,
+    frames: int,
     rng: np.random.Generator,
     channels_masked: int = 6,
     frames_masked: int = 16,
@@ -298,16 +298,15 @@ def spec_augment(
     is resumed in the middle of an epoch would see others than one that was never stopped.
 
     Args:
-        features: float32 [batch, T, channels].
-        frames: int [batch], how many of the T frames are speech.
+        features: float32 [T, channels] of an utterance.
+        frames: how many of the T frames are speech.
         channels_masked, frames_masked: widest masks; a mask hides at most a fifth of the frames.
-        masks: of either kind, for each utterance.
+        masks: of either kind.
     """
-    for utterance, length in zip(features, frames, strict=True):
-        for _ in range(masks):
-            width = int(rng.integers(0, channels_masked + 1))
-            low = int(rng.integers(0, features.shape[2] - width + 1))
-            utterance[:, low : low + width] = 0
-            width = int(rng.integers(0, min(frames_masked, int(length) // 5) + 1))
-            first = int(rng.integers(0, length - width + 1))
-            utterance[first : first + width] = 0
+    for _ in range(masks):
+        width = int(rng.integers(0, channels_masked + 1))
+        low = int(rng.integers(0, features.shape[1] - width + 1))
+        features[:, low : low + width] = 0
+        width = int(rng.integers(0, min(frames_masked, frames // 5) + 1))
+        first = int(rng.integers(0, frames - width + 1))
+        features[first : first + width] = 0

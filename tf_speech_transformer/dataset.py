@@ -354,6 +354,7 @@ def batches(
     epoch: int,
     training: bool,
     spec_augment: bool,
+    part: tuple[int, int] = (0, 1),
 ) -> "tf.data.Dataset":
     """Batches of utterances of about one length, the same for the same seed and epoch.
 
@@ -362,6 +363,9 @@ def batches(
     features float32 [B, T, channels] (T a multiple of 32, padded with 0.0, silence), frames int32
     [B], tokens int32 [B, U] (padded with `</s>`), token_lengths int32 [B]; B * T is about
     `batch_frames`.
+
+    `part` (k, n) is every n-th utterance of each batch, from the k-th on, padded as the whole batch
+    is; batches of fewer than n, which end an epoch, are left out.
     """
     import tensorflow as tf
 
@@ -370,16 +374,20 @@ def batches(
     lengths = [length for cache in caches for length in cache.lengths]
     channels = caches[0].features[0].shape[1]
     tokens = [tokenizer.encode(text) for cache in caches for text in cache.texts]
+    first, parts = part
     plan = plan_batches(lengths, batch_frames, seed, epoch, training)
+    plan = [(indices, length) for indices, length in plan if len(indices) >= parts]
 
     def generate() -> Iterator[dict[str, np.ndarray]]:
         for number, (indices, length) in enumerate(plan):
             longest = max(len(tokens[i]) for i in indices)
-            examples = [(places[i][0].features[places[i][1]], tokens[i]) for i in indices]
+            mine = indices[first::parts]
+            examples = [(places[i][0].features[places[i][1]], tokens[i]) for i in mine]
             batch = padded(examples, length, longest, tokenizer.end)
             if masked:
-                rng = np.random.default_rng([seed, epoch, number])
-                augment.spec_augment(batch["features"], batch["frames"], rng)
+                for row, features in enumerate(batch["features"]):
+                    rng = np.random.default_rng([seed, epoch, number, first + row * parts])
+                    augment.spec_augment(features, int(batch["frames"][row]), rng)
             yield batch
 
     signature = {

@@ -105,7 +105,8 @@ class ReciprocalSqrt(keras.layers.Layer):
 
     def call(self, inputs, training=False):
         if training:
-            step = tf.stop_gradient(tf.reduce_max(inputs)) / 255
+            largest = quantization.largest_of_replicas(tf.reduce_max(inputs))
+            step = tf.stop_gradient(largest) / 255
             inputs = tf.maximum(inputs, tf.maximum(step, 1e-6))
         return tf.math.rsqrt(inputs)
 

@@ -40,10 +40,23 @@ def range_variables(
     """The ends of a range, `min` and `max`, as variables of the layer: 0.0 until training."""
     return {
         key: layer.add_weight(
-            f"{name}_{key}", shape=shape, initializer="zeros", trainable=False, dtype=tf.float32
+            f"{name}_{key}",
+            shape=shape,
+            initializer="zeros",
+            trainable=False,
+            dtype=tf.float32,
+            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,  # all have the same
         )
         for key in ("min", "max")
     }
+
+
+def largest_of_replicas(values: tf.Tensor) -> tf.Tensor:
+    """The largest, one by one, of those that the parts of a batch have on each replica."""
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return values
+    return tf.reduce_max(context.all_gather(values[None], axis=0), 0)
 
 
 class MovingAverageRange(tfmot.quantization.keras.quantizers.Quantizer):
@@ -70,6 +83,8 @@ class MovingAverageRange(tfmot.quantization.keras.quantizers.Quantizer):
             else:
                 batch_high = tf.maximum(tf.reduce_max(inputs), 1e-3)
                 batch_low = tf.minimum(tf.reduce_min(inputs), 0.0)
+            ends = largest_of_replicas(tf.stack([-batch_low, batch_high]))
+            batch_low, batch_high = -ends[0], ends[1]
             unset = tf.equal(high, 0.0)
             low = low.assign(
                 tf.where(unset, batch_low, RANGE_DECAY * low + (1 - RANGE_DECAY) * batch_low)

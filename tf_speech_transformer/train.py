@@ -14,6 +14,7 @@ A preset's `train` holds the recipe; what is not in all of them:
 The workdir gets `config.json`, `tokenizer/`, one folder for each stage (`float`, `ptq`, `qat`) with
 its checkpoints, `metrics.jsonl` (a line for each log step) and `tensorboard/`.  The same command
 goes on where a killed run stopped, and ends with the same weights as a run that was never killed.
+`cluster.py` says how several GPUs or machines train together.
 """
 
 import dataclasses
@@ -34,6 +35,7 @@ from ml_collections import config_flags
 from tqdm import tqdm
 
 from tf_speech_transformer import dataset, quantization
+from tf_speech_transformer.cluster import ALONE, Cluster, join
 from tf_speech_transformer.model import TIME_REDUCTION, Dimensions, SpeechTransformer
 from tf_speech_transformer.tokenizer import (
     CharacterTokenizer,
@@ -151,11 +153,14 @@ def losses(
     batch: dict[str, tf.Tensor],
     training: bool,
     ctc: Callable[..., tf.Tensor] = sparse_ctc,
+    total: tf.Tensor | None = None,
 ) -> dict[str, tf.Tensor]:
     """Cross-entropy of the decoder joined with CTC on the encoder, if the model has that head, and
-    the token accuracy.
+    the token accuracy: means over the tokens, ends of texts included.
 
-    `ctc` is called as `sparse_ctc` is, which XLA cannot compile.
+    Args:
+        ctc: called as `sparse_ctc` is, which XLA cannot compile.
+        total: float32 [], the tokens of the whole batch, where `batch` is a part of one.
     """
     tokens, lengths = batch["tokens"], batch["token_lengths"]
     start = tf.fill([tf.shape(tokens)[0], 1], tokenizer.start)
@@ -174,15 +179,17 @@ def losses(
     log_probabilities = tf.nn.log_softmax(logits)
     picked = tf.gather(log_probabilities, targets, batch_dims=2)
     entropy = -(1 - smoothing) * picked - smoothing * tf.reduce_mean(log_probabilities, -1)
-    attention = tf.reduce_sum(entropy * weights) / tf.reduce_sum(weights)
+    if total is None:
+        total = tf.reduce_sum(weights)
+    attention = tf.reduce_sum(entropy * weights) / total
 
     right = tf.cast(tf.equal(tf.argmax(logits, -1, output_type=tf.int32), targets), tf.float32)
-    accuracy = tf.reduce_sum(right * weights) / tf.reduce_sum(weights)
+    accuracy = tf.reduce_sum(right * weights) / total
     if ctc_logits is None:
         return {"loss": attention, "accuracy": accuracy}
     memory_frames = (batch["frames"] + TIME_REDUCTION - 1) // TIME_REDUCTION
     ctc_each = ctc(tokens, lengths, ctc_logits, memory_frames)
-    ctc_mean = tf.reduce_sum(ctc_each) / tf.cast(tf.reduce_sum(lengths + 1), tf.float32)
+    ctc_mean = tf.reduce_sum(ctc_each) / total
     weight = config.train.ctc_weight
     return {
         "loss": (1 - weight) * attention + weight * ctc_mean,
@@ -198,10 +205,11 @@ def gradients(
     tokenizer: Tokenizer,
     batch: dict[str, tf.Tensor],
     ctc: Callable[..., tf.Tensor] = sparse_ctc,
+    total: tf.Tensor | None = None,
 ) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
     """Of each trained variable, and the `losses`."""
     with tf.GradientTape() as tape:
-        metrics = losses(config, model, tokenizer, batch, training=True, ctc=ctc)
+        metrics = losses(config, model, tokenizer, batch, training=True, ctc=ctc, total=total)
     found = tape.gradient(metrics["loss"], model.trained_variables)
     return found, metrics
 
@@ -213,9 +221,10 @@ def update(
     tokenizer: Tokenizer,
     batch: dict[str, tf.Tensor],
     ctc: Callable[..., tf.Tensor] = sparse_ctc,
+    total: tf.Tensor | None = None,
 ) -> dict[str, tf.Tensor]:
     """One step of training: changes the weights, and returns their `losses` before."""
-    found, metrics = gradients(config, model, tokenizer, batch, ctc)
+    found, metrics = gradients(config, model, tokenizer, batch, ctc, total)
     optimizer.apply_gradients(zip(found, model.trained_variables, strict=True))
     return metrics
 
@@ -282,22 +291,30 @@ def endless_batches(
     caches: list[Any],
     tokenizer: Tokenizer,
     position: tf.Variable,
-) -> Iterator[dict[str, tf.Tensor]]:
-    """Batches from `position` (epoch, batch) on; a checkpoint of `position` finds them again."""
+    cluster: Cluster = ALONE,
+) -> Iterator[Any]:
+    """Batches from `position` (epoch, batch) on; a checkpoint of `position` finds them again.
+
+    On a cluster, the parts of each batch that are this process's.
+    """
     while True:
         epoch, skipped = (int(x) for x in position.numpy())
-        batches = dataset.batches(
-            caches,
-            tokenizer,
-            batch_frames=config.train.batch_frames,
-            seed=config.seed,
-            epoch=epoch,
-            training=True,
-            spec_augment=config.train.spec_augment,
-        )
-        for batch in batches.skip(skipped):
+        parts = [
+            dataset.batches(
+                caches,
+                tokenizer,
+                batch_frames=config.train.batch_frames,
+                seed=config.seed,
+                epoch=epoch,
+                training=True,
+                spec_augment=config.train.spec_augment,
+                part=(replica, cluster.replicas),
+            ).skip(skipped)
+            for replica in cluster.local
+        ]
+        for batch in zip(*parts, strict=True):
             position[1].assign(position[1] + 1)
-            yield batch
+            yield cluster.spread(batch)
         position.assign([epoch + 1, 0])
 
 
@@ -309,9 +326,11 @@ def train_stage(
     training_caches: list[Any],
     dev_cache: Any,
     workdir: Path,
+    cluster: Cluster = ALONE,
 ) -> None:
     """Runs one stage to its end, from its last checkpoint if there is one."""
-    optimizer = make_optimizer(config, stage, model)
+    with cluster.strategy.scope():
+        optimizer = make_optimizer(config, stage, model)
     kept = averaged(config, stage.name)
     checkpoint, manager = state(model, optimizer, workdir / stage.name, kept)
     position, step_variable = checkpoint.position, checkpoint.step
@@ -324,7 +343,8 @@ def train_stage(
     accumulate = config.train.get("accumulate", 1) if stage.weights else 1
     totals = []
     if accumulate > 1:
-        totals = [tf.Variable(tf.zeros_like(x), trainable=False) for x in model.trained_variables]
+        with cluster.strategy.scope():
+            totals = [accumulator(variable) for variable in model.trained_variables]
     channels = model.dims.feature_channels
     signature = [
         {
@@ -335,57 +355,80 @@ def train_stage(
         }
     ]
 
-    @tf.function(input_signature=signature)
-    def train_step(batch):
+    def train_part(batch):
+        total = cluster.sum(tf.cast(tf.reduce_sum(batch["token_lengths"] + 1), tf.float32))
         if not stage.weights:
-            return losses(config, model, tokenizer, batch, training=True)
-        if accumulate == 1:
-            return update(config, model, optimizer, tokenizer, batch)
-        found, metrics = gradients(config, model, tokenizer, batch)
-        for total, gradient in zip(totals, found, strict=True):
-            total.assign_add(tf.convert_to_tensor(gradient) / accumulate)
-        return metrics
+            metrics = losses(config, model, tokenizer, batch, training=True, total=total)
+        elif accumulate == 1:
+            metrics = update(config, model, optimizer, tokenizer, batch, total=total)
+        else:
+            found, metrics = gradients(config, model, tokenizer, batch, total=total)
+            for sum_, gradient in zip(totals, found, strict=True):
+                sum_.assign_add(tf.convert_to_tensor(gradient) / accumulate)
+        return metrics | {"frames": tf.reduce_sum(tf.cast(batch["frames"], tf.float32))}
+
+    train_step = cluster.function(train_part, signature)
+
+    def apply_part():
+        found = [sum_.read_value() for sum_ in totals]
+        optimizer.apply_gradients(zip(found, model.trained_variables, strict=True))
+        for sum_ in totals:
+            sum_.assign(tf.zeros_like(sum_))
 
     @tf.function
     def apply_totals():
-        optimizer.apply_gradients(zip(totals, model.trained_variables, strict=True))
-        for total in totals:
-            total.assign(tf.zeros_like(total))
+        cluster.strategy.run(apply_part)
 
     @tf.function(input_signature=signature)
     def dev_step(batch):
         return losses(config, model, tokenizer, batch, training=False)
 
-    log = MetricsLog(workdir, stage.name, int(step_variable))
-    batches = endless_batches(config, training_caches, tokenizer, position)
+    log = MetricsLog(workdir, stage.name, int(step_variable)) if cluster.chief else None
+    batches = endless_batches(config, training_caches, tokenizer, position, cluster)
     running: dict[str, list[float]] = {}
     started, frames_seen = time.monotonic(), 0.0
     with tqdm(
-        total=stage.steps, initial=int(step_variable), desc=f"{stage.name} training", unit="step"
+        total=stage.steps,
+        initial=int(step_variable),
+        desc=f"{stage.name} training",
+        unit="step",
+        disable=not cluster.chief,
     ) as progress:
         while int(step_variable) < stage.steps:
             for _ in range(accumulate):
-                batch = next(batches)
-                metrics = train_step(batch)
-                frames_seen += float(tf.reduce_sum(batch["frames"]))
+                metrics = train_step(next(batches))
+                frames_seen += float(metrics.pop("frames"))
                 for name, value in metrics.items():
                     running.setdefault(name, []).append(float(value))
             if accumulate > 1:
                 apply_totals()
             step = int(step_variable.assign_add(1))
             progress.update()
+            if step == stage.steps and model.quantized:
+                model.settle()
+            if log is None:
+                continue
             if step % config.train.log_steps == 0 or step == stage.steps:
                 means = {name: sum(values) / len(values) for name, values in running.items()}
                 speed = frames_seen / 100 / (time.monotonic() - started)
                 log.write(step, "train", **means, seconds_a_second=speed)
                 progress.set_postfix(loss=f"{means['loss']:.3f}", acc=f"{means['accuracy']:.3f}")
                 running, started, frames_seen = {}, time.monotonic(), 0.0
-            if step == stage.steps and model.quantized:
-                model.settle()
             if step % config.train.dev_steps == 0 or step == stage.steps:
                 log.write(step, "dev", **dev_losses(config, dev_cache, tokenizer, dev_step))
             if step % config.train.checkpoint_steps == 0 or step == stage.steps:
                 manager.save(checkpoint_number=step)
+    cluster.barrier()
+
+
+def accumulator(variable: tf.Variable) -> tf.Variable:
+    """A sum of gradients of the variable, of each replica its own."""
+    return tf.Variable(
+        tf.zeros_like(variable),
+        trainable=False,
+        synchronization=tf.VariableSynchronization.ON_READ,
+        aggregation=tf.VariableAggregation.SUM,
+    )
 
 
 def dev_losses(config, dev_cache, tokenizer, dev_step) -> dict[str, float]:
@@ -540,22 +583,30 @@ def prepare(config: ml_collections.ConfigDict, workdir: Path) -> None:
 def train(config: ml_collections.ConfigDict, workdir: Path) -> None:
     """The whole job: corpus, float model, ranges, quantization-aware model."""
     tf.keras.utils.set_random_seed(config.seed)
+    cluster = join()
+    if not cluster.chief:
+        cluster.barrier()  # the chief makes what is made once
     prepare(config, workdir)
     tokenizer = make_tokenizer(config, workdir)
     training_caches, dev_cache = dataset.prepare_caches(config, workdir / "cache", tokenizer)
+    if cluster.chief:
+        cluster.barrier()
     dims = dimensions(config, tokenizer)
-    model = build(dims, quantized=False)
+    with cluster.strategy.scope():
+        model = build(dims, quantized=False)
     if "initial" in config.train:
         copy_weights(load(Path(config.train.initial), "float")[0], model)
+    data = (tokenizer, training_caches, dev_cache, workdir, cluster)
     float_stage, ptq_stage, qat_stage = stages(config)
-    train_stage(config, float_stage, model, tokenizer, training_caches, dev_cache, workdir)
+    train_stage(config, float_stage, model, *data)
     if averaged(config, float_stage.name) > 1:
         restore_average(model, workdir / float_stage.name, averaged(config, float_stage.name))
     quiet = dataclasses.replace(dims, dropout=0.0)  # ranges are those of the device: no dropout
-    quantized = build(quiet, quantized=True)
+    with cluster.strategy.scope():
+        quantized = build(quiet, quantized=True)
     copy_weights(model, quantized)
-    train_stage(config, ptq_stage, quantized, tokenizer, training_caches, dev_cache, workdir)
-    train_stage(config, qat_stage, quantized, tokenizer, training_caches, dev_cache, workdir)
+    train_stage(config, ptq_stage, quantized, *data)
+    train_stage(config, qat_stage, quantized, *data)
 
 
 def main(argv: list[str]) -> None:
@@ -565,6 +616,8 @@ def main(argv: list[str]) -> None:
         train(flags.FLAGS.config, Path(flags.FLAGS.workdir))
     except (ValueError, OSError) as error:
         sys.exit(f"train: {error}")
+    except (tf.errors.UnavailableError, tf.errors.AbortedError):
+        sys.exit("train: another worker was lost: start all of them again to go on")
     except tf.errors.OpError as error:  # what writes checkpoints has exceptions of its own
         sys.exit(f"train: {error.message.splitlines()[0]}: run the same command again to go on")
 

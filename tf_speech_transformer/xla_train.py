@@ -133,7 +133,8 @@ def batches(
             waiting[length].append(examples[i])
             if len(waiting[length]) == sizes[length]:
                 batch = dataset.padded(waiting.pop(length), length, tokens, TOKENIZER.end)
-                augment.spec_augment(batch["features"], batch["frames"], rng)
+                for features, frames in zip(batch["features"], batch["frames"], strict=True):
+                    augment.spec_augment(features, int(frames), rng)
                 yield length, batch
 
 
