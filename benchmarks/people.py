@@ -60,10 +60,24 @@ def open_corpus(path: Path) -> tuple[list[dict[str, str]], Callable[[str], bytes
     return rows, lambda name: read(str(root / name))
 
 
-def write_joined(source: Path, directory: Path, count: int, seed: int = SEED) -> Path:
+def any_string(rng: np.random.Generator) -> list[str]:
+    """Words drawn at random."""
+    return [WORDS[i] for i in rng.integers(0, 10, rng.integers(DIGITS[0], DIGITS[1] + 1))]
+
+
+def write_joined(
+    source: Path,
+    directory: Path,
+    count: int,
+    seed: int = SEED,
+    draw: Callable[[np.random.Generator], list[str]] = any_string,
+) -> Path:
     """Joins `count` strings of each speaker of `source`; returns the manifest.
 
     What is there already stays.  Every string depends on the seed, speaker and number alone.
+
+    Args:
+      draw: the words of a string.
     """
     manifest = directory / "manifest.tsv"
     if manifest.exists():
@@ -80,7 +94,7 @@ def write_joined(source: Path, directory: Path, count: int, seed: int = SEED) ->
         cache: dict[str, tuple[np.ndarray, int]] = {}
         for number in range(count):
             rng = np.random.default_rng([seed, voice, number])
-            words = [WORDS[i] for i in rng.integers(0, 10, rng.integers(DIGITS[0], DIGITS[1] + 1))]
+            words = draw(rng)
             pieces: list[np.ndarray] = []
             for word in words:
                 own = clips[speaker][word]

@@ -21,9 +21,7 @@ from firmware_sim.runtime import Runtime, Tensors
 
 _IMPOSSIBLE: Final = -math.inf
 _UNLIKELY: Final = -1e4  # a text too fast for CTC's frames: attention alone decides
-# Of CTC's score in the beam; texts held to a grammar differ by whole words, which CTC tells well.
-_CTC_WEIGHT: Final = 0.1
-_HELD_CTC_WEIGHT: Final = 0.3
+_CTC_WEIGHT: Final = 0.3  # of CTC's score in the beam: `benchmarks.repeats` says what it is worth
 _MARGIN: Final = 4.0  # hypotheses less than e^-4 times as likely as the best of a step are given up
 
 
@@ -42,7 +40,7 @@ class DecodingOptions:
     decoding: Decoding = Decoding.GREEDY
     beam: int = 4  # hypotheses kept, for Decoding.BEAM
     length_penalty: float = 0.0  # scores are divided by (number of tokens)^length_penalty
-    # Of the CTC score, 0 to 1; for Decoding.BEAM at every token. None: 0.1, held to a grammar 0.3.
+    # Of the CTC score, 0 to 1; for Decoding.BEAM at every token. None: 0.3, if there is a CTC head.
     ctc_weight: float | None = 0.0
     grammar: bool = True  # held to the bundle's grammar, if it has one; not for Decoding.CTC
 
@@ -111,8 +109,7 @@ class Decoder:
         # What texts are held to.
         held = options.grammar and options.decoding is not Decoding.CTC
         self.grammar = bundle.grammar if held else None
-        usual = _HELD_CTC_WEIGHT if self.grammar else _CTC_WEIGHT
-        self._ctc_weight = usual if options.ctc_weight is None else options.ctc_weight
+        self._ctc_weight = options.ctc_weight or 0.0
         self._options = options
         model = bundle.decoder_step
         self._logits = model.output("logits")
@@ -127,6 +124,8 @@ class Decoder:
         self._ctc: TensorSpec | None = None
         if any(spec.name == "ctc_logits" for spec in bundle.encoder.outputs):
             self._ctc = bundle.encoder.output("ctc_logits")
+            if options.ctc_weight is None:
+                self._ctc_weight = _CTC_WEIGHT
         elif options.decoding is Decoding.CTC or self._ctc_weight or self.grammar:
             raise BundleError(
                 f"{bundle.path}: {bundle.encoder.file} has no output 'ctc_logits', which CTC "

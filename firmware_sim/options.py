@@ -24,7 +24,7 @@ CTC_WEIGHT = flags.DEFINE_float(
     "ctc_weight",
     None,
     "Weight of the CTC score, at every token of a beam; greedy decoding does not use it. "
-    "Default: 0.1, and 0.3 where the text is held to a grammar.",
+    "Default: 0.3, if the bundle has a CTC head.",
     lower_bound=0.0,
     upper_bound=1.0,
 )

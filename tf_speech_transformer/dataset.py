@@ -25,10 +25,10 @@ from tqdm import tqdm
 from tf_speech_transformer import augment, commands, corpus, digits, voices
 from tf_speech_transformer.augment import Augmentation
 from tf_speech_transformer.features import (
-    FRONTENDS,
     WHEEL,
     FrontendParameters,
     as_float,
+    frontend_of,
     microfrontend,
 )
 from tf_speech_transformer.grammar import Grammar
@@ -292,7 +292,7 @@ def recipes(config: ml_collections.ConfigDict) -> dict[str, Recipe]:
             max_frames=config.limits.frames,
             max_tokens=config.limits.get("letters", config.limits.tokens),
             augmentation=None if augmentation is None else Augmentation(**dict(augmentation)),
-            frontend=FRONTENDS[config.get("features", "wheel")],
+            frontend=frontend_of(config),
         )
         for name, seed, sources in (
             ("train", config.seed, chosen.sources),

@@ -22,7 +22,7 @@ from absl import app, flags
 from tqdm import tqdm
 
 from tf_speech_transformer import corpus, quantization, train
-from tf_speech_transformer.features import as_float, microfrontend
+from tf_speech_transformer.features import as_float, frontend_of, microfrontend
 from tf_speech_transformer.model import TIME_REDUCTION, CausalConvolution, SpeechTransformer
 from tf_speech_transformer.tokenizer import Tokenizer
 
@@ -137,8 +137,10 @@ def evaluate(workdir: Path, stages: list[str], manifest: Path, limit: int) -> di
     """WER and transcripts of a run's stages on a manifest, in the manifest's order."""
     utterances = corpus.read_manifest(manifest)
     utterances = utterances[:limit] if limit else utterances
+    frontend = frontend_of(train.read_config(workdir))
     features = [
-        as_float(microfrontend(utterance.audio())) for utterance in tqdm(utterances, "features")
+        as_float(microfrontend(utterance.audio(), frontend))
+        for utterance in tqdm(utterances, "features")
     ]
     references = [utterance.text for utterance in utterances]
     result = {}

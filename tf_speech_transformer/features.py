@@ -7,6 +7,7 @@ code, but computes two of its tables in double precision: 0.2 % of the int8 valu
 """
 
 import dataclasses
+from typing import Any
 
 import micro_features_cpp
 import numpy as np
@@ -50,6 +51,12 @@ PAPER = FrontendParameters(
     scale_shift=5,
 )
 FRONTENDS = {"wheel": WHEEL, "paper": PAPER}
+
+
+def frontend_of(config: Any) -> FrontendParameters:
+    """Of a preset: its `features`, a name of `FRONTENDS`; by default the wheel's."""
+    return FRONTENDS[config.get("features", "wheel")]
+
 
 # uint16 to int8 as TFLite Micro's micro_speech example does it.
 NUMERATOR, DENOMINATOR = 256, 666

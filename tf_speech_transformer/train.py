@@ -498,14 +498,19 @@ def load(
     """The model that a stage of training ended with, its tokenizer and its configuration."""
     if stage not in STAGES:
         raise ValueError(f"no stage {stage!r}: there are {', '.join(STAGES)}")
-    config_file = workdir / "config.json"
-    if not config_file.exists():
-        raise FileNotFoundError(f"{config_file} does not exist: train into {workdir} first")
-    config = ml_collections.ConfigDict(json.loads(config_file.read_text()))
+    config = read_config(workdir)
     tokenizer = tokenizer_class(config).load(workdir / "tokenizer")
     model = build(dimensions(config, tokenizer), quantized=stage != "float")
     restore_average(model, workdir / stage, averaged(config, stage))
     return model, tokenizer, config
+
+
+def read_config(workdir: Path) -> ml_collections.ConfigDict:
+    """The configuration of a run."""
+    config_file = workdir / "config.json"
+    if not config_file.exists():
+        raise FileNotFoundError(f"{config_file} does not exist: train into {workdir} first")
+    return ml_collections.ConfigDict(json.loads(config_file.read_text()))
 
 
 def averaged(config: ml_collections.ConfigDict, stage: str) -> int:

@@ -15,7 +15,7 @@ from absl import app, flags
 from tqdm import tqdm
 
 from tf_speech_transformer import train
-from tf_speech_transformer.features import FRONTENDS
+from tf_speech_transformer.features import frontend_of
 from tf_speech_transformer.grammar import Grammar
 from tf_speech_transformer.model import TIME_REDUCTION, SpeechTransformer
 from tf_speech_transformer.tokenizer import Tokenizer
@@ -77,7 +77,7 @@ def write(
         precision="int8" if model.quantized else "float32",
         limits=limits,
         mask_value=model.mask_value,
-        frontend=FRONTENDS[config.get("features", "wheel")],
+        frontend=frontend_of(config),
         tokenizer=tokenizer,
         models=convert_model(model, limits),
         wer=wer,

@@ -33,7 +33,7 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from tf_speech_transformer import audio, dataset, train
-from tf_speech_transformer.features import SAMPLE_RATE, STEP, as_float, microfrontend
+from tf_speech_transformer.features import SAMPLE_RATE, STEP, as_float, frontend_of, microfrontend
 from tf_speech_transformer.model import TIME_REDUCTION, SpeechTransformer
 from tf_speech_transformer.tokenizer import Tokenizer
 from tflite_convert import bundle, inspect, layers
@@ -110,11 +110,12 @@ class Speech:
     heard: str | None
     source: Path | np.ndarray  # a file, or int8 features [T, F]
 
-    def features(self, most_frames: int) -> np.ndarray:
-        """float32 [T, F]; raises audio.AudioError."""
-        source = self.source
-        stored = microfrontend(audio.load(source)) if isinstance(source, Path) else source
-        return as_float(stored[:most_frames])
+    def features(self, run: "Run") -> np.ndarray:
+        """float32 [T, F], what the run's window holds of them; raises audio.AudioError."""
+        stored = self.source
+        if isinstance(stored, Path):
+            stored = microfrontend(audio.load(stored), frontend_of(run.config))
+        return as_float(stored[: run.frames])
 
 
 @dataclasses.dataclass
@@ -542,7 +543,7 @@ def quantization_error(run: Run) -> str:
     speech = run.speech[:ERROR_UTTERANCES]
     tokens = [[tokenizer.start, *run.tokens(x.text)] for x in speech]
     errors = layers.layer_errors(
-        model, [(x.features(run.frames), ids) for x, ids in zip(speech, tokens, strict=True)]
+        model, [(x.features(run), ids) for x, ids in zip(speech, tokens, strict=True)]
     )
     finite = [x for x in errors if math.isfinite(x.sqnr_db)]
     worst = sorted(finite, key=lambda x: x.sqnr_db)[:WORST_LAYERS]
@@ -607,7 +608,7 @@ def example(run: Run) -> str:
     right = (x for x in run.speech if x.heard == x.text and len(x.text.split()) >= 3)
     speech = next(right, run.speech[0])
     text = speech.text if speech.heard is None else speech.heard
-    features, ids = speech.features(run.frames), run.tokens(text)
+    features, ids = speech.features(run), run.tokens(text)
     path = f"decoder.{model.dims.decoder_layers - 1}.cross.softmax"
     softmax = {path: model.decoder[-1].cross.softmax}
     outputs = layers.run(model, softmax, features, [tokenizer.start, *ids])
@@ -622,7 +623,11 @@ def example(run: Run) -> str:
     drawing = figure(5.6, 1.7 + height)
     above, below = drawing.subplots(2, 1, sharex=True, height_ratios=[1.4, height])
     above.imshow(
-        features.T, origin="lower", aspect="auto", cmap="magma", extent=(0, seconds, 0, 40)
+        features.T,
+        origin="lower",
+        aspect="auto",
+        cmap="magma",
+        extent=(0, seconds, 0, features.shape[1]),
     )
     above.set_ylabel("channel")
     above.set_title("What the model hears", loc="left", fontsize=9, fontweight="bold")

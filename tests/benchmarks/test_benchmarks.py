@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from benchmarks import listen, manifest, people, report, wer
+from benchmarks import listen, manifest, people, repeats, report, wer
 from firmware_sim.recognizer import Segment
 from firmware_sim.stream import Ending, Utterance
 from tests.conftest import run_module
@@ -30,6 +30,24 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
             rows.append(f"{name}\t{speaker}\t{word}")
     (root / "transcripts.tsv").write_text("\n".join(rows) + "\n")
     return root
+
+
+def test_sets_repeat_what_they_say_and_the_others_repeat_nothing(
+    clips: Path, tmp_path: Path
+) -> None:
+    for name, draw in repeats.SETS.items():
+        lines = manifest.read_manifest(people.write_joined(clips, tmp_path / name, 10, draw=draw))
+        for line in lines:
+            words = line.text.split()
+            if name.startswith("long"):
+                assert 10 <= len(words) <= repeats.LONG[1]
+            pairs = list(zip(words, words[1:], strict=False))
+            if name.endswith("distinct"):
+                assert len(set(pairs)) == len(pairs)
+            else:
+                period = len(set(words))
+                assert period <= 3 and len(words) >= 2 * period
+                assert words == words[:period] * (len(words) // period)
 
 
 def test_strings_are_joined_of_clips_of_one_speaker(clips: Path, tmp_path: Path) -> None:

@@ -115,6 +115,14 @@ def test_ctc_runs_no_decoder_step(
     assert _decode(loaded, encoded, decoding="ctc").step_seconds == ()
 
 
+def test_ctc_has_a_say_in_a_beam_unless_told_otherwise(
+    loaded: bundle.Bundle, encoded: tuple[runtime.Tensors, int]
+) -> None:
+    score = {w: _decode(loaded, encoded, decoding="beam", ctc_weight=w).score for w in (None, 0.3)}
+    assert score[None] == score[0.3]
+    assert score[None] != _decode(loaded, encoded, decoding="beam", ctc_weight=0.0).score
+
+
 def test_ctc_weight_enters_the_score(
     loaded: bundle.Bundle, encoded: tuple[runtime.Tensors, int]
 ) -> None:

@@ -342,19 +342,6 @@ def test_a_command_has_slots_confidence_and_times(
     assert command.end == pytest.approx(loud[-1], abs=0.35)
 
 
-def test_ctc_weighs_more_where_a_text_is_held_to_a_grammar(
-    path: pathlib.Path, spoken: dict[str, NDArray[np.int16]]
-) -> None:
-    loaded, audio = bundle.load(path), spoken["two two eight"]
-
-    def score(weight: float | None, grammar: bool) -> float:
-        options = DecodingOptions(decoder.Decoding.BEAM, ctc_weight=weight, grammar=grammar)
-        return Recognizer(loaded, options=options).transcribe(audio).score
-
-    assert score(None, grammar=True) == score(0.3, grammar=True) != score(0.1, grammar=True)
-    assert score(None, grammar=False) == score(0.1, grammar=False) != score(0.3, grammar=False)
-
-
 def test_speech_of_another_kind_is_no_command(
     digits_bundle: pathlib.Path, content: dict[str, Any], tmp_path: pathlib.Path
 ) -> None:
