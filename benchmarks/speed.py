@@ -37,7 +37,8 @@ class Timed:
     def __init__(self, bundle: bundles.Bundle) -> None:
         frames = bundle.limits.frames
         rng = np.random.default_rng(0)
-        features = rng.integers(-128, 60, (frames, 40)).astype(np.int8)
+        channels = bundle.encoder.input("features").shape[-1]
+        features = rng.integers(-128, 60, (frames, channels)).astype(np.int8)
         self.models = {
             "encoder": runtime.load("litert", bundle.encoder),
             "decoder_step": runtime.load("litert", bundle.decoder_step),

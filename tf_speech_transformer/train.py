@@ -10,6 +10,7 @@ A preset's `train` holds the recipe; what is not in all of them:
     accumulate: batches whose gradients are averaged for a step; 1 by default.
     average: checkpoints, the last of the float stage, whose weights are averaged; 1 by default.
     initial: the workdir of another run, whose float weights this one starts from.
+    initial_encoder: the same, but of its encoder alone; the decoder begins untrained.
 
 The workdir gets `config.json`, `tokenizer/`, one folder for each stage (`float`, `ptq`, `qat`) with
 its checkpoints, `metrics.jsonl` (a line for each log step) and `tensorboard/`.  The same command
@@ -44,6 +45,7 @@ from tf_speech_transformer.tokenizer import (
 )
 
 STAGES = ("float", "ptq", "qat")
+ENCODER = ("vgg_", "front_end_linear", "encoder_", "ctc")  # where its variables' paths begin
 GRAMMAR_FILE = "grammar.yaml"  # of a workdir: a copy of the preset's
 
 
@@ -79,20 +81,28 @@ def build(dims: Dimensions, quantized: bool) -> SpeechTransformer:
     return model
 
 
-def copy_weights(source: SpeechTransformer, target: SpeechTransformer) -> None:
+def copy_weights(
+    source: SpeechTransformer, target: SpeechTransformer, encoder_alone: bool = False
+) -> None:
     """Sets every variable of `target` that `source` has too, by path; a quantized target keeps
     the ranges that a float source lacks, and the further layers of a deeper float one begin by
     adding nothing, so that it computes what the source does.
 
+    `encoder_alone`: only those of the encoder; the models may have different decoders.
+
     Raises ValueError, with nothing changed, where the models are of other dimensions.
     """
     values, places = by_path(source), by_path(target)
+    if encoder_alone:
+        values = {name: value for name, value in values.items() if name.startswith(ENCODER)}
+        places = {name: place for name, place in places.items() if name.startswith(ENCODER)}
     further = []
     if not target.quantized:
         further = target.encoder[len(source.encoder) :] + target.decoder[len(source.decoder) :]
     new = {path(v) for block in further for v in block.variables}
     homeless = sorted(values.keys() - places.keys())
-    unset = sorted({path(v) for v in target.trained_variables} - values.keys() - new)
+    trained = {path(v) for v in target.trained_variables} & places.keys()
+    unset = sorted(trained - values.keys() - new)
     misshapen = sorted(
         name for name in values.keys() & places.keys() if values[name].shape != places[name].shape
     )
@@ -335,7 +345,7 @@ def train_stage(
     checkpoint, manager = state(model, optimizer, workdir / stage.name, kept)
     position, step_variable = checkpoint.position, checkpoint.step
     if manager.latest_checkpoint:
-        checkpoint.restore(manager.latest_checkpoint).assert_existing_objects_matched()
+        restore(checkpoint, manager.latest_checkpoint)
         if int(step_variable) >= stage.steps:
             return
         print(f"{stage.name}: going on from step {int(step_variable)} of {stage.steps}")
@@ -518,6 +528,17 @@ def averaged(config: ml_collections.ConfigDict, stage: str) -> int:
     return config.get("train", {}).get("average", 1) if stage == "float" else 1
 
 
+def restore(checkpoint: tf.train.Checkpoint, path: str) -> None:
+    """Reads what the checkpoint holds; raises ValueError for a file of another model."""
+    try:
+        checkpoint.restore(path).assert_existing_objects_matched().expect_partial()
+    except (AssertionError, ValueError) as error:
+        raise ValueError(
+            f"{path} is a checkpoint of another model: its preset or its vocabulary is not that of"
+            " config.json and tokenizer/ beside it"
+        ) from error
+
+
 def restore_average(model: SpeechTransformer, directory: Path, count: int) -> None:
     """Sets the model's variables to the mean of the last `count` checkpoints of a stage.
 
@@ -533,7 +554,7 @@ def restore_average(model: SpeechTransformer, directory: Path, count: int) -> No
         )
     means = [np.zeros(variable.shape, np.float64) for variable in model.variables]
     for path in paths[-count:]:
-        tf.train.Checkpoint(model=model).restore(path).expect_partial()
+        restore(tf.train.Checkpoint(model=model), path)
         for mean, variable in zip(means, model.variables, strict=True):
             mean += variable.numpy() / count
     for mean, variable in zip(means, model.variables, strict=True):
@@ -599,8 +620,10 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> None:
     dims = dimensions(config, tokenizer)
     with cluster.strategy.scope():
         model = build(dims, quantized=False)
-    if "initial" in config.train:
-        copy_weights(load(Path(config.train.initial), "float")[0], model)
+    for name in ("initial", "initial_encoder"):
+        if name in config.train:
+            source = load(Path(config.train[name]), "float")[0]
+            copy_weights(source, model, encoder_alone=name == "initial_encoder")
     data = (tokenizer, training_caches, dev_cache, workdir, cluster)
     float_stage, ptq_stage, qat_stage = stages(config)
     train_stage(config, float_stage, model, *data)

@@ -1,5 +1,6 @@
 """Benchmarks count what they say they count."""
 
+import itertools
 import subprocess
 import tarfile
 from pathlib import Path
@@ -41,7 +42,7 @@ def test_sets_repeat_what_they_say_and_the_others_repeat_nothing(
             words = line.text.split()
             if name.startswith("long"):
                 assert 10 <= len(words) <= repeats.LONG[1]
-            pairs = list(zip(words, words[1:], strict=False))
+            pairs = list(itertools.pairwise(words))
             if name.endswith("distinct"):
                 assert len(set(pairs)) == len(pairs)
             else:

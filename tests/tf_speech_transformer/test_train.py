@@ -207,6 +207,39 @@ def test_a_deeper_model_starts_as_what_the_shallower_one_computes(
         train.copy_weights(deep, shallow)
 
 
+def test_the_encoder_alone_may_come_from_another_run(undisturbed: pathlib.Path) -> None:
+    source = train.load(undisturbed, "float")[0]
+    convolutional = dataclasses.replace(
+        source.dims, decoder_convolutions=(8,), d_embedding=8, encoder_layers=2
+    )
+    target = train.build(convolutional, quantized=False)
+    with pytest.raises(ValueError, match=r"no (place|values) for"):
+        train.copy_weights(source, target)
+    before = weights(target)
+    train.copy_weights(source, target, encoder_alone=True)
+    speech = tf.random.stateless_normal([1, 32, source.dims.feature_channels], [1, 2])
+    masks = [model.memory_mask(tf.constant([32]), 8) for model in (source, target)]
+    pairs = zip(source.encode(speech, masks[0]), target.encode(speech, masks[1]), strict=True)
+    for one, other in pairs:
+        np.testing.assert_allclose(other, one, atol=1e-5)
+    after = weights(target)
+    assert all(np.array_equal(before[k], after[k]) for k in before if k.startswith("decoder_"))
+
+
+def test_a_checkpoint_of_another_model_is_refused_by_name(
+    undisturbed: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    for name, value in (("encoder_layers", 2), ("d_ff", 24)):
+        run = tmp_path / name
+        shutil.copytree(undisturbed / "float", run / "float")
+        shutil.copytree(undisturbed / "tokenizer", run / "tokenizer")
+        config = json.loads((undisturbed / "config.json").read_text())
+        config["model"][name] = value
+        (run / "config.json").write_text(json.dumps(config))
+        with pytest.raises(ValueError, match=r"float/ckpt-\d+ is a checkpoint of another model"):
+            train.load(run, "float")
+
+
 def test_checkpoints_are_averaged(undisturbed: pathlib.Path) -> None:
     model = train.load(undisturbed, "float")[0]
     paths = tf.train.get_checkpoint_state(str(undisturbed / "float")).all_model_checkpoint_paths
