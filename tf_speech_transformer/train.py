@@ -12,6 +12,10 @@ A preset's `train` holds the recipe; what is not in all of them:
     initial: the workdir of another run, whose float weights this one starts from.
     initial_encoder: the same, but of its encoder alone; the decoder begins untrained.
 
+and in its `quantization`:
+
+    distillation: the last stage learns what the float model puts out, not the texts.
+
 The workdir gets `config.json`, `tokenizer/`, one folder for each stage (`float`, `ptq`, `qat`) with
 its checkpoints, `metrics.jsonl` (a line for each log step) and `tensorboard/`.  The same command
 goes on where a killed run stopped, and ends with the same weights as a run that was never killed.
@@ -164,6 +168,7 @@ def losses(
     training: bool,
     ctc: Callable[..., tf.Tensor] = sparse_ctc,
     total: tf.Tensor | None = None,
+    teacher: SpeechTransformer | None = None,
 ) -> dict[str, tf.Tensor]:
     """Cross-entropy of the decoder joined with CTC on the encoder, if the model has that head, and
     the token accuracy: means over the tokens, ends of texts included.
@@ -171,6 +176,8 @@ def losses(
     Args:
         ctc: called as `sparse_ctc` is, which XLA cannot compile.
         total: float32 [], the tokens of the whole batch, where `batch` is a part of one.
+        teacher: both losses are instead the divergence of what the model puts out, token by token
+            and frame by frame, from what the teacher does (Hinton et al. 2015).
     """
     tokens, lengths = batch["tokens"], batch["token_lengths"]
     start = tf.fill([tf.shape(tokens)[0], 1], tokenizer.start)
@@ -185,10 +192,14 @@ def losses(
     }
     logits, ctc_logits = model(inputs, training=training)
 
-    smoothing = config.train.label_smoothing
-    log_probabilities = tf.nn.log_softmax(logits)
-    picked = tf.gather(log_probabilities, targets, batch_dims=2)
-    entropy = -(1 - smoothing) * picked - smoothing * tf.reduce_mean(log_probabilities, -1)
+    if teacher is None:
+        smoothing = config.train.label_smoothing
+        log_probabilities = tf.nn.log_softmax(logits)
+        picked = tf.gather(log_probabilities, targets, batch_dims=2)
+        entropy = -(1 - smoothing) * picked - smoothing * tf.reduce_mean(log_probabilities, -1)
+    else:
+        taught, taught_ctc = teacher(inputs, training=False)
+        entropy = divergence(taught, logits)
     if total is None:
         total = tf.reduce_sum(weights)
     attention = tf.reduce_sum(entropy * weights) / total
@@ -198,7 +209,11 @@ def losses(
     if ctc_logits is None:
         return {"loss": attention, "accuracy": accuracy}
     memory_frames = (batch["frames"] + TIME_REDUCTION - 1) // TIME_REDUCTION
-    ctc_each = ctc(tokens, lengths, ctc_logits, memory_frames)
+    if teacher is None:
+        ctc_each = ctc(tokens, lengths, ctc_logits, memory_frames)
+    else:
+        heard = tf.sequence_mask(memory_frames, tf.shape(ctc_logits)[1], tf.float32)
+        ctc_each = divergence(taught_ctc, ctc_logits) * heard
     ctc_mean = tf.reduce_sum(ctc_each) / total
     weight = config.train.ctc_weight
     return {
@@ -209,6 +224,15 @@ def losses(
     }
 
 
+def divergence(taught: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """Of Kullback and Leibler, nats: of the distribution of `logits` from that of `taught`.
+
+    [..., V] both -> [...]
+    """
+    wanted, found = tf.nn.log_softmax(taught), tf.nn.log_softmax(logits)
+    return tf.reduce_sum(tf.exp(wanted) * (wanted - found), -1)
+
+
 def gradients(
     config: ml_collections.ConfigDict,
     model: SpeechTransformer,
@@ -216,10 +240,11 @@ def gradients(
     batch: dict[str, tf.Tensor],
     ctc: Callable[..., tf.Tensor] = sparse_ctc,
     total: tf.Tensor | None = None,
+    teacher: SpeechTransformer | None = None,
 ) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
     """Of each trained variable, and the `losses`."""
     with tf.GradientTape() as tape:
-        metrics = losses(config, model, tokenizer, batch, training=True, ctc=ctc, total=total)
+        metrics = losses(config, model, tokenizer, batch, True, ctc, total, teacher)
     found = tape.gradient(metrics["loss"], model.trained_variables)
     return found, metrics
 
@@ -232,9 +257,10 @@ def update(
     batch: dict[str, tf.Tensor],
     ctc: Callable[..., tf.Tensor] = sparse_ctc,
     total: tf.Tensor | None = None,
+    teacher: SpeechTransformer | None = None,
 ) -> dict[str, tf.Tensor]:
     """One step of training: changes the weights, and returns their `losses` before."""
-    found, metrics = gradients(config, model, tokenizer, batch, ctc, total)
+    found, metrics = gradients(config, model, tokenizer, batch, ctc, total, teacher)
     optimizer.apply_gradients(zip(found, model.trained_variables, strict=True))
     return metrics
 
@@ -337,8 +363,12 @@ def train_stage(
     dev_cache: Any,
     workdir: Path,
     cluster: Cluster = ALONE,
+    teacher: SpeechTransformer | None = None,
 ) -> None:
-    """Runs one stage to its end, from its last checkpoint if there is one."""
+    """Runs one stage to its end, from its last checkpoint if there is one.
+
+    `teacher`: whose outputs the model learns, instead of the texts.
+    """
     with cluster.strategy.scope():
         optimizer = make_optimizer(config, stage, model)
     kept = averaged(config, stage.name)
@@ -370,9 +400,13 @@ def train_stage(
         if not stage.weights:
             metrics = losses(config, model, tokenizer, batch, training=True, total=total)
         elif accumulate == 1:
-            metrics = update(config, model, optimizer, tokenizer, batch, total=total)
+            metrics = update(
+                config, model, optimizer, tokenizer, batch, total=total, teacher=teacher
+            )
         else:
-            found, metrics = gradients(config, model, tokenizer, batch, total=total)
+            found, metrics = gradients(
+                config, model, tokenizer, batch, total=total, teacher=teacher
+            )
             for sum_, gradient in zip(totals, found, strict=True):
                 sum_.assign_add(tf.convert_to_tensor(gradient) / accumulate)
         return metrics | {"frames": tf.reduce_sum(tf.cast(batch["frames"], tf.float32))}
@@ -634,7 +668,8 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> None:
         quantized = build(quiet, quantized=True)
     copy_weights(model, quantized)
     train_stage(config, ptq_stage, quantized, *data)
-    train_stage(config, qat_stage, quantized, *data)
+    teacher = model if config.quantization.get("distillation", False) else None
+    train_stage(config, qat_stage, quantized, *data, teacher)
 
 
 def main(argv: list[str]) -> None:

@@ -240,6 +240,27 @@ def test_a_checkpoint_of_another_model_is_refused_by_name(
             train.load(run, "float")
 
 
+def test_a_model_learns_its_teachers_outputs(undisturbed: pathlib.Path) -> None:
+    teacher, tokenizer, config = train.load(undisturbed, "float")
+    cache = dataset.load_cache(next((undisturbed / "cache").glob("train-*")))
+    position = tf.Variable([0, 0], dtype=tf.int64)
+    batch = next(train.endless_batches(config, [cache], tokenizer, position))
+
+    def taught(model: SpeechTransformer) -> float:
+        found = train.losses(config, model, tokenizer, batch, training=False, teacher=teacher)
+        return float(found["loss"])
+
+    assert taught(teacher) == pytest.approx(0, abs=1e-6)
+    pupil = train.load(undisturbed, "ptq")[0]
+    before = taught(pupil)
+    assert before > 1e-4
+    stage = train.Stage("qat", steps=20, learning_rate=1e-3, warmup_steps=1)
+    optimizer = train.make_optimizer(config, stage, pupil)
+    for _ in range(8):
+        train.update(config, pupil, optimizer, tokenizer, batch, teacher=teacher)
+    assert taught(pupil) < 0.9 * before
+
+
 def test_checkpoints_are_averaged(undisturbed: pathlib.Path) -> None:
     model = train.load(undisturbed, "float")[0]
     paths = tf.train.get_checkpoint_state(str(undisturbed / "float")).all_model_checkpoint_paths

@@ -92,6 +92,7 @@ def get_config() -> ConfigDict:
         config.train.initial = os.environ["INITIAL"]
     config.train.dev_steps = 1000
     config.train.checkpoint_steps = 1000
+    config.quantization.distillation = True
     config.quantization.range_steps = 100
     config.quantization.steps = 1_500
     config.quantization.learning_rate = 8e-5
