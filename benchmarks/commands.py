@@ -49,6 +49,7 @@ from tf_speech_transformer.grammar import Choice, Grammar, Phrase, Word
 ENGINES = ("bundle", "free", "pocketsphinx", "whisper", "moonshine")
 CLEAN = "clean"
 FRAME = 2048  # samples, of the benchmark's ratio of energies
+STRETCH = 160_000  # samples of noise alone
 REFUSED = 8  # texts printed of each engine
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 COMPACT = Path(__file__).parents[1] / "grammars" / "barista.yaml"  # the same language
@@ -239,6 +240,17 @@ def read_others(directory: Path, limit: int) -> list[Recording]:
     return [Recording(path.stem, path, None) for path in paths[: limit or None]]
 
 
+def read_noise(noise: npt.NDArray[np.int16], directory: Path) -> list[Recording]:
+    """The noise alone, written in stretches of 10 s: nobody orders anything."""
+    directory.mkdir(exist_ok=True)
+    found = []
+    for start in range(0, len(noise) - STRETCH + 1, STRETCH):
+        path = directory / f"noise_{start // 16_000:04d}.wav"
+        soundfile.write(path, noise[start : start + STRETCH], 16_000)
+        found.append(Recording(path.stem, path, None))
+    return found
+
+
 def measure(
     engine: Engine,
     recordings: Sequence[Recording],
@@ -337,6 +349,10 @@ def main(argv: Sequence[str]) -> int:
                 journal = journals / f"{label}-not_commands.jsonl"
                 rows = measure(engine, others, noise, CLEAN, journal, f"{name} no commands")
                 found["not_commands"] = summary(name, rows, others, slots)
+            stretches = read_noise(noise, journals / "noise")[: values.limit or None]
+            journal = journals / f"{label}-noise.jsonl"
+            rows = measure(engine, stretches, noise, CLEAN, journal, f"{name} noise alone")
+            found["noise"] = summary(name, rows, stretches, slots)
             engine.close()
             figures["engines"][name] = found
             report.write_json(str(out), figures)
@@ -353,7 +369,7 @@ def table(figures: dict[str, Any], chosen: Sequence[str]) -> str:
     for name, found in figures["engines"].items():
         accepts = [found["conditions"][x]["accepted"] for x in chosen]
         noisy = [y for x, y in zip(chosen, accepts, strict=True) if x != CLEAN]
-        false = found.get("not_commands")
+        false, noise = found.get("not_commands"), found["noise"]
         first = found["conditions"][chosen[0]]
         rows.append(
             [
@@ -363,11 +379,16 @@ def table(figures: dict[str, Any], chosen: Sequence[str]) -> str:
                 f"{first['rtf']:.4f}",
                 f"{found['bytes'] / 1e6:.2f}",
                 f"{first['peak_memory'] / 1e6:.0f}",
-                f"{round(false['order'] * false['count'])} of {false['count']}" if false else "-",
+                orders(false) if false else "-",
+                orders(noise),
             ]
         )
     header = ["accepted, %", *chosen, "mean of noise", "RTF", "MB", "peak MB", "false"]
-    return report.table(header, rows)
+    return report.table([*header, "in noise alone"], rows)
+
+
+def orders(found: dict[str, Any]) -> str:
+    return f"{round(found['order'] * found['count'])} of {found['count']}"
 
 
 def refused(figures: dict[str, Any], condition: str) -> str:

@@ -131,7 +131,8 @@ class Maker:
         rng = np.random.default_rng([self.recipe.seed, index])
         for _ in range(RETRIES):
             spoken = self.draw(rng)
-            audio = digits.record(spoken, self.recipe.augmentation, rng, self.babble)
+            babble = self.babble if spoken.text else []  # of it the text would have to be written
+            audio = digits.record(spoken, self.recipe.augmentation, rng, babble)
             features = microfrontend(audio, self.recipe.frontend)
             if (
                 0 < len(features) <= self.recipe.max_frames
@@ -150,7 +151,7 @@ class Maker:
 def decode_source(source: dict[str, Any], root: Path) -> Path | None:
     """Decodes the recordings of a source into a directory of `root`, once; None if it has none."""
     kind = source["kind"]
-    if kind in ("synthesised", "spoken"):
+    if kind in ("synthesised", "spoken", "nothing"):
         return None
     if kind in ("joined", "recorded"):
         path = _manifest(source)
@@ -160,7 +161,7 @@ def decode_source(source: dict[str, Any], root: Path) -> Path | None:
         return corpus.decode_all(path, corpus.read_librispeech(path), root)
     raise ValueError(
         f"no corpus source {kind!r}: "
-        "there are synthesised, spoken, joined, recorded and librispeech"
+        "there are synthesised, spoken, joined, recorded, librispeech and nothing"
     )
 
 
@@ -188,6 +189,8 @@ def build_sources(recipe: Recipe, recordings: list[Path | None]) -> list[digits.
 
 def build_source(source: dict[str, Any], recordings: Path | None) -> digits.Source:
     built: digits.Source
+    if source["kind"] == "nothing":
+        return digits.Nothing()
     if recordings is None:
         speakers = voices.engine(source["engine"]).speakers()
         train, test = voices.speaker_split(speakers, seed=0)
@@ -376,10 +379,11 @@ def batches(
     tokens = [tokenizer.encode(text) for cache in caches for text in cache.texts]
     first, parts = part
     plan = plan_batches(lengths, batch_frames, seed, epoch, training)
-    plan = [(indices, length) for indices, length in plan if len(indices) >= parts]
 
     def generate() -> Iterator[dict[str, np.ndarray]]:
         for number, (indices, length) in enumerate(plan):
+            if len(indices) < parts:
+                continue
             longest = max(len(tokens[i]) for i in indices)
             mine = indices[first::parts]
             examples = [(places[i][0].features[places[i][1]], tokens[i]) for i in mine]

@@ -125,6 +125,18 @@ class Recorded:
         return Spoken([audio], self.texts[i], self.recordings.speakers[i])
 
 
+class Nothing:
+    """Nobody speaks: what augmentation puts there is all there is, and the text is empty."""
+
+    seconds = (0.5, 8.0)
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def draw(self, rng: np.random.Generator) -> Spoken:
+        return Spoken([silence(rng.uniform(*self.seconds))], "", "nobody")
+
+
 class Pairs:
     """Another source, of which a share are two examples in a row, with a pause between."""
 

@@ -148,7 +148,12 @@ def sparse_ctc(
     tokens int32 [B, U] of `lengths`, logits [B, S, V] (blank last) of `frames`.  Speech too fast
     for its letters has loss 0, and no gradient.
     """
-    present = tf.sequence_mask(lengths, tf.shape(tokens)[1])
+    # The kernel refuses empty texts, which are blanks alone; it gets one token instead.
+    empty = tf.equal(lengths, 0)
+    tokens = tf.pad(tokens, [[0, 0], [0, 1]])
+    present = tf.sequence_mask(tf.maximum(lengths, 1), tf.shape(tokens)[1])
+    heard = tf.sequence_mask(frames, tf.shape(logits)[1], logits.dtype)
+    blanks = -tf.reduce_sum(tf.nn.log_softmax(logits)[:, :, -1] * heard, 1)
     labels = tf.sparse.SparseTensor(
         tf.where(present),
         tf.boolean_mask(tokens, present),
@@ -157,7 +162,7 @@ def sparse_ctc(
     each = tf.compat.v1.nn.ctc_loss(
         labels, logits, frames, time_major=False, ignore_longer_outputs_than_inputs=True
     )
-    return tf.where(tf.math.is_finite(each), each, 0.0)
+    return tf.where(empty, blanks, tf.where(tf.math.is_finite(each), each, 0.0))
 
 
 def losses(

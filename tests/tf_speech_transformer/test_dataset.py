@@ -163,6 +163,14 @@ def test_whole_recordings_are_a_source_too(manifest, small_shards, tmp_path):
     assert set(texts) <= set(digits.WORDS)
 
 
+def test_nobody_speaking_is_a_source_too(manifest, tmp_path):
+    recipe = recipe_of(manifest, sources=({"kind": "nothing", "weight": 1.0},), examples=6)
+    ((features, lengths, texts),) = make(recipe, tmp_path, range(1))
+    assert texts == [""] * 6
+    assert lengths.min() > 30 and len(set(lengths)) > 1
+    assert len(np.unique(features)) > 20  # noise
+
+
 def test_preset_gets_caches_for_training_and_dev(manifest, tmp_path):
     config = ml_collections.ConfigDict()
     config.seed = 1
@@ -222,6 +230,17 @@ def test_batches_depend_on_seed_and_epoch_alone(examples):
     assert same(first, batches(examples, spec_augment=True))
     assert not same(first, batches(examples, spec_augment=True, epoch=1))
     assert not same(first, batches(examples, spec_augment=True, seed=2))
+
+
+def test_parts_of_a_batch_are_the_batch(examples):
+    whole = list(batches(examples, spec_augment=True))
+    parts = [list(batches(examples, spec_augment=True, part=(k, 3))) for k in range(3)]
+    whole = [batch for batch in whole if len(batch["frames"]) >= 3]
+    for batch, *own in zip(whole, *parts, strict=True):
+        for k, part in enumerate(own):
+            assert part.keys() == batch.keys()
+            for name, values in part.items():
+                assert np.array_equal(values, batch[name][k::3])
 
 
 def test_resumed_epoch_goes_on_with_the_same_batches(examples):

@@ -330,6 +330,19 @@ def test_rows_have_the_parameters_that_the_paper_prints(row: str) -> None:
     assert paper_table.parameters(row) // 10**6 == paper_table.PAPER[row][0]
 
 
+def test_an_empty_text_is_blanks_alone() -> None:
+    logits = tf.Variable(tf.random.stateless_normal([2, 9, 5], [1, 1]))
+    with tf.GradientTape() as tape:
+        each = train.sparse_ctc(
+            tf.constant([[1, 2], [4, 4]]), tf.constant([2, 0]), logits, tf.constant([9, 6])
+        )
+    blanks = tf.nn.log_softmax(logits[1, :6])[:, -1]
+    assert float(each[1]) == pytest.approx(-float(tf.reduce_sum(blanks)), rel=1e-5)
+    gradient = tape.gradient(each, logits).numpy()
+    assert np.isfinite(gradient).all()
+    assert (gradient[1, :6, -1] < 0).all() and not gradient[1, 6:].any()
+
+
 def test_what_the_paper_has_not_is_refused() -> None:
     with pytest.raises(ValueError, match="no row 'base'"):
         paper.get_config("base")

@@ -31,6 +31,7 @@ from tf_speech_transformer.configs import digits
 SHARES = {"kokoro": 0.60, "piper": 0.08, "flite": 0.08}
 ESPEAK = 0.16
 TALK = 0.08
+NOTHING = 0.03
 PAIRS = 0.04
 
 
@@ -56,6 +57,7 @@ def get_config() -> ConfigDict:
         },
         *spoken,
         *({"kind": "recorded", "manifest": str(path), "weight": TALK / len(talk)} for path in talk),
+        {"kind": "nothing", "weight": NOTHING},
     )
     config.corpus.augmentation = {
         "speed": (0.85, 1.18),
