@@ -244,7 +244,7 @@ def read_noise(noise: npt.NDArray[np.int16], directory: Path) -> list[Recording]
     """The noise alone, written in stretches of 10 s: nobody orders anything."""
     directory.mkdir(exist_ok=True)
     found = []
-    for start in range(0, len(noise) - STRETCH + 1, STRETCH):
+    for start in range(0, max(1, len(noise) - STRETCH + 1), STRETCH):
         path = directory / f"noise_{start // 16_000:04d}.wav"
         soundfile.write(path, noise[start : start + STRETCH], 16_000)
         found.append(Recording(path.stem, path, None))
