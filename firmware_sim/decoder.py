@@ -62,21 +62,18 @@ class Hypothesis:
     score: float  # log probability, natural; with the options' CTC part and length penalty
     ended: bool  # False if the limit on tokens cut the text off
     step_seconds: tuple[float, ...]  # of each decoder step run for this utterance
+    # After each token, and after the end: what the search had by then, without a length penalty.
+    scores: tuple[float, ...] = ()
     others: tuple[tuple[tuple[int, ...], float], ...] = ()  # further texts and their scores
     alignment: "Alignment | None" = None  # none without a CTC head
 
 
 @dataclasses.dataclass(frozen=True)
 class Alignment:
-    """When the tokens of a text were said, and what CTC alone hears; memory frames.
-
-    The most likely CTC alignment of the text is compared with the best path, which may say
-    anything: where the text is not what was said, its alignment is far less likely.
-    """
+    """When the tokens of a text were said, and what CTC alone hears; memory frames."""
 
     spans: npt.NDArray[np.int64] | None  # [tokens, 2], see ctc_align
     best_path: npt.NDArray[np.int64]  # [frames], a token or blank
-    shortfall: npt.NDArray[np.float64]  # [frames], nats by which the best path is more likely
 
 
 class StepState:
@@ -151,31 +148,25 @@ class Decoder:
         seconds: list[float] = []
         state = self.start(encoded, frames)
         if options.decoding is Decoding.GREEDY:
-            tokens, score, ended = self._greedy(state, seconds)
-            found = [(tokens, self._complete_score(tokens, score, ctc), ended)]
+            tokens, scores, ended = self._greedy(state, seconds)
+            score = self._complete_score(tokens, scores[-1] if scores else 0.0, ctc)
+            found = [(tokens, score, scores, ended)]
         else:
             prefixes = None
             if ctc is not None and self._ctc_weight:
                 prefixes = CtcPrefixes(ctc, self._tokens.blank)
             found = self._beam(state, seconds, prefixes)
-        scored = [(self._normalise(score, len(tokens)), tokens, e) for tokens, score, e in found]
-        best = max(scored, key=lambda item: item[0])
-        score, tokens, ended = best
-        others = tuple((item[1], item[0]) for item in scored if item is not best and item[2])
+        normal = [self._normalise(score, len(tokens)) for tokens, score, *_ in found]
+        best = int(np.argmax(normal))
+        tokens, _, scores, ended = found[best]
+        others = tuple(
+            (found[i][0], normal[i]) for i in range(len(found)) if i != best and found[i][3]
+        )
         alignment = None if ctc is None else self._align(ctc, tokens)
-        return Hypothesis(tokens, score, ended, tuple(seconds), others, alignment)
+        return Hypothesis(tokens, normal[best], ended, tuple(seconds), scores, others, alignment)
 
     def _align(self, ctc: npt.NDArray[np.float32], tokens: tuple[int, ...]) -> Alignment:
-        spans = ctc_align(ctc, tokens, self._tokens.blank)
-        best_path = ctc.argmax(axis=1)
-        if spans is None:
-            return Alignment(None, best_path, np.full(len(ctc), math.inf))
-        path = np.full(len(ctc), self._tokens.blank)
-        for token, (first, last) in zip(tokens, spans, strict=True):
-            path[first:last] = token
-        frames = np.arange(len(ctc))
-        shortfall = (ctc[frames, best_path] - ctc[frames, path]).astype(np.float64)
-        return Alignment(spans, best_path, shortfall)
+        return Alignment(ctc_align(ctc, tokens, self._tokens.blank), ctc.argmax(axis=1))
 
     def start(self, encoded: Tensors, frames: int) -> StepState:
         """The state before the first step, with the start token as its next."""
@@ -222,8 +213,9 @@ class Decoder:
 
     def _greedy(
         self, state: StepState, seconds: list[float]
-    ) -> tuple[tuple[int, ...], float, bool]:
+    ) -> tuple[tuple[int, ...], tuple[float, ...], bool]:
         tokens: list[int] = []
+        scores: list[float] = []
         score = 0.0
         places = self.grammar.first if self.grammar else frozenset()
         for step in range(self._bundle.limits.tokens):
@@ -232,12 +224,13 @@ class Decoder:
             followers = self._followers(places)
             token = int(followers[np.argmax(log_probabilities[followers])])
             score += float(log_probabilities[token])
+            scores.append(score)
             if token == self._tokens.end:
-                return tuple(tokens), score, True
+                return tuple(tokens), tuple(scores), True
             tokens.append(token)
             self.advance(state, outputs, step, token)
             places = self.grammar.follow(places, token) if self.grammar else places
-        return tuple(tokens), score, False
+        return tuple(tokens), tuple(scores), False
 
     def _followers(self, places: States) -> npt.NDArray[np.int64]:
         """The tokens that may come next, the end among them; all without a grammar."""
@@ -248,8 +241,8 @@ class Decoder:
 
     def _beam(
         self, state: StepState, seconds: list[float], prefixes: "CtcPrefixes | None"
-    ) -> list[tuple[tuple[int, ...], float, bool]]:
-        """Hypotheses that ended; if none did, those that the limit cut off.
+    ) -> list[tuple[tuple[int, ...], float, tuple[float, ...], bool]]:
+        """Hypotheses that ended, with their `scores`; if none did, those that the limit cut off.
 
         With `prefixes` each score is joint, (1 - w) attention + w CTC, at every token: CTC goes
         through the speech from left to right once, and so keeps attention from skipping or
@@ -259,8 +252,8 @@ class Decoder:
         weight = self._ctc_weight if prefixes is not None else 0.0
         grammar = self.grammar
         first = grammar.first if grammar else frozenset()
-        active = [_Partial((), 0.0, 0.0, state, prefixes.empty() if prefixes else None, first)]
-        ended: list[tuple[tuple[int, ...], float, bool]] = []
+        active = [_Partial((), (), 0.0, state, prefixes.empty() if prefixes else None, first)]
+        ended: list[tuple[tuple[int, ...], float, tuple[float, ...], bool]] = []
         for step in range(limit):
             runs = [self._invoke(partial.state, seconds) for partial in active]
             candidates: list[tuple[float, int, int, float, CtcPrefix | None]] = []
@@ -290,33 +283,34 @@ class Decoder:
                 if len(following) == beam or score < candidates[0][0] - _MARGIN:
                     break
                 partial = active[parent]
+                scores = (*partial.scores, score)
                 if token == end:
-                    ended.append((partial.tokens, score, True))
+                    ended.append((partial.tokens, score, scores, True))
                     continue
                 state = partial.state.copy()
                 self.advance(state, runs[parent], step, token)
                 places = grammar.follow(partial.places, token) if grammar else partial.places
                 following.append(
                     _Partial(
-                        (*partial.tokens, token), score, attention_score, state, prefix, places
+                        (*partial.tokens, token), scores, attention_score, state, prefix, places
                     )
                 )
             active = following
             if grammar and ended:
                 # Other meanings that are nearly as likely say how sure the best one is.
-                best = max(score for _, score, _ in ended)
-                active = [partial for partial in active if partial.score > best - _MARGIN]
+                best = max(score for _, score, *_ in ended)
+                active = [partial for partial in active if partial.scores[-1] > best - _MARGIN]
             if not active or (grammar is None and self._is_settled(ended, active)):
                 break
-        return ended or [(partial.tokens, partial.score, False) for partial in active]
+        return ended or [(x.tokens, x.scores[-1], x.scores, False) for x in active]
 
     def _is_settled(self, ended: list[Any], active: "list[_Partial]") -> bool:
         """Whether a hypothesis ended that no active one can still overtake."""
         if not ended:
             return False
-        best = max(self._normalise(score, len(tokens)) for tokens, score, _ in ended)
+        best = max(self._normalise(score, len(tokens)) for tokens, score, *_ in ended)
         # A score only falls; the length penalty forgives most at the greatest length.
-        return best >= self._normalise(active[0].score, self._bundle.limits.tokens)
+        return best >= self._normalise(active[0].scores[-1], self._bundle.limits.tokens)
 
     def _normalise(self, score: float, tokens: int) -> float:
         return score / (tokens + 1) ** self._options.length_penalty  # + 1 for the end
@@ -404,7 +398,7 @@ class _Partial:
     """An unfinished hypothesis of the beam."""
 
     tokens: tuple[int, ...]
-    score: float  # joint, what the beam is sorted by
+    scores: tuple[float, ...]  # after each token; joint, what the beam is sorted by
     attention: float
     state: StepState
     prefix: CtcPrefix | None

@@ -31,7 +31,7 @@ class Command:
     text: str
     intent: str
     slots: dict[str, str]
-    confidence: float  # 0 to 1
+    confidence: float  # 0 to 1: the geometric mean of its tokens' probabilities
     slot_confidence: dict[str, float]  # by slot
     start: float  # seconds from the beginning of the audio
     end: float
@@ -174,7 +174,7 @@ class Recognizer:
             heard = np.flatnonzero(found.alignment.best_path != blank)
             if len(heard):
                 speech = self._seconds(offset, heard[0], heard[-1] + 1)
-            confidence = _confidence(found.alignment.shortfall, len(tokens))
+            confidence = math.exp(found.score / (len(tokens) + 1))
             if self._decoder.grammar is not None:
                 free_text = text(merge_repeats(found.alignment.best_path, blank))
                 commands = self._commands(found, offset)
@@ -213,13 +213,13 @@ class Recognizer:
         shares = np.exp(np.array([score for _, score in texts]) - found.score)
         shares /= shares.sum()
         meanings = [[self._values(x, tokens) for x in grammar.parse(tokens)] for tokens, _ in texts]
-        edges = [int(alignment.spans[x.first, 0]) for x in parsed[1:]]
+        # What the search had when each command was complete; the last one's end is the text's.
+        reached = [0.0, *(found.scores[x.last - 1] for x in parsed[:-1]), found.scores[-1]]
         commands: list[Command] = []
-        for number, (command, begin, end) in enumerate(
-            zip(parsed, [0, *edges], [*edges, None], strict=True)
-        ):
+        for number, command in enumerate(parsed):
             tokens = found.tokens[command.first : command.last]
-            confidence = _confidence(alignment.shortfall[begin:end], len(tokens))
+            gained = reached[number + 1] - reached[number]
+            confidence = min(1.0, math.exp(gained / (len(tokens) + 1)))
             agreeing = {
                 name: sum(
                     float(share)
@@ -255,10 +255,6 @@ class Recognizer:
             name: self.bundle.tokenizer.text(tokens[i] for i in places)
             for name, places in command.slots.items()
         }
-
-
-def _confidence(shortfall: npt.NDArray[np.float64], tokens: int) -> float:
-    return math.exp(-float(shortfall.sum()) / (tokens + 1))
 
 
 def _surety(heard: Segment) -> float:

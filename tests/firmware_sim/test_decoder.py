@@ -208,17 +208,18 @@ def test_the_alignment_is_the_best_of_all(tokens: tuple[int, ...], frames: int) 
     assert log_probabilities[range(frames), found].sum() == pytest.approx(best, rel=1e-5)
 
 
-def test_a_text_that_was_not_said_falls_short_where_it_differs(
-    held: bundle.Bundle, encoded: tuple[runtime.Tensors, int]
+@pytest.mark.parametrize("decoding", [{}, {"decoding": "beam", "ctc_weight": None}])
+def test_scores_fall_where_a_text_was_not_said(
+    held: bundle.Bundle, encoded: tuple[runtime.Tensors, int], decoding: dict[str, str | None]
 ) -> None:
-    right = _decode(held, encoded, decoding="beam", grammar=False).alignment
-    wrong = _decode(held, encoded, decoding="beam").alignment
-    assert right is not None and wrong is not None
-    assert right.spans is not None and wrong.spans is not None
-    assert (right.shortfall >= 0).all()
-    last_word = right.spans[len("one two ") - 1, 0]
-    assert right.shortfall.sum() < 1 < wrong.shortfall[last_word:].sum()
-    assert wrong.shortfall[:last_word].sum() < 1
+    right = _decode(held, encoded, grammar=False, **decoding)
+    wrong = _decode(held, encoded, **decoding)
+    assert len(right.scores) == len(right.tokens) + 1
+    assert right.scores[-1] == pytest.approx(right.score)
+    assert all(after <= before + 1e-9 for before, after in itertools.pairwise(right.scores))
+    said = len("one two ") - 1
+    assert wrong.scores[said] == pytest.approx(right.scores[said], abs=0.1)
+    assert wrong.scores[-1] < right.scores[-1] - 1
 
 
 @pytest.mark.parametrize("tokens", [(), (0,), (0, 1), (1, 1), (0, 0, 1)])
