@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from tf_speech_transformer import integer, quantization
+from tf_speech_transformer import integer, quantization, rotation
 from tf_speech_transformer.quantization import LayerFactory
 
 TIME_REDUCTION = 4  # feature frames for one memory frame
@@ -46,6 +46,7 @@ class Dimensions:
     # Added to the variance in the front-end's LayerNorms: large enough, silence stays small, and
     # 8 bits' noise in it with it.
     front_end_epsilon: float = 0.05
+    rotated: bool = False  # the residual streams are, see `rotation`
     dropout: float = 0.15
     dropout_seed: int = 0
 
@@ -551,6 +552,12 @@ def reshape(x: tf.Tensor, shape: list[int | None]) -> tf.Tensor:
     return tf.reshape(x, [kept[i] if size is None else size for i, size in enumerate(shape)])
 
 
+def positions_of(dims: Dimensions, length: int) -> np.ndarray:
+    """What the model adds to its streams, float32 [length, D]."""
+    table = sinusoids(length, dims.d_model)
+    return table @ rotation.matrix(dims.d_model) if dims.rotated else table
+
+
 def sinusoids(length: int, channels: int) -> np.ndarray:
     """Sinusoidal positional encoding, float32 [length, channels] (Vaswani et al., 3.5)."""
     rates = np.exp(-math.log(10000.0) * np.arange(channels // 2) / (channels // 2))
@@ -583,7 +590,7 @@ class SpeechTransformer(keras.Model):
         )
         if dims.encoder_positions:
             self.positions = make(
-                identity("linear", name="positions"), output=quantization.POSITIONS
+                identity("linear", name="positions"), output=quantization.positions(dims.rotated)
             )
             self.positions_sum = make(Elementwise(tf.add, name="positions_sum"))
         self.dropout = Dropout(dims.dropout, generator)
@@ -618,7 +625,8 @@ class SpeechTransformer(keras.Model):
             )
         if dims.decoder_positions:
             self.decoder_positions = make(
-                identity("linear", name="decoder_positions"), output=quantization.POSITIONS
+                identity("linear", name="decoder_positions"),
+                output=quantization.positions(dims.rotated),
             )
             self.decoder_positions_sum = make(Elementwise(tf.add, name="decoder_positions_sum"))
         self.decoder = [
@@ -655,7 +663,7 @@ class SpeechTransformer(keras.Model):
         x = self.front_end_linear(x, training=training)
         mask = self.mask(memory_mask, training=training)
         if self.dims.encoder_positions:
-            table = tf.constant(sinusoids(MOST_POSITIONS, self.dims.d_model))
+            table = tf.constant(positions_of(self.dims, MOST_POSITIONS))
             length = tf.shape(x)[1] if x.shape[1] is None else x.shape[1]
             positions = self.positions(table[None, :length], training=training)
             x = self.positions_sum([x, positions], training=training)
@@ -678,7 +686,7 @@ class SpeechTransformer(keras.Model):
             tokens = tf.gather(tokens, positions, batch_dims=1)
         table = None
         if self.dims.decoder_positions:
-            table = tf.gather(sinusoids(MOST_POSITIONS, self.dims.d_model), positions)
+            table = tf.gather(positions_of(self.dims, MOST_POSITIONS), positions)
         x, _ = self.embed(self.embedding(tokens, training=training), table, training=training)
         if lengths is not None and self.dims.decoder_convolutions:
             x = tf.gather(x, positions, batch_dims=1)
@@ -729,8 +737,10 @@ class SpeechTransformer(keras.Model):
         memory = quantization.output_quantized(self.encoder_norm.normalise, memory)
         x = quantization.pick(self.embedding, token)
         if self.dims.decoder_positions:
-            table = tf.constant(sinusoids(position.shape[-1], self.dims.d_model))
-            position = quantization.pick_position(position, table, self.quantized)
+            table = tf.constant(positions_of(self.dims, position.shape[-1]))
+            position = quantization.pick_position(
+                position, table, self.quantized, self.dims.rotated
+            )
         x, newest = self.embed(x, position, windows)
         rows = []
         for block, cache in zip(self.decoder, caches, strict=True):

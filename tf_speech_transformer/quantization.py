@@ -180,9 +180,14 @@ PROBABILITIES = FixedRange(0.0, 255 / 256)  # TFLite's softmax: scale 1/256, zer
 FEATURES = FixedRange(0.0, 255 * features.SCALE)
 MASK = FixedRange(MASK_VALUE, 0.0)
 ONE_HOT = FixedRange(-128.0, 127.0)  # scale 1: a product with it is exact
-POSITIONS = FixedRange(-1.0, 127 / 128)
 SCORES = FixedRange(-SCORE_LIMIT, SCORE_LIMIT * 127 / 128)
 MASKED_SCORES = FixedRange(-179 * 20 / 256, 76 * 20 / 256)  # -14 to 6: masked ones end at -14
+
+
+def positions(rotated: bool) -> FixedRange:
+    """Of sinusoids, or of rotated ones."""
+    limit = 4.0 if rotated else 1.0
+    return FixedRange(-limit, limit * 127 / 128)
 
 
 class EightBit(tfmot.quantization.keras.QuantizeConfig):
@@ -318,10 +323,12 @@ def pick(layer: keras.layers.Layer, one_hot: tf.Tensor) -> tf.Tensor:
     return quantizer(layer(ONE_HOT(one_hot, False, {})), False, variables)
 
 
-def pick_position(one_hot: tf.Tensor, table: tf.Tensor, quantized: bool) -> tf.Tensor:
+def pick_position(
+    one_hot: tf.Tensor, table: tf.Tensor, quantized: bool, rotated: bool
+) -> tf.Tensor:
     """The rows of a constant table [N, D] that float `one_hot` [B, U, N] marks: a product too."""
     if quantized and not _exact:
-        one_hot, table = ONE_HOT(one_hot, False, {}), POSITIONS(table, False, {})
+        one_hot, table = ONE_HOT(one_hot, False, {}), positions(rotated)(table, False, {})
     return tf.matmul(one_hot, table)
 
 

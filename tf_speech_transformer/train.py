@@ -14,6 +14,7 @@ A preset's `train` holds the recipe; what is not in all of them:
 
 and in its `quantization`:
 
+    rotation: the models of 8 bits are those of the float one with rotated streams (`rotation.py`).
     distillation: the last stage learns what the float model puts out, not the texts.
 
 The workdir gets `config.json`, `tokenizer/`, one folder for each stage (`float`, `ptq`, `qat`) with
@@ -39,7 +40,7 @@ from absl import app, flags
 from ml_collections import config_flags
 from tqdm import tqdm
 
-from tf_speech_transformer import dataset, quantization
+from tf_speech_transformer import dataset, quantization, rotation
 from tf_speech_transformer.cluster import ALONE, Cluster, join
 from tf_speech_transformer.model import TIME_REDUCTION, Dimensions, SpeechTransformer
 from tf_speech_transformer.tokenizer import (
@@ -69,6 +70,11 @@ class Stage:
 
 def dimensions(config: ml_collections.ConfigDict, tokenizer: Tokenizer) -> Dimensions:
     return Dimensions(vocabulary=tokenizer.size, **config.model.to_dict())
+
+
+def quantized_dimensions(config: ml_collections.ConfigDict, dims: Dimensions) -> Dimensions:
+    """Of the models of 8 bits."""
+    return dataclasses.replace(dims, rotated=config.quantization.get("rotation", False))
 
 
 def build(dims: Dimensions, quantized: bool) -> SpeechTransformer:
@@ -549,7 +555,10 @@ def load(
         raise ValueError(f"no stage {stage!r}: there are {', '.join(STAGES)}")
     config = read_config(workdir)
     tokenizer = tokenizer_class(config).load(workdir / "tokenizer")
-    model = build(dimensions(config, tokenizer), quantized=stage != "float")
+    dims = dimensions(config, tokenizer)
+    if stage != "float":
+        dims = quantized_dimensions(config, dims)
+    model = build(dims, quantized=stage != "float")
     restore_average(model, workdir / stage, averaged(config, stage))
     return model, tokenizer, config
 
@@ -668,10 +677,13 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> None:
     train_stage(config, float_stage, model, *data)
     if averaged(config, float_stage.name) > 1:
         restore_average(model, workdir / float_stage.name, averaged(config, float_stage.name))
-    quiet = dataclasses.replace(dims, dropout=0.0)  # ranges are those of the device: no dropout
+    # Ranges are those of the device: no dropout.
+    quiet = quantized_dimensions(config, dataclasses.replace(dims, dropout=0.0))
     with cluster.strategy.scope():
         quantized = build(quiet, quantized=True)
     copy_weights(model, quantized)
+    if quiet.rotated:
+        rotation.rotate(by_path(quantized), bool(dims.decoder_convolutions))
     train_stage(config, ptq_stage, quantized, *data)
     teacher = model if config.quantization.get("distillation", False) else None
     train_stage(config, qat_stage, quantized, *data, teacher)
