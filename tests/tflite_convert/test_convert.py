@@ -212,7 +212,7 @@ def test_float_twin_recognises_as_the_float_model(bundles: pathlib.Path) -> None
 
 
 def test_the_paper_s_baseline_is_the_same_on_a_device(tmp_path: pathlib.Path) -> None:
-    """Its features, and a decoder with convolutions and positions."""
+    """Its features, and a decoder with convolutions and positions, in rotated streams."""
     tokenizer = CharacterTokenizer()
     model = tiny(
         True,
@@ -220,6 +220,7 @@ def test_the_paper_s_baseline_is_the_same_on_a_device(tmp_path: pathlib.Path) ->
         decoder_convolutions=(8, 12),
         d_embedding=6,
         decoder_positions=True,
+        rotated=True,
     )
     config = ml_collections.ConfigDict({**CONFIG.to_dict(), "features": "paper"})
     convert.write(model, tokenizer, config, tmp_path / "baseline", {})

@@ -94,6 +94,7 @@ def get_config() -> ConfigDict:
         config.train.initial = os.environ["INITIAL"]
     config.train.dev_steps = 1000
     config.train.checkpoint_steps = 1000
+    config.quantization.rotation = True
     config.quantization.distillation = True
     config.quantization.range_steps = 100
     config.quantization.steps = 1_500
