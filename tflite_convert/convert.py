@@ -21,7 +21,7 @@ from tf_speech_transformer.model import TIME_REDUCTION, SpeechTransformer
 from tf_speech_transformer.tokenizer import Tokenizer
 from tflite_convert import bundle, flatbuffer, inspect
 
-REJECT_BELOW = 0.55  # confidence under which a device takes speech for no command
+REJECT_BELOW = 0.6  # confidence under which a device takes speech for no command
 
 
 class ConversionError(Exception):

@@ -64,7 +64,7 @@ def test_what_stands_in_the_place_of_weights_is_symmetric(
     [
         (quantization.PROBABILITIES, 1 / 256, 0.0),
         (quantization.FEATURES, 1 / 32, 0.0),
-        (quantization.POSITIONS, 1 / 128, -1.0),
+        (quantization.positions(rotated=False), 1 / 128, -1.0),
         (quantization.MASK, 1 / 16, quantization.MASK_VALUE),
         (quantization.SCORES, 3 / 64, -quantization.SCORE_LIMIT),
         (quantization.MASKED_SCORES, 5 / 64, -179 * 5 / 64),
