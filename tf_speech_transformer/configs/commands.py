@@ -65,8 +65,8 @@ def get_config() -> ConfigDict:
         "tempo_factor": (0.8, 1.25),
         "equalizer_db": 12.0,
         "room": 0.5,
-        "noise": 0.75,
-        "snr_db": (-2.0, 42.0),
+        "noise": 0.85,
+        "snr_db": (-5.0, 38.0),
         "surroundings": 0.7,
         "narrow_band": 0.15,
         "eight_bits": 0.02,
@@ -78,7 +78,7 @@ def get_config() -> ConfigDict:
     }
     config.corpus.train_examples = 48_000
     config.corpus.dev_examples = 500
-    config.model.encoder_layers = 6
+    config.model.encoder_layers = 8
     config.model.front_end_epsilon = 1.0
     config.model.dropout = 0.0  # examples are so many and so various that it only slows down
     config.limits.frames = 1024  # 10.24 s
@@ -98,6 +98,6 @@ def get_config() -> ConfigDict:
     config.quantization.distillation = True
     config.quantization.range_steps = 100
     config.quantization.steps = 1_500
-    config.quantization.learning_rate = 8e-5
+    config.quantization.learning_rate = 1e-4
     config.quantization.warmup_steps = 50
     return config
