@@ -251,14 +251,15 @@ def test_a_model_learns_its_teachers_outputs(undisturbed: pathlib.Path) -> None:
         return float(found["loss"])
 
     assert taught(teacher) == pytest.approx(0, abs=1e-6)
-    pupil = train.load(undisturbed, "ptq")[0]
+    tf.keras.utils.set_random_seed(9)
+    pupil = train.build(dataclasses.replace(teacher.dims, dropout=0.0), quantized=False)
     before = taught(pupil)
-    assert before > 1e-4
-    stage = train.Stage("qat", steps=20, learning_rate=1e-3, warmup_steps=1)
+    assert before > 0.1
+    stage = train.Stage("qat", steps=40, learning_rate=1e-2, warmup_steps=1)
     optimizer = train.make_optimizer(config, stage, pupil)
-    for _ in range(8):
+    for _ in range(10):
         train.update(config, pupil, optimizer, tokenizer, batch, teacher=teacher)
-    assert taught(pupil) < 0.9 * before
+    assert taught(pupil) < 0.7 * before
 
 
 def test_checkpoints_are_averaged(undisturbed: pathlib.Path) -> None:
