@@ -74,7 +74,8 @@ def dimensions(config: ml_collections.ConfigDict, tokenizer: Tokenizer) -> Dimen
 
 def quantized_dimensions(config: ml_collections.ConfigDict, dims: Dimensions) -> Dimensions:
     """Of the models of 8 bits."""
-    return dataclasses.replace(dims, rotated=config.quantization.get("rotation", False))
+    rotated = config.get("quantization", {}).get("rotation", False)
+    return dataclasses.replace(dims, rotated=rotated)
 
 
 def build(dims: Dimensions, quantized: bool) -> SpeechTransformer:
