@@ -7,6 +7,7 @@ import pathlib
 import subprocess
 import sys
 
+import ml_collections
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -102,7 +103,8 @@ def test_results_are_in_the_order_of_the_manifest(
         soundfile.write(tmp_path / f"{text}.wav", synthesise(text), 16000)
     manifest = tmp_path / "manifest.tsv"
     manifest.write_text("audio\ttext\n" + "".join(f"{t}.wav\t{t}\n" for t in texts))
-    config = type("Config", (), {"limits": type("Limits", (), {"frames": 128, "tokens": 12})})
+    config = ml_collections.ConfigDict({"limits": {"frames": FRAMES, "tokens": TOKENS}})
+    (tmp_path / "config.json").write_text(config.to_json())
     monkeypatch.setattr(evaluate.train, "load", lambda *_: (model, TOKENIZER, config))
     result = evaluate.evaluate(tmp_path, ["float"], manifest, limit=2)
     rows = result["float"]["results"]
