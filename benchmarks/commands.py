@@ -332,6 +332,7 @@ def main(argv: Sequence[str]) -> int:
         figures: dict[str, Any] = {"machine": report.machine(), "engines": {}}
         journals = out.with_name(f"{out.stem}.journal")
         journals.mkdir(parents=True, exist_ok=True)
+        stretches = read_noise(noise, journals / "noise")[: values.limit or None]
         grammar_file = journals / "commands.jsgf"
         grammar_file.write_text(jsgf(Grammar.read(COMPACT)))
         for name in values.engines:
@@ -349,7 +350,6 @@ def main(argv: Sequence[str]) -> int:
                 journal = journals / f"{label}-not_commands.jsonl"
                 rows = measure(engine, others, noise, CLEAN, journal, f"{name} no commands")
                 found["not_commands"] = summary(name, rows, others, slots)
-            stretches = read_noise(noise, journals / "noise")[: values.limit or None]
             journal = journals / f"{label}-noise.jsonl"
             rows = measure(engine, stretches, noise, CLEAN, journal, f"{name} noise alone")
             found["noise"] = summary(name, rows, stretches, slots)

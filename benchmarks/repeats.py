@@ -41,7 +41,7 @@ DECODINGS = {
 
 def repeated(rng: np.random.Generator) -> list[str]:
     """One to three words, said twice to six times over."""
-    unit = list(rng.permutation(10)[: rng.integers(1, 4)])
+    unit = _unit(rng)
     return [people.WORDS[i] for i in unit * int(rng.integers(2, 6 // len(unit) + 1))]
 
 
@@ -52,7 +52,7 @@ def distinct(rng: np.random.Generator) -> list[str]:
 
 def long_repeated(rng: np.random.Generator) -> list[str]:
     """One to three words, over and over."""
-    unit = list(rng.permutation(10)[: rng.integers(1, 4)])
+    unit = _unit(rng)
     times = int(rng.integers(LONG[0], LONG[1] + 1)) // len(unit)
     return [people.WORDS[i] for i in unit * times]
 
@@ -60,6 +60,10 @@ def long_repeated(rng: np.random.Generator) -> list[str]:
 def long_distinct(rng: np.random.Generator) -> list[str]:
     """As long, and no pair of words twice."""
     return _without_pairs(rng, int(rng.integers(LONG[0], LONG[1] + 1)))
+
+
+def _unit(rng: np.random.Generator) -> list[int]:
+    return list(rng.permutation(10)[: rng.integers(1, 4)])
 
 
 def _without_pairs(rng: np.random.Generator, count: int) -> list[str]:

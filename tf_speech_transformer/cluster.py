@@ -90,8 +90,8 @@ def join() -> Cluster:
     Raises ValueError where `TF_CONFIG` is not understood.
     """
     if CONFIG in os.environ:
+        task = _task(os.environ[CONFIG])  # before TensorFlow reads it, and fails in its own words
         strategy: tf.distribute.Strategy = tf.distribute.MultiWorkerMirroredStrategy()
-        task = _task(os.environ[CONFIG])
     elif len(tf.config.list_logical_devices("GPU")) > 1:
         strategy, task = tf.distribute.MirroredStrategy(), 0
     else:

@@ -8,6 +8,7 @@ over all (as QuaRot does for RMSNorm: Ashkboos et al., arXiv 2404.00456).  It co
 device: the matrices hold it.
 """
 
+import functools
 import re
 
 import numpy as np
@@ -21,6 +22,7 @@ _READERS = r"(encoder_linear|ctc|logits|.*/query|.*/key|.*/value|.*/inner)/kerne
 SEED = 11
 
 
+@functools.cache
 def matrix(channels: int) -> np.ndarray:
     """The rotation: float32 [channels, channels], orthogonal, with rows and columns of sum 1."""
     rng = np.random.default_rng(SEED)
