@@ -149,18 +149,22 @@ class Decoder:
         state = self.start(encoded, frames)
         if options.decoding is Decoding.GREEDY:
             tokens, scores, ended = self._greedy(state, seconds)
-            score = self._complete_score(tokens, scores[-1] if scores else 0.0, ctc)
-            found = [(tokens, score, scores, ended)]
+            found = [(tokens, scores, ended)]
+            totals = [self._complete_score(tokens, scores[-1] if scores else 0.0, ctc)]
         else:
             prefixes = None
             if ctc is not None and self._ctc_weight:
                 prefixes = CtcPrefixes(ctc, self._tokens.blank)
             found = self._beam(state, seconds, prefixes)
-        normal = [self._normalise(score, len(tokens)) for tokens, score, *_ in found]
+            totals = [scores[-1] for _, scores, _ in found]
+        normal = [
+            self._normalise(score, len(tokens))
+            for score, (tokens, *_) in zip(totals, found, strict=True)
+        ]
         best = int(np.argmax(normal))
-        tokens, _, scores, ended = found[best]
+        tokens, scores, ended = found[best]
         others = tuple(
-            (found[i][0], normal[i]) for i in range(len(found)) if i != best and found[i][3]
+            (text, normal[i]) for i, (text, _, whole) in enumerate(found) if i != best and whole
         )
         alignment = None if ctc is None else self._align(ctc, tokens)
         return Hypothesis(tokens, normal[best], ended, tuple(seconds), scores, others, alignment)
@@ -241,7 +245,7 @@ class Decoder:
 
     def _beam(
         self, state: StepState, seconds: list[float], prefixes: "CtcPrefixes | None"
-    ) -> list[tuple[tuple[int, ...], float, tuple[float, ...], bool]]:
+    ) -> list[tuple[tuple[int, ...], tuple[float, ...], bool]]:
         """Hypotheses that ended, with their `scores`; if none did, those that the limit cut off.
 
         With `prefixes` each score is joint, (1 - w) attention + w CTC, at every token: CTC goes
@@ -253,7 +257,7 @@ class Decoder:
         grammar = self.grammar
         first = grammar.first if grammar else frozenset()
         active = [_Partial((), (), 0.0, state, prefixes.empty() if prefixes else None, first)]
-        ended: list[tuple[tuple[int, ...], float, tuple[float, ...], bool]] = []
+        ended: list[tuple[tuple[int, ...], tuple[float, ...], bool]] = []
         for step in range(limit):
             runs = [self._invoke(partial.state, seconds) for partial in active]
             candidates: list[tuple[float, int, int, float, CtcPrefix | None]] = []
@@ -285,7 +289,7 @@ class Decoder:
                 partial = active[parent]
                 scores = (*partial.scores, score)
                 if token == end:
-                    ended.append((partial.tokens, score, scores, True))
+                    ended.append((partial.tokens, scores, True))
                     continue
                 state = partial.state.copy()
                 self.advance(state, runs[parent], step, token)
@@ -298,17 +302,17 @@ class Decoder:
             active = following
             if grammar and ended:
                 # Other meanings that are nearly as likely say how sure the best one is.
-                best = max(score for _, score, *_ in ended)
+                best = max(scores[-1] for _, scores, _ in ended)
                 active = [partial for partial in active if partial.scores[-1] > best - _MARGIN]
             if not active or (grammar is None and self._is_settled(ended, active)):
                 break
-        return ended or [(x.tokens, x.scores[-1], x.scores, False) for x in active]
+        return ended or [(x.tokens, x.scores, False) for x in active]
 
     def _is_settled(self, ended: list[Any], active: "list[_Partial]") -> bool:
         """Whether a hypothesis ended that no active one can still overtake."""
         if not ended:
             return False
-        best = max(self._normalise(score, len(tokens)) for tokens, score, *_ in ended)
+        best = max(self._normalise(scores[-1], len(tokens)) for tokens, scores, _ in ended)
         # A score only falls; the length penalty forgives most at the greatest length.
         return best >= self._normalise(active[0].scores[-1], self._bundle.limits.tokens)
 
