@@ -5,12 +5,15 @@ string come through the same room and microphone.  Float32 audio at 16 kHz, abou
 """
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import scipy.fft
 import soxr
 
-from tf_speech_transformer.features import SAMPLE_RATE
+from tf_speech_transformer.features import SAMPLE_RATE, FrontendParameters
+
+WARP_FRAMES = 40  # from one knot of the tempo to the next
 
 
 @dataclasses.dataclass(frozen=True)
@@ -310,3 +313,49 @@ def spec_augment(
         width = int(rng.integers(0, min(frames_masked, frames // 5) + 1))
         first = int(rng.integers(0, frames - width + 1))
         features[first : first + width] = 0
+
+
+def warp(
+    features: np.ndarray,
+    parameters: FrontendParameters,
+    rng: np.random.Generator,
+    tract: float = 0.08,
+    tempo: float = 0.2,
+) -> np.ndarray:
+    """The utterance with another length of the vocal tract, and uneven: slower here, faster there.
+
+    The former moves what is at one frequency to another (VTLP: Jaitly and Hinton 2013), the latter
+    what is at one time, with as many frames as before.
+
+    Args:
+        features: float32 [T, channels] of an utterance.
+        parameters: of the frontend that they come from: where its channels lie.
+        tract: by which part frequencies change at most.
+        tempo: logarithm of the largest change of the local tempo.
+
+    Returns:
+        float32 [T, channels].
+    """
+    frames, channels = features.shape
+    if frames > 1:
+        knots = rng.uniform(-tempo, tempo, 2 + frames // WARP_FRAMES)
+        places = np.cumsum(np.exp(envelope(knots, frames)))
+        places = (places - places[0]) / (places[-1] - places[0]) * (frames - 1)
+        features = _at(features, places)
+    mel = np.linspace(
+        _mel(parameters.lower_band_limit), _mel(parameters.upper_band_limit), channels + 2
+    )[1:-1]
+    hertz = 700 * np.expm1(mel / 1127) * (1 + rng.uniform(-tract, tract))
+    places = (_mel(hertz) - mel[0]) / (mel[1] - mel[0])
+    return np.ascontiguousarray(_at(features.T, np.clip(places, 0, channels - 1)).T)
+
+
+def _mel(hertz: Any) -> Any:
+    return 1127 * np.log1p(np.asarray(hertz) / 700)
+
+
+def _at(rows: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Between rows, at fractional `places` of them: float32."""
+    low = np.minimum(places.astype(np.int64), len(rows) - 2) if len(rows) > 1 else np.zeros(1, int)
+    share = (places - low).astype(np.float32)[:, None]
+    return rows[low] * (1 - share) + rows[np.minimum(low + 1, len(rows) - 1)] * share

@@ -16,7 +16,7 @@ import soxr
 from absl import app, flags
 
 from tf_speech_transformer import synthesise, voices
-from tf_speech_transformer.digits import Spoken, trim
+from tf_speech_transformer.digits import Rarity, Spoken, trim
 from tf_speech_transformer.features import SAMPLE_RATE
 from tf_speech_transformer.grammar import Command, Grammar
 
@@ -24,6 +24,8 @@ MANNERS = {"straight": 0.6, "pauses": 0.2, "filler": 0.08, "false start": 0.05, 
 FILLERS = ("um", "uh", "er", "hmm", "so", "like")
 OPENINGS = ("okay", "hi", "hey", "please", "hello", "yeah", "so", "well")
 RATES = {"kokoro": (0.7, 1.35), "piper": (0.75, 1.4), "flite": (0.75, 1.4), "espeak": (0.75, 1.5)}
+REFERENCE = 5_000  # commands that say which words are rare side by side
+CANDIDATES = 16
 PITCHES = {"kokoro": (0.94, 1.06), "piper": (0.8, 1.35), "flite": (0.8, 1.3), "espeak": (0.8, 1.25)}
 
 
@@ -59,15 +61,34 @@ def say(command: Command, rng: np.random.Generator) -> str:
     return " ".join(words)
 
 
+class Balanced:
+    """Commands of a grammar, rare neighbours among their words about as often as others."""
+
+    def __init__(self, grammar: Grammar):
+        self.grammar = grammar
+        rng = np.random.default_rng(0)
+        self.rarity = Rarity([grammar.sample(rng).text for _ in range(REFERENCE)])
+
+    def sample(self, rng: np.random.Generator) -> Command:
+        """One of a few that the grammar draws, by its rarity."""
+        commands = [self.grammar.sample(rng) for _ in range(CANDIDATES)]
+        weights = np.array([self.rarity.of(command.text) for command in commands])
+        return commands[rng.choice(CANDIDATES, p=weights / weights.sum())]
+
+
 class SpokenCommands:
     """Commands spoken by a synthesiser as they are drawn; a `digits.Source`."""
 
     def __init__(self, grammar: Grammar, engine: str, speakers: list[str]):
-        self.grammar, self.engine, self.speakers = grammar, voices.engine(engine), speakers
+        self.commands, self.engine, self.speakers = (
+            Balanced(grammar),
+            voices.engine(engine),
+            speakers,
+        )
         self.texts = grammar.words
 
     def draw(self, rng: np.random.Generator) -> Spoken:
-        command = self.grammar.sample(rng)
+        command = self.commands.sample(rng)
         speaker = self.speakers[rng.integers(len(self.speakers))]
         audio = self.engine.synthesise(
             say(command, rng),
@@ -111,6 +132,7 @@ def plan(
 ) -> list[synthesise.Reading]:
     """Who says what, and how; more of them begin with the same ones."""
     rng = np.random.default_rng([seed, 7])
+    commands = Balanced(grammar)
     if isinstance(engine, voices.Kokoro):
         speakers = kokoro_speakers(engine.speakers(), count, seed)
     else:
@@ -119,7 +141,7 @@ def plan(
     readings = []
     for number, speaker in enumerate(speakers):
         rng = np.random.default_rng([seed, number])
-        command = grammar.sample(rng)
+        command = commands.sample(rng)
         rate, pitch = (
             round(float(rng.uniform(*limits[engine.name])), 3) for limits in (RATES, PITCHES)
         )

@@ -38,7 +38,7 @@ from tf_speech_transformer.tokenizer import Tokenizer
 if TYPE_CHECKING:
     import tensorflow as tf
 
-VERSION = 2  # raise it when the code makes other examples of the same recipe
+VERSION = 3  # raise it when the code makes other examples of the same recipe
 SHARD_EXAMPLES = 1000
 BUCKET_FRAMES = 32  # lengths are padded to a multiple of this
 RETRIES = 50
@@ -54,7 +54,7 @@ class Recipe:
             synthesised: `engine` and `part`, "train" or "test" voices: digit strings;
             joined: `manifest` of digit words and `part`, "all", "train" or "dev": digit strings;
             spoken: `engine`, `part` and `grammar`: commands of the grammar;
-            recorded: `manifest` and `part`: its utterances;
+            recorded: `manifest` and `part`: its utterances, `balanced` by `digits.Rarity`;
             librispeech: `path` of a tree or tar file and `part`: its utterances;
             with `pairs`, a share of which are two examples in a row, a pause between.
         examples: how many.
@@ -201,8 +201,11 @@ def build_source(source: dict[str, Any], recordings: Path | None) -> digits.Sour
         else:
             built = digits.Synthesised(source["engine"], speakers)
     else:
-        kind = digits.Joined if source["kind"] == "joined" else digits.Recorded
-        built = kind(corpus.Recordings(recordings), source.get("part", "all"))
+        decoded, part = corpus.Recordings(recordings), source.get("part", "all")
+        if source["kind"] == "joined":
+            built = digits.Joined(decoded, part)
+        else:
+            built = digits.Recorded(decoded, part, source.get("balanced", False))
     return digits.Pairs(built, source["pairs"]) if source.get("pairs") else built
 
 
@@ -357,6 +360,7 @@ def batches(
     epoch: int,
     training: bool,
     spec_augment: bool,
+    warp: FrontendParameters | None = None,
     part: tuple[int, int] = (0, 1),
 ) -> "tf.data.Dataset":
     """Batches of utterances of about one length, the same for the same seed and epoch.
@@ -367,12 +371,13 @@ def batches(
     [B], tokens int32 [B, U] (padded with `</s>`), token_lengths int32 [B]; B * T is about
     `batch_frames`.
 
+    `warp`: each utterance is warped as `augment.warp` says, in training; the frontend it is from.
+
     `part` (k, n) is every n-th utterance of each batch, from the k-th on, padded as the whole batch
     is; batches of fewer than n, which end an epoch, are left out.
     """
     import tensorflow as tf
 
-    masked = training and spec_augment
     places = [(cache, i) for cache in caches for i in range(len(cache.texts))]
     lengths = [length for cache in caches for length in cache.lengths]
     channels = caches[0].features[0].shape[1]
@@ -388,10 +393,13 @@ def batches(
             mine = indices[first::parts]
             examples = [(places[i][0].features[places[i][1]], tokens[i]) for i in mine]
             batch = padded(examples, length, longest, tokenizer.end)
-            if masked:
-                for row, features in enumerate(batch["features"]):
-                    rng = np.random.default_rng([seed, epoch, number, first + row * parts])
-                    augment.spec_augment(features, int(batch["frames"][row]), rng)
+            for row, features in enumerate(batch["features"] if training else ()):
+                frames = int(batch["frames"][row])
+                rng = np.random.default_rng([seed, epoch, number, first + row * parts])
+                if spec_augment:
+                    augment.spec_augment(features, frames, rng)
+                if warp is not None:
+                    features[:frames] = augment.warp(features[:frames], warp, rng)
             yield batch
 
     signature = {

@@ -9,6 +9,7 @@ writes a test set of voices that training never hears: FLAC files and `manifest.
 
 import collections
 import dataclasses
+import itertools
 import sys
 from pathlib import Path
 from typing import Protocol
@@ -111,16 +112,45 @@ class Joined:
         return Spoken(pieces, " ".join(words), self.speakers[speaker])
 
 
-class Recorded:
-    """Whole recordings with their transcripts."""
+class Rarity:
+    """How seldom the words of a text stand side by side among other texts.
 
-    def __init__(self, recordings: corpus.Recordings, part: str = "all"):
+    Of sentences drawn evenly some neighbours are hardly ever heard, and a decoder that has learnt
+    them by heart writes the neighbours that it knows: examples drawn by their rarity are the
+    remedy.
+    """
+
+    def __init__(self, texts: list[str]):
+        self.counts = collections.Counter(pair for text in texts for pair in self._pairs(text))
+
+    @staticmethod
+    def _pairs(text: str) -> set[tuple[str, str]]:
+        words = ["", *text.split(), ""]
+        return set(itertools.pairwise(words))
+
+    def of(self, text: str) -> float:
+        """1 / how many of the texts have its rarest pair of words; beginning and end count."""
+        return max(1 / max(1, self.counts[pair]) for pair in self._pairs(text))
+
+
+class Recorded:
+    """Whole recordings with their transcripts; `balanced`: drawn by the rarity of these."""
+
+    def __init__(self, recordings: corpus.Recordings, part: str = "all", balanced: bool = False):
         self.recordings, self.texts = recordings, recordings.texts
         chosen = set(corpus.part_of(recordings.speakers, part))
         self.chosen = [i for i, x in enumerate(recordings.speakers) if x in chosen]
+        self.weights = None
+        if balanced:
+            rarity = Rarity([self.texts[i] for i in self.chosen])
+            weights = np.array([rarity.of(self.texts[i]) for i in self.chosen])
+            self.weights = weights / weights.sum()
 
     def draw(self, rng: np.random.Generator) -> Spoken:
-        i = self.chosen[rng.integers(len(self.chosen))]
+        if self.weights is None:
+            i = self.chosen[rng.integers(len(self.chosen))]
+        else:
+            i = self.chosen[rng.choice(len(self.chosen), p=self.weights)]
         audio = trim(self.recordings.audio(i), margin=0.1)
         return Spoken([audio], self.texts[i], self.recordings.speakers[i])
 

@@ -8,8 +8,11 @@ A preset's `train` holds the recipe; what is not in all of them:
     optimizer: "adam" (the default, with `learning_rate` warmed up and then half a cosine), or
         "adadelta" (rho 0.95, epsilon 1e-8, `learning_rate` from beginning to end).
     accumulate: batches whose gradients are averaged for a step; 1 by default.
+    warp: utterances are heard as by other speakers, each time they are (`augment.warp`).
+    token_noise: the share of the tokens that the decoder of the float model is given which are
+        random ones: it learns to listen rather than to know texts by heart. 0 by default.
     average: checkpoints, the last of the float stage, whose weights are averaged; 1 by default.
-    initial: the workdir of another run, whose float weights this one starts from.
+    initial: another run's workdir or `weights.npz`, whose float weights this one starts from.
     initial_encoder: the same, but of its encoder alone; the decoder begins untrained.
 
 and in its `quantization`:
@@ -17,10 +20,11 @@ and in its `quantization`:
     rotation: the models of 8 bits are those of the float one with rotated streams (`rotation.py`).
     distillation: the last stage learns what the float model puts out, not the texts.
 
-The workdir gets `config.json`, `tokenizer/`, one folder for each stage (`float`, `ptq`, `qat`) with
-its checkpoints, `metrics.jsonl` (a line for each log step) and `tensorboard/`.  The same command
-goes on where a killed run stopped, and ends with the same weights as a run that was never killed.
-`cluster.py` says how several GPUs or machines train together.
+The workdir gets `config.json`, `tokenizer/`, `weights.npz` (of the float model, float16), and one
+folder for each stage (`float`, `ptq`, `qat`) with its checkpoints, `metrics.jsonl` (a line for each
+log step) and `tensorboard/`.  The same command goes on where a killed run stopped, and ends with
+the same weights as a run that was never killed.  `cluster.py` says how several GPUs or machines
+train together.
 """
 
 import dataclasses
@@ -28,7 +32,8 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +47,7 @@ from tqdm import tqdm
 
 from tf_speech_transformer import dataset, quantization, rotation
 from tf_speech_transformer.cluster import ALONE, Cluster, join
+from tf_speech_transformer.features import frontend_of
 from tf_speech_transformer.model import TIME_REDUCTION, Dimensions, SpeechTransformer
 from tf_speech_transformer.tokenizer import (
     CharacterTokenizer,
@@ -51,6 +57,7 @@ from tf_speech_transformer.tokenizer import (
 
 STAGES = ("float", "ptq", "qat")
 ENCODER = ("vgg_", "front_end_linear", "encoder_", "ctc")  # where its variables' paths begin
+WEIGHTS_FILE = "weights.npz"  # of a workdir: its float weights, for another run to start from
 GRAMMAR_FILE = "grammar.yaml"  # of a workdir: a copy of the preset's
 
 
@@ -95,21 +102,31 @@ def build(dims: Dimensions, quantized: bool) -> SpeechTransformer:
 def copy_weights(
     source: SpeechTransformer, target: SpeechTransformer, encoder_alone: bool = False
 ) -> None:
-    """Sets every variable of `target` that `source` has too, by path; a quantized target keeps
-    the ranges that a float source lacks, and the further layers of a deeper float one begin by
-    adding nothing, so that it computes what the source does.
+    """`set_weights` of another model's."""
+    set_weights(by_path(source), target, encoder_alone)
+
+
+def set_weights(
+    values: Mapping[str, Any], target: SpeechTransformer, encoder_alone: bool = False
+) -> None:
+    """Sets every variable of `target` by its path; a quantized target keeps the ranges that the
+    values of a float model lack, and the further layers of a deeper float one begin by adding
+    nothing, so that it computes what the model of the values does.
 
     `encoder_alone`: only those of the encoder; the models may have different decoders.
 
     Raises ValueError, with nothing changed, where the models are of other dimensions.
     """
-    values, places = by_path(source), by_path(target)
+    places = by_path(target)
     if encoder_alone:
         values = {name: value for name, value in values.items() if name.startswith(ENCODER)}
         places = {name: place for name, place in places.items() if name.startswith(ENCODER)}
     further = []
     if not target.quantized:
-        further = target.encoder[len(source.encoder) :] + target.decoder[len(source.decoder) :]
+        for blocks in (target.encoder, target.decoder):
+            there = [not values.keys().isdisjoint(map(path, x.variables)) for x in blocks]
+            if any(there):
+                further += [x for x, found in zip(blocks, there, strict=True) if not found]
     new = {path(v) for block in further for v in block.variables}
     homeless = sorted(values.keys() - places.keys())
     trained = {path(v) for v in target.trained_variables} & places.keys()
@@ -129,7 +146,7 @@ def copy_weights(
                 "the two models differ in their dimensions"
             )
     for name, value in values.items():
-        places[name].assign(value)
+        places[name].assign(tf.cast(value, places[name].dtype))
     for block in further:
         block.add_nothing()
 
@@ -145,6 +162,31 @@ def by_path(model: SpeechTransformer) -> dict[str, tf.Variable]:
 def path(variable: tf.Variable) -> str:
     """The variable's name without the model's own number."""
     return variable.name.split("/", 1)[1].split(":")[0]
+
+
+def read_weights(source: Path) -> Mapping[str, Any]:
+    """Float weights by path: of a run's workdir, or of a `WEIGHTS_FILE`.
+
+    Raises ValueError for a file that is none, OSError for what cannot be read.
+    """
+    if source.is_dir():
+        return by_path(load(source, "float")[0])
+    try:
+        with np.load(source) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"{source} holds no weights: name a run's workdir or its {WEIGHTS_FILE}, copied whole"
+        ) from error
+
+
+def write_weights(model: SpeechTransformer, file: Path) -> None:
+    """The float weights by path, as float16: half the size, and no recogniser hears it."""
+    values = {name: value.numpy().astype(np.float16) for name, value in by_path(model).items()}
+    temporary = file.with_suffix(".tmp")
+    with temporary.open("wb") as out:
+        np.savez_compressed(out, **values)
+    temporary.replace(file)
 
 
 def sparse_ctc(
@@ -196,10 +238,14 @@ def losses(
     end = tf.fill([tf.shape(tokens)[0], 1], tokenizer.end)
     targets = tf.concat([tokens, end], 1)  # padded with </s> already
     weights = tf.sequence_mask(lengths + 1, tf.shape(targets)[1], tf.float32)
+    noise = config.train.get("token_noise", 0.0)
+    given = tokens
+    if noise and training and not model.quantized:
+        given = replace_some(tokens, noise, tokenizer.size, tf.reduce_sum(batch["frames"]))
     inputs = {
         "features": batch["features"],
         "frames": batch["frames"],
-        "tokens": tf.concat([start, tokens], 1),
+        "tokens": tf.concat([start, given], 1),
         "token_lengths": lengths + 1,
     }
     logits, ctc_logits = model(inputs, training=training)
@@ -234,6 +280,15 @@ def losses(
         "ctc": ctc_mean,
         "accuracy": accuracy,
     }
+
+
+def replace_some(tokens: tf.Tensor, share: float, vocabulary: int, number: tf.Tensor) -> tf.Tensor:
+    """Tokens, int32 [B, U], a `share` of which are any of the vocabulary; the same again for the
+    same tokens and `number`, int32 []."""
+    seed = tf.stack([tf.reduce_sum(tokens), number])
+    chances = tf.random.stateless_uniform(tf.shape(tokens), seed)
+    others = tf.random.stateless_uniform(tf.shape(tokens), seed + 1, 0, vocabulary, tf.int32)
+    return tf.where(chances < share, others, tokens)
 
 
 def divergence(taught: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
@@ -356,6 +411,7 @@ def endless_batches(
                 epoch=epoch,
                 training=True,
                 spec_augment=config.train.spec_augment,
+                warp=frontend_of(config) if config.train.get("warp", False) else None,
                 part=(replica, cluster.replicas),
             ).skip(skipped)
             for replica in cluster.local
@@ -671,13 +727,15 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> None:
         model = build(dims, quantized=False)
     for name in ("initial", "initial_encoder"):
         if name in config.train:
-            source = load(Path(config.train[name]), "float")[0]
-            copy_weights(source, model, encoder_alone=name == "initial_encoder")
+            values = read_weights(Path(config.train[name]))
+            set_weights(values, model, encoder_alone=name == "initial_encoder")
     data = (tokenizer, training_caches, dev_cache, workdir, cluster)
     float_stage, ptq_stage, qat_stage = stages(config)
     train_stage(config, float_stage, model, *data)
     if averaged(config, float_stage.name) > 1:
         restore_average(model, workdir / float_stage.name, averaged(config, float_stage.name))
+    if cluster.chief:
+        write_weights(model, workdir / WEIGHTS_FILE)
     # Ranges are those of the device: no dropout.
     quiet = quantized_dimensions(config, dataclasses.replace(dims, dropout=0.0))
     with cluster.strategy.scope():

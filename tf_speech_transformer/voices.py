@@ -253,9 +253,19 @@ _KOKORO_PHONEMES = (
 _KOKORO_AMERICAN = (
     ("ɪəɹ", "ɪɹ"), ("ɜːɹ", "ɜɹ"), ("ɜː", "ɜɹ"), ("ɚɹ", "ɚ"), ("ɚ", "əɹ"), ("ː", ""),
 )  # fmt: skip
-# How speakers of other languages say English, roughly: what becomes of Kokoro's American letters.
+# What becomes of Kokoro's letters, as regular expressions in order, `_` for the space: how people
+# talk who are not reading aloud, and, roughly, how speakers of other languages say English.
 KOKORO_ACCENTS = {
     "relaxed": "ɔlmə>ɑmə lˈɑtA>lˈætA wɪð>wɪθ wˈɔnt>wˈɑnt ʌv>ə ænd>ən tw>tʃw",
+    # Connected speech: weak forms, t and d lost between consonants, one consonant for two alike
+    # across a border of words, flaps.
+    "casual": (
+        r"\b[æa]nd\b>ən \bk[æa]n\b>kən \bh[æa]v\b>əv sˌʌm>səm"
+        r" \b[ʌɒ]v_(?=[ˈˌ]?[aæɑɒɔəɛiɪʊuAIOQWY])>əv_ \b[ʌɒ]v\b>ə wɪð_(?=[ˈˌ]?[sθð])>wɪ_ wɪð>wɪθ"
+        r" w(ˈ[ɔɒ])nt_ə\b>w\1nə ɡˈɪv_mˌi>ɡˈɪmi nt(?=[iə])>n"
+        r" (?<=[sfkpnlʃ])[td]_(?=[ˈˌ]?[bdfɡhklmnpstvzʃθðʤʧ])>_"
+        r" ([bdfɡklmnpɹstvzʃθð])_([ˈˌ]?)\1>_\2\1 (?<=[aæɑɒəɛɪʊ])t_(?=[ˈˌ]?[aæɑɒəɛɪ])>ɾ_"
+    ),
     "french": "θ>s ð>z ɹ>ʁ h> ɪ>i ʤ>ʒ ʧ>ʃ ʌ>ɔ æ>a O>o A>e ŋ>nɡ",
     "german": "θ>s ð>z w>v ɹ>ʁ ʤ>ʧ ʌ>a æ>ɛ O>oː A>eː",
     "spanish": "z>s v>b ɪ>i ʃ>ʧ θ>t ð>d æ>a ʌ>a ɑ>a ɔ>o ɹ>ɾ h>x əɹ>er O>o A>e ᵊ>e sk>esk sm>esm",
@@ -266,8 +276,8 @@ KOKORO_ACCENTS = {
 }
 # What the speakers of a voice's language (the first letter of its name) are likely to sound like.
 KOKORO_HOME = {
-    "a": ("", "", "relaxed"),
-    "b": ("", "", "relaxed"),
+    "a": ("", "relaxed", "casual", "casual"),
+    "b": ("", "relaxed", "casual", "casual"),
     "e": ("spanish", "greek", ""),
     "f": ("french", ""),
     "h": ("indian", ""),
@@ -283,6 +293,14 @@ _KOKORO_WIDTH = 256
 def blend(one: str, other: str, weight: float) -> str:
     """The speaker between two Kokoro voices; `weight` is that of `one`."""
     return f"{one}*{weight:.1f}+{other}*{1 - weight:.1f}"
+
+
+def with_accent(phonemes: str, accent: str) -> str:
+    """Kokoro's letters as a speaker of one of `KOKORO_ACCENTS` says them; "" changes nothing."""
+    for rule in KOKORO_ACCENTS[accent].split() if accent else ():
+        old, new = rule.replace("_", " ").split(">")
+        phonemes = re.sub(old, new, phonemes)
+    return phonemes
 
 
 class Kokoro:
@@ -400,11 +418,8 @@ class Kokoro:
             raise ValueError(
                 f"no accent {accent!r}: choose {', '.join(KOKORO_ACCENTS)}, or none of them"
             )
-        british = speaker.startswith("b") and accent in ("", "relaxed")
-        spoken = self.phonemes(text, british)
-        for rule in KOKORO_ACCENTS[accent].split() if accent else ():
-            old, new = rule.split(">")
-            spoken = spoken.replace(old, new)
+        british = speaker.startswith("b") and accent in ("", "relaxed", "casual")
+        spoken = with_accent(self.phonemes(text, british), accent)
         # The speed is clipped to what the model was made for; the rest of a pitch shift is heard.
         speed = min(max(rate / pitch, RATES[0]), RATES[1])
         return shift_pitch(self.speak(spoken, speaker, speed), pitch)

@@ -7,6 +7,7 @@ import pytest
 
 from tf_speech_transformer import augment
 from tf_speech_transformer.augment import Augmentation, Channel
+from tf_speech_transformer.features import PAPER, WHEEL
 
 RATE = 16_000
 NOTHING = Augmentation(
@@ -179,6 +180,34 @@ def test_spec_augment_depends_on_the_seed_alone():
         made.append(features)
     assert np.array_equal(made[0], made[1])
     assert not np.array_equal(made[0], made[2])
+
+
+def test_a_warp_moves_frequencies_and_times_a_little_and_adds_nothing():
+    features = np.zeros([200, 40], np.float32)
+    features[80:120, 18:22] = 5.0  # a tone for a while
+    rng = np.random.default_rng(0)
+    begins, heights = [], []
+    for _ in range(40):
+        warped = augment.warp(features, WHEEL, rng)
+        assert warped.shape == features.shape and warped.dtype == np.float32
+        assert warped.min() >= 0 and warped.max() < 5.001
+        frames, channels = np.nonzero(warped > 2.5)
+        assert 25 < len(set(frames)) < 60
+        begins.append(frames.min())
+        heights.append(np.median(channels))
+    assert 70 < min(begins) < 78 and 82 < max(begins) < 95
+    assert 17 <= min(heights) < 19 and 20 < max(heights) <= 23
+
+
+def test_a_warp_depends_on_the_generator_alone_and_may_be_none():
+    features = np.random.default_rng(1).random([90, 80], np.float32)
+    one, same, other = (
+        augment.warp(features, PAPER, np.random.default_rng(seed)) for seed in (1, 1, 2)
+    )
+    assert np.array_equal(one, same) and not np.allclose(one, other)
+    none = augment.warp(features, PAPER, np.random.default_rng(1), tract=0, tempo=0)
+    np.testing.assert_allclose(none, features, atol=1e-5)
+    assert augment.warp(features[:1], PAPER, np.random.default_rng(1)).shape == (1, 80)
 
 
 def test_surroundings_are_as_loud_as_the_ratio_says(spoken):

@@ -1,6 +1,8 @@
 """Spoken commands: how people say them, who says them, and their way into a corpus."""
 
+import itertools
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +59,23 @@ def test_spoken_commands_are_speech_of_their_text(barista: Grammar):
         words = len(spoken.text.split())
         assert 0.12 * words < len(audio) / 16_000 < 0.9 * words + 1.5
         assert np.abs(audio).max() > 0.05
+
+
+def test_rare_neighbours_are_said_about_as_often_as_others(barista: Grammar):
+    def rarest_tenth(draw: Callable[[np.random.Generator], Command]) -> float:
+        """How often each of the rarest pairs of words is heard, in commands."""
+        rng = np.random.default_rng(3)
+        texts = [draw(rng).text.split() for _ in range(2_000)]
+        pairs = Counter(pair for words in texts for pair in set(itertools.pairwise(words)))
+        counts = sorted(pairs[pair] for pair in everywhere)
+        return float(np.mean(counts[: len(counts) // 10])) / 2_000
+
+    rng = np.random.default_rng(4)
+    everywhere = {
+        pair for _ in range(20_000) for pair in itertools.pairwise(barista.sample(rng).text.split())
+    }
+    balanced = commands.Balanced(barista)
+    assert rarest_tenth(balanced.sample) > 2 * rarest_tenth(barista.sample)
 
 
 def test_kokoro_speakers_are_of_both_sexes_and_many_accents():
@@ -124,10 +143,11 @@ def test_preset_takes_the_voices_that_are_there(
         ("recorded", str(manifest)),
         ("recorded", str(tmp_path / "a.tsv")),
         ("recorded", str(tmp_path / "b.tsv")),
+        ("nothing", None),
     ]
     assert sources[0]["grammar"] == str(GRAMMARS / "home.yaml")
     monkeypatch.delenv("TALK")
     monkeypatch.delenv("INITIAL", raising=False)
     config = configs.get_config()
-    assert len(config.corpus.sources) == 2
+    assert len(config.corpus.sources) == 3
     assert "initial" not in config.train

@@ -14,7 +14,7 @@ from tests.conftest import synthesise
 from tf_speech_transformer import dataset, digits
 from tf_speech_transformer.augment import Augmentation
 from tf_speech_transformer.corpus import CorpusError
-from tf_speech_transformer.features import as_float
+from tf_speech_transformer.features import WHEEL, as_float
 from tf_speech_transformer.tokenizer import CharacterTokenizer
 
 TOKENIZER = CharacterTokenizer()
@@ -267,6 +267,33 @@ def test_spec_augment_hides_some_and_in_training_only(examples):
     assert same(
         batches(examples, training=False), batches(examples, training=False, spec_augment=True)
     )
+
+
+def test_warped_utterances_are_others_in_training_only(examples):
+    plain, warped = batches(examples), batches(examples, warp=WHEEL)
+    assert not same(plain, warped)
+    for one, other in zip(plain, warped, strict=True):
+        assert one["features"].shape == other["features"].shape
+        for row, frames in enumerate(one["frames"]):
+            assert not other["features"][row, frames:].any()  # padding stays silence
+    assert same(batches(examples, training=False), batches(examples, training=False, warp=WHEEL))
+
+
+def test_recordings_are_drawn_by_the_rarity_of_their_words(tmp_path):
+    texts = ["on off"] * 9 + ["off on"]
+    lines = []
+    for i, text in enumerate(texts):
+        soundfile.write(tmp_path / f"{i}.flac", np.full(16_000, 0.1 + i / 100), 16_000)
+        lines.append(f"{i}.flac\t{text}\ta")
+    manifest = tmp_path / "manifest.tsv"
+    manifest.write_text("\n".join(["audio\ttext\tspeaker", *lines]) + "\n")
+    shares = []
+    for balanced in (False, True):
+        source = {"kind": "recorded", "manifest": str(manifest), "balanced": balanced}
+        built = dataset.build_source(source, dataset.decode_source(source, tmp_path / "cache"))
+        rng = np.random.default_rng(0)
+        shares.append(np.mean([built.draw(rng).text == "off on" for _ in range(300)]))
+    assert shares[0] < 0.2 and 0.4 < shares[1] < 0.6
 
 
 def test_several_caches_are_one(examples):

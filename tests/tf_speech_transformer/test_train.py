@@ -188,6 +188,25 @@ def test_a_run_can_start_from_the_float_weights_of_another(
         np.testing.assert_array_equal(after[name], value, err_msg=name)
 
 
+def test_a_run_can_start_from_a_file_of_weights(
+    undisturbed: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    model = train.load(undisturbed, "float")[0]
+    before = weights(model)
+    model.variables[0].assign_add(tf.ones_like(model.variables[0]))
+    train.set_weights(train.read_weights(undisturbed / train.WEIGHTS_FILE), model)
+    for name, value in weights(model).items():
+        np.testing.assert_allclose(value, before[name], rtol=1e-3, atol=1e-6, err_msg=name)
+
+    torn = tmp_path / "weights.npz"
+    torn.write_bytes((undisturbed / train.WEIGHTS_FILE).read_bytes()[:500])
+    for bad in (torn, undisturbed / "config.json"):
+        with pytest.raises(ValueError, match=f"{bad.name} holds no weights: name a run's workdir"):
+            train.read_weights(bad)
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        train.read_weights(tmp_path / "nowhere")
+
+
 def test_a_deeper_model_starts_as_what_the_shallower_one_computes(
     undisturbed: pathlib.Path,
 ) -> None:
@@ -260,6 +279,34 @@ def test_a_model_learns_its_teachers_outputs(undisturbed: pathlib.Path) -> None:
     for _ in range(10):
         train.update(config, pupil, optimizer, tokenizer, batch, teacher=teacher)
     assert taught(pupil) < 0.7 * before
+
+
+def test_some_tokens_that_the_decoder_is_given_are_random() -> None:
+    tokens = tf.constant(np.full([50, 40], 7, np.int32))
+    one, same, other = (
+        train.replace_some(tokens, 0.1, 28, tf.constant(number)).numpy() for number in (1, 1, 2)
+    )
+    assert np.array_equal(one, same) and not np.array_equal(one, other)
+    assert 0.07 < np.mean(one != 7) < 0.13
+    assert one.min() >= 0 and 20 < one.max() < 28
+
+
+def test_noise_is_for_the_training_of_the_float_model_alone(undisturbed: pathlib.Path) -> None:
+    cache = dataset.load_cache(next((undisturbed / "cache").glob("train-*")))
+    position = tf.Variable([0, 0], dtype=tf.int64)
+
+    def loss(stage: str, noise: float, training: bool) -> float:
+        model, tokenizer, config = train.load(undisturbed, stage)
+        batch = next(train.endless_batches(config, [cache], tokenizer, position))
+        position.assign([0, 0])
+        with config.unlocked():
+            config.train.token_noise = noise
+        tf.keras.utils.set_random_seed(1)  # of dropout
+        return float(train.losses(config, model, tokenizer, batch, training)["attention"])
+
+    assert loss("float", 0.5, True) != loss("float", 0.0, True)
+    assert loss("float", 0.5, False) == loss("float", 0.0, False)
+    assert loss("qat", 0.5, True) == loss("qat", 0.0, True)
 
 
 def test_checkpoints_are_averaged(undisturbed: pathlib.Path) -> None:

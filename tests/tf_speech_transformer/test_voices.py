@@ -78,6 +78,15 @@ def test_every_accent_sounds_different(espeak: voices.Espeak) -> None:
     assert len(spoken) == len(voices.ESPEAK_ACCENTS)
 
 
+# ruff: noqa: RUF001 - IPA is meant, not the Latin letters it looks like
+def test_casual_speech_is_connected() -> None:
+    said = voices.with_accent("wɪð sˌʌm mˈɪlk ænd ə lˈɑt ʌv bɹˈWn ʃˈʊɡəɹ", "casual")
+    assert said == "wɪ sə mˈɪlk ən ə lˈɑɾ ə bɹˈWn ʃˈʊɡəɹ"
+    assert voices.with_accent("lˈIt ɹˈOst dˈʌbᵊl", "casual") == "lˈIt ɹˈOs dˈʌbᵊl"
+    assert voices.with_accent("stˈɑp", "casual") == "stˈɑp"  # within a word nothing is lost
+    assert voices.with_accent("hˈænd sˌʌm", "") == "hˈænd sˌʌm"
+
+
 def test_rate_shortens_and_pitch_raises(espeak: voices.Espeak) -> None:
     slow, fast = (espeak.synthesise("nine", "en-us+m3", rate) for rate in (0.8, 1.6))
     assert len(fast) < 0.75 * len(slow)
@@ -259,6 +268,6 @@ def test_kokoro_blends_and_phonemes() -> None:
     except voices.EngineMissing as error:
         pytest.skip(str(error))
     assert kokoro.blends(5, seed=1) == kokoro.blends(5, seed=1)
-    assert kokoro.phonemes("nine, zero", british=False) == "nˈIn, zˈɪɹO"  # noqa: RUF001 - IPA
+    assert kokoro.phonemes("nine, zero", british=False) == "nˈIn, zˈɪɹO"
     with pytest.raises(ValueError, match="kokoro has no speaker"):
         kokoro.synthesise("one", "af_heart*x+bm_lewis*0.5")

@@ -42,7 +42,13 @@ def get_config() -> ConfigDict:
     voices = Path(os.environ.get("VOICES", "voices"))
     talk = [Path(name) for name in os.environ.get("TALK", "").split(":") if name]
     spoken = [
-        {"kind": "recorded", "manifest": str(path), "weight": share, "pairs": PAIRS}
+        {
+            "kind": "recorded",
+            "manifest": str(path),
+            "balanced": True,
+            "weight": share,
+            "pairs": PAIRS,
+        }
         for name, share in SHARES.items()
         if (path := voices / name / "manifest.tsv").is_file()
     ]
@@ -89,6 +95,8 @@ def get_config() -> ConfigDict:
     # Held to a grammar most letters are certain: smoothing would be a price for each of them,
     # and so for every phrase that may be left out.
     config.train.label_smoothing = 0.02
+    config.train.token_noise = 0.1
+    config.train.warp = True
     config.train.ctc_weight = 0.4
     if "INITIAL" in os.environ:
         config.train.initial = os.environ["INITIAL"]
