@@ -18,6 +18,7 @@ import os
 import pathlib
 import resource
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
@@ -182,9 +183,12 @@ def transcribe_all(
 
 
 def figures(
-    recognizer: Recognizer, results: Sequence[Result], bad: Sequence[str]
+    recognizer: Recognizer, results: Sequence[Result], bad: Sequence[str], load_seconds: float
 ) -> dict[str, Any]:
-    """Everything measured, ready for JSON; times in milliseconds unless the name says otherwise."""
+    """Everything measured, ready for JSON; times in milliseconds unless the name says otherwise.
+
+    `load_seconds`: from the bundle's path to a recogniser that is ready.
+    """
     rates = error_rates((r.utterance.text, r.transcription.text) for r in results)
     audio_seconds = sum(r.transcription.audio_seconds for r in results)
     seconds = sum(r.transcription.seconds for r in results)
@@ -207,6 +211,10 @@ def figures(
         "audio_seconds": audio_seconds,
         "seconds": seconds,
         "rtf": seconds / audio_seconds if audio_seconds else None,
+        "model_bytes": sum(
+            len(model.data) for model in (recognizer.bundle.encoder, recognizer.bundle.decoder_step)
+        ),
+        "load_seconds": load_seconds,
         "latency_ms": {
             "frontend": _percentiles([s.frontend_seconds for s in segments]),
             "encoder": _percentiles([s.encoder_seconds for s in segments]),
@@ -257,6 +265,8 @@ def table(measured: dict[str, Any]) -> str:
         ("CER", _percent(measured["cer"])),
         ("RTF", "-" if measured["rtf"] is None else f"{measured['rtf']:.4f}"),
     ]
+    lines.append(("models", f"{measured['model_bytes'] / 1e6:.2f} MB"))
+    lines.append(("load time", f"{measured['load_seconds']:.2f} s"))
     for part, values in measured["latency_ms"].items():
         shown = "  ".join(f"{name} {value:.2f}" for name, value in values.items())
         lines.append((f"{part.replace('_', ' ')}, ms", shown or "-"))
@@ -307,9 +317,11 @@ def main(argv: Sequence[str]) -> int:
         if _JSON.value is not None and not pathlib.Path(_JSON.value).parent.is_dir():
             raise EvaluationError(f"{_JSON.value}: its directory does not exist; create it first.")
         utterances = read_manifest(_MANIFEST.value, _LIMIT.value)
+        started = time.perf_counter()
         recognizer = options.recognizer()
+        load_seconds = time.perf_counter() - started
         results, bad = transcribe_all(recognizer, utterances, _MAX_BAD.value)
-        measured = figures(recognizer, results, bad)
+        measured = figures(recognizer, results, bad, load_seconds)
         if _COMPARE.value is not None:
             other = options.recognizer(_COMPARE.value)
             others, _ = transcribe_all(other, utterances, _MAX_BAD.value)

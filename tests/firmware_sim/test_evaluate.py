@@ -68,6 +68,9 @@ def test_figures_are_written_and_printed(
     assert figures["rtf"] > 0
     assert set(figures["wer_by_speaker"]) == {"s0", "s1"}
     assert 0 <= figures["compare"]["identical"] <= 1
+    assert 0 < figures["load_seconds"] < 60
+    bundle = pathlib.Path(figures["bundle"])
+    assert figures["model_bytes"] == sum(x.stat().st_size for x in bundle.glob("*.tflite"))
     assert figures["latency_ms"]["encoder"]["p50"] <= figures["latency_ms"]["encoder"]["p99"]
     first = figures["results"][0]
     assert (first["audio"], first["reference"]) == ("0.wav", TEXTS[0])
