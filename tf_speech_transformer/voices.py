@@ -278,13 +278,13 @@ KOKORO_ACCENTS = {
 KOKORO_HOME = {
     "a": ("", "relaxed", "casual", "casual"),
     "b": ("", "relaxed", "casual", "casual"),
-    "e": ("spanish", "greek", ""),
-    "f": ("french", ""),
-    "h": ("indian", ""),
-    "i": ("spanish", "greek", ""),
-    "j": ("japanese", "chinese", ""),
-    "p": ("spanish", ""),
-    "z": ("chinese", ""),
+    "e": ("spanish", "greek", "casual"),
+    "f": ("french", "casual"),
+    "h": ("indian", "casual"),
+    "i": ("spanish", "greek", "casual"),
+    "j": ("japanese", "chinese", "casual"),
+    "p": ("spanish", "casual"),
+    "z": ("chinese", "casual"),
 }
 _KOKORO_TOKENS = 510  # the longest input, and the rows of a voice's table
 _KOKORO_WIDTH = 256
