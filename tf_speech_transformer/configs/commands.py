@@ -12,9 +12,9 @@ out. They are made like this, once for a grammar (see `voices.py` for what each 
     $SPEAK --voices=piper --count=800 --out=$VOICES/piper       # 5 minutes
     $SPEAK --voices=flite --count=2000 --out=$VOICES/flite      # 3 minutes
 
-espeak-ng speaks while examples are made. INITIAL may name a run to start from, or its `weights.npz`,
-of any preset with the same dimensions or fewer layers: its front-end and its ears are there
-already. TALK may name
+espeak-ng speaks while examples are made. INITIAL may name a run to start from, or its
+`weights.npz`, of any preset with the same dimensions or fewer layers: its front-end and its ears
+are there already. TALK may name
 manifests of other speech, people's with any words: they teach how people sound, and what is no
 command.
 
