@@ -264,9 +264,9 @@ def table(measured: dict[str, Any]) -> str:
         ("WER", _percent(measured["wer"])),
         ("CER", _percent(measured["cer"])),
         ("RTF", "-" if measured["rtf"] is None else f"{measured['rtf']:.4f}"),
+        ("models", f"{measured['model_bytes'] / 1e6:.2f} MB"),
+        ("load time", f"{measured['load_seconds']:.2f} s"),
     ]
-    lines.append(("models", f"{measured['model_bytes'] / 1e6:.2f} MB"))
-    lines.append(("load time", f"{measured['load_seconds']:.2f} s"))
     for part, values in measured["latency_ms"].items():
         shown = "  ".join(f"{name} {value:.2f}" for name, value in values.items())
         lines.append((f"{part.replace('_', ' ')}, ms", shown or "-"))

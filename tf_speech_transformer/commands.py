@@ -80,11 +80,8 @@ class SpokenCommands:
     """Commands spoken by a synthesiser as they are drawn; a `digits.Source`."""
 
     def __init__(self, grammar: Grammar, engine: str, speakers: list[str]):
-        self.commands, self.engine, self.speakers = (
-            Balanced(grammar),
-            voices.engine(engine),
-            speakers,
-        )
+        self.commands = Balanced(grammar)
+        self.engine, self.speakers = voices.engine(engine), speakers
         self.texts = grammar.words
 
     def draw(self, rng: np.random.Generator) -> Spoken:

@@ -172,12 +172,20 @@ def read_weights(source: Path) -> Mapping[str, Any]:
     if source.is_dir():
         return by_path(load(source, "float")[0])
     try:
-        with np.load(source) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        return read_archive(source)
+    except ValueError as error:
         raise ValueError(
             f"{source} holds no weights: name a run's workdir or its {WEIGHTS_FILE}, copied whole"
         ) from error
+
+
+def read_archive(file: Path) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file; raises ValueError for one that is torn, or something else."""
+    try:
+        with np.load(file) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{file} is no whole .npz: copy it again ({error})") from error
 
 
 def write_weights(model: SpeechTransformer, file: Path) -> None:

@@ -24,7 +24,6 @@ import json
 import os
 import shutil
 import sys
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -237,11 +236,7 @@ def import_weights(config: ml_collections.ConfigDict, workdir: Path, file: Path)
     tokenizer = CharacterTokenizer()
     model = train.build(train.dimensions(config, tokenizer), quantized=False)
     variables = train.by_path(model)
-    try:
-        with np.load(file) as archive:
-            weights = {name: archive[name] for name in archive.files}
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{file} is no whole .npz: copy it again ({error})") from error
+    weights = train.read_archive(file)
     wrong = sorted(weights.keys() ^ variables.keys()) or [
         name
         for name, value in weights.items()
