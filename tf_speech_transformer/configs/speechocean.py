@@ -1,14 +1,23 @@
 """Read English of second-language speakers, half of them children: 2.9 hours to train on.
 
-    export SPEECH=speechocean762_train/transcripts.tsv INITIAL=runs/barista
+    export SPEECH=speechocean762_train/transcripts.tsv:asterisk_prompts/transcripts.tsv:...
+    export INITIAL=pretrained/barista.npz
     python -m tf_speech_transformer.train --workdir=runs/speechocean/proposed \
         --config=tf_speech_transformer/configs/speechocean.py:proposed
 
 What the paper compares (Bie et al., arXiv 1911.03604, table 1), at a size that such a corpus
 carries: the rows differ in positions and in the decoder's convolutions alone, and are trained by
 the same steps on the same examples.  2.9 hours alone teach a Transformer next to nothing: INITIAL
-names a run of the preset `commands`, whose encoder all rows start from; their decoders begin
-untrained.  SPEECH may name several manifests, with ":" between.
+names the weights of a run of the preset `commands`, whose encoder all rows start from (it had
+positions); their decoders begin untrained.  SPEECH names manifests, with ":" between.  The first is
+of the people that are wanted: `PEOPLE` of the examples, and the dev set.  The others share the rest:
+prompts, and synthetic voices that say sentences with other words than those people do, which
+teach the decoder how English is spelt:
+
+    SPEAK="python -m tf_speech_transformer.synthesise --texts=sentences.txt"
+    $SPEAK --voices=espeak --part=train --pitch=0.85,1.2 --out=voices/espeak  # 6,000 a minute
+    $SPEAK --voices=flite --out=voices/flite  # 600 a minute
+    $SPEAK --voices=piper --out=voices/piper  # 150 a minute
 """
 
 import os
@@ -17,6 +26,7 @@ from ml_collections import ConfigDict
 
 from tf_speech_transformer.configs import commands
 
+PEOPLE = 0.6
 ROWS = {
     "proposed": {"encoder_positions": False},
     "positions": {"encoder_positions": True, "decoder_positions": True},
@@ -39,13 +49,12 @@ def get_config(row: str = "proposed") -> ConfigDict:
     config.model.update(ROWS[row])
 
     manifests = os.environ.get("SPEECH", "speechocean762_train/transcripts.tsv").split(":")
-    config.corpus.sources = tuple(
-        {"kind": "recorded", "manifest": name, "part": "train", "weight": 1.0} for name in manifests
+    people, *others = ({"kind": "recorded", "manifest": name} for name in manifests)
+    config.corpus.sources = (
+        {**people, "part": "train", "weight": PEOPLE},
+        *({**other, "weight": (1 - PEOPLE) / len(others)} for other in others),
     )
-    config.corpus.dev_sources = tuple(
-        {"kind": "recorded", "manifest": name, "part": "dev", "weight": 1.0}
-        for name in manifests[:1]
-    )
+    config.corpus.dev_sources = ({**people, "part": "dev", "weight": 1.0},)
     config.corpus.augmentation = {
         "speed": (0.85, 1.18),
         "tempo": 0.3,
@@ -69,11 +78,11 @@ def get_config(row: str = "proposed") -> ConfigDict:
 
     config.train.label_smoothing = 0.1
     config.train.ctc_weight = 0.4
-    config.train.steps = 3_000
+    config.train.steps = 2_600
     config.train.dev_steps = 500
     config.train.checkpoint_steps = 500
     if "initial" in config.train:
         config.train.initial_encoder = config.train.initial
         del config.train.initial
-    config.quantization.steps = 600
+    config.quantization.steps = 500
     return config
