@@ -13,7 +13,7 @@ A preset's `train` holds the recipe; what is not in all of them:
         random ones: it learns to listen rather than to know texts by heart. 0 by default.
     average: checkpoints, the last of the float stage, whose weights are averaged; 1 by default.
     initial: another run's workdir or `weights.npz`, whose float weights this one starts from.
-    initial_encoder: the same, but of its encoder alone; the decoder begins untrained.
+    initial_shared: the same, but only of the layers that both models have; others begin untrained.
 
 and in its `quantization`:
 
@@ -56,7 +56,6 @@ from tf_speech_transformer.tokenizer import (
 )
 
 STAGES = ("float", "ptq", "qat")
-ENCODER = ("vgg_", "front_end_linear", "encoder_", "ctc")  # where its variables' paths begin
 WEIGHTS_FILE = "weights.npz"  # of a workdir: its float weights, for another run to start from
 GRAMMAR_FILE = "grammar.yaml"  # of a workdir: a copy of the preset's
 
@@ -100,27 +99,27 @@ def build(dims: Dimensions, quantized: bool) -> SpeechTransformer:
 
 
 def copy_weights(
-    source: SpeechTransformer, target: SpeechTransformer, encoder_alone: bool = False
+    source: SpeechTransformer, target: SpeechTransformer, shared_alone: bool = False
 ) -> None:
     """`set_weights` of another model's."""
-    set_weights(by_path(source), target, encoder_alone)
+    set_weights(by_path(source), target, shared_alone)
 
 
 def set_weights(
-    values: Mapping[str, Any], target: SpeechTransformer, encoder_alone: bool = False
+    values: Mapping[str, Any], target: SpeechTransformer, shared_alone: bool = False
 ) -> None:
     """Sets every variable of `target` by its path; a quantized target keeps the ranges that the
     values of a float model lack, and the further layers of a deeper float one begin by adding
     nothing, so that it computes what the model of the values does.
 
-    `encoder_alone`: only those of the encoder; the models may have different decoders.
+    `shared_alone`: only those that both have; the models may have different modules.
 
     Raises ValueError, with nothing changed, where the models are of other dimensions.
     """
     places = by_path(target)
-    if encoder_alone:
-        values = {name: value for name, value in values.items() if name.startswith(ENCODER)}
-        places = {name: place for name, place in places.items() if name.startswith(ENCODER)}
+    if shared_alone:
+        shared = values.keys() & places.keys()
+        values, places = ({name: x[name] for name in shared} for x in (values, places))
     further = []
     if not target.quantized:
         for blocks in (target.encoder, target.decoder):
@@ -733,10 +732,10 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> None:
     dims = dimensions(config, tokenizer)
     with cluster.strategy.scope():
         model = build(dims, quantized=False)
-    for name in ("initial", "initial_encoder"):
+    for name in ("initial", "initial_shared"):
         if name in config.train:
             values = read_weights(Path(config.train[name]))
-            set_weights(values, model, encoder_alone=name == "initial_encoder")
+            set_weights(values, model, shared_alone=name == "initial_shared")
     data = (tokenizer, training_caches, dev_cache, workdir, cluster)
     float_stage, ptq_stage, qat_stage = stages(config)
     train_stage(config, float_stage, model, *data)

@@ -1,6 +1,7 @@
 """Benchmarks count what they say they count."""
 
 import itertools
+import shutil
 import subprocess
 import tarfile
 from pathlib import Path
@@ -8,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import tensorflow as tf
 
-from benchmarks import listen, manifest, people, repeats, report, wer
+from benchmarks import ablations, listen, manifest, people, repeats, report, training, wer
 from firmware_sim.recognizer import Segment
 from firmware_sim.stream import Ending, Utterance
 from tests.conftest import run_module
@@ -128,6 +130,7 @@ FLAGS = {
     "arena": ["bundle"],
     "parity": ["bundle", "manifests"],
     "wer": ["bundle", "out"],
+    "ablations": ["runs", "manifest", "out"],
 }
 
 
@@ -151,6 +154,33 @@ def test_parity_counts_bytes_and_texts(digits_bundle: Path, clips: Path) -> None
     cells = done.stdout.splitlines()[-1].split()
     assert cells[1:3] == ["litert-reference", "2"]
     assert cells[-5:] == ["0", "2", "of", "2", "yes"]
+
+
+def test_rows_are_measured_in_all_forms_and_only_once(
+    digits_bundle: Path, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for form in ablations.FORMS:
+        shutil.copytree(digits_bundle, tmp_path / "runs" / "row" / form)
+    out = tmp_path / "out" / "row"
+    out.mkdir(parents=True)
+    found = ablations.measure(tmp_path / "runs" / "row", clips / "transcripts.tsv", out, 2)
+    assert len(found) == len(ablations.FORMS) * len(ablations.DECODINGS)
+    assert {figures["utterances"] for figures in found.values()} == {2}
+    monkeypatch.setattr(wer, "call", None)  # nothing is left to transcribe
+    again = ablations.measure(tmp_path / "runs" / "row", clips / "transcripts.tsv", out, 2)
+    assert again == found
+
+
+def test_a_profile_tells_operations_by_their_kind() -> None:
+    @tf.function
+    def squared(x: tf.Tensor) -> tf.Tensor:
+        return tf.matmul(x, x)
+
+    matrix = tf.random.stateless_normal([400, 400], [1, 2])
+    squared(matrix)
+    found = training.profile(lambda: squared(matrix))
+    assert "MatMul" in found
+    assert list(found.values()) == sorted(found.values(), reverse=True)
 
 
 @pytest.mark.parametrize("script", FLAGS)

@@ -8,11 +8,12 @@
 What the paper compares (Bie et al., arXiv 1911.03604, table 1), at a size that such a corpus
 carries: the rows differ in positions and in the decoder's convolutions alone, and are trained by
 the same steps on the same examples.  2.9 hours alone teach a Transformer next to nothing: INITIAL
-names the weights of a run of the preset `commands`, whose encoder all rows start from (it had
-positions); their decoders begin untrained.  SPEECH names manifests, with ":" between.  The first is
-of the people that are wanted: `PEOPLE` of the examples, and the dev set.  The others share the rest:
-prompts, and synthetic voices that say sentences with other words than those people do, which
-teach the decoder how English is spelt:
+names the weights of a run of the preset `commands`, from which all rows start as far as they have
+its layers (it had positions in the encoder, and no convolutions in the decoder).
+
+SPEECH names manifests, with ":" between.  The first is of the people that are wanted: `PEOPLE` of
+the examples, and the dev set.  The others share the rest: prompts, and synthetic voices that say
+sentences with other words, which teach the decoder how English is spelt:
 
     SPEAK="python -m tf_speech_transformer.synthesise --texts=sentences.txt"
     $SPEAK --voices=espeak --part=train --pitch=0.85,1.2 --out=voices/espeak  # 6,000 a minute
@@ -45,7 +46,6 @@ def get_config(row: str = "proposed") -> ConfigDict:
     config = commands.get_config()
     config.preset = f"speechocean_{row}"
     del config.grammar
-    config.model.dropout = 0.1
     config.model.update(ROWS[row])
 
     manifests = os.environ.get("SPEECH", "speechocean762_train/transcripts.tsv").split(":")
@@ -77,12 +77,14 @@ def get_config(row: str = "proposed") -> ConfigDict:
     config.corpus.dev_examples = 300
 
     config.train.label_smoothing = 0.1
+    config.train.warp = False  # in so few steps more variety is not learnt
+    config.train.token_noise = 0.0
     config.train.ctc_weight = 0.4
     config.train.steps = 2_600
     config.train.dev_steps = 500
     config.train.checkpoint_steps = 500
     if "initial" in config.train:
-        config.train.initial_encoder = config.train.initial
+        config.train.initial_shared = config.train.initial
         del config.train.initial
     config.quantization.steps = 500
     return config
