@@ -29,7 +29,7 @@ test: .venv/installed
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy firmware_sim tf_speech_transformer tflite_convert benchmarks
-	$(PY) -m pytest
+	$(PY) -m pytest --numprocesses=auto --dist=loadfile
 
 clean:
 	rm -rf .venv runs

@@ -258,7 +258,9 @@ def summary(descriptions: Sequence[dict[str, Any]]) -> list[str]:
             line += f", {len(speakers[where])} speakers"
             if where in PUBLISHED:
                 utterances, hours = PUBLISHED[where]
-                line += f" (published: {utterances:,} utterances, {hours} h)"
+                missing = utterances - count[where]
+                lacking = f"; {missing:,} are not here" if missing > 0 else ""
+                line += f" (published: {utterances:,} utterances, {hours} h{lacking})"
             lines.append(line)
     return lines
 

@@ -135,7 +135,7 @@ def test_the_command_counts_and_reports(tree: Path, tmp_path: Path) -> None:
     assert "84-121-0099.flac has no transcript: left out" in done.stdout
     assert "84-121-0003.flac" in done.stdout
     assert "dev-clean: 6 utterances" in done.stdout
-    assert "(published: 2,703 utterances, 5.4 h)" in done.stdout
+    assert "(published: 2,703 utterances, 5.4 h; 2,697 are not here)" in done.stdout
     done = subprocess.run(
         [*command[:-1], f"--corpus={tmp_path / 'none'}", f"--out={tmp_path / 'no'}"],
         capture_output=True,
