@@ -229,7 +229,7 @@ def test_a_deeper_model_starts_as_what_the_shallower_one_computes(
 def test_what_two_models_share_may_come_from_another_run(undisturbed: pathlib.Path) -> None:
     source = train.load(undisturbed, "float")[0]
     convolutional = dataclasses.replace(
-        source.dims, decoder_convolutions=(8,), d_embedding=8, encoder_layers=2
+        source.dims, decoder_convolutions=(8,), d_embedding=16, encoder_layers=2
     )
     target = train.build(convolutional, quantized=False)
     with pytest.raises(ValueError, match=r"no (place|values) for"):
