@@ -119,6 +119,8 @@ def set_weights(
     places = by_path(target)
     if shared_alone:
         shared = values.keys() & places.keys()
+        if not shared:
+            raise ValueError("the two models have no layer in common: name weights of another run")
         values, places = ({name: x[name] for name in shared} for x in (values, places))
     further = []
     if not target.quantized:

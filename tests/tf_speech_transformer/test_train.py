@@ -235,6 +235,8 @@ def test_what_two_models_share_may_come_from_another_run(undisturbed: pathlib.Pa
     with pytest.raises(ValueError, match=r"no (place|values) for"):
         train.copy_weights(source, target)
     before = weights(target)
+    with pytest.raises(ValueError, match="no layer in common"):
+        train.set_weights({"another/kernel": np.zeros(3)}, target, shared_alone=True)
     train.copy_weights(source, target, shared_alone=True)
     speech = tf.random.stateless_normal([1, 32, source.dims.feature_channels], [1, 2])
     masks = [model.memory_mask(tf.constant([32]), 8) for model in (source, target)]
