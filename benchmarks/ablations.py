@@ -4,9 +4,10 @@
         --out=runs/ablations [--rows=proposed,positions,conv_context]
 
 Each row is a run in RUNS/ROW, converted with `--ptq --float32`.  Every bundle decodes the whole
-test set on LiteRT, by attention alone (greedy, as the paper's ablations compare models) and by the
-joint search.  `cost` is the word error rate of the quantization-aware model in 8 bits less that of
-its float model.  Transcripts stay in --out, where a second run finds them.
+test set on LiteRT, by attention alone (greedy, as the paper's ablations compare models), by the
+joint search, and by that with the bundle's language model, if it carries one.  `cost` is the word
+error rate of the quantization-aware model in 8 bits less that of its float model.  Transcripts stay
+in --out, where a second run finds them.
 """
 
 import subprocess
@@ -21,14 +22,18 @@ from firmware_sim import bundle as bundles
 
 NEEDED_COST = 0.003  # of the WER
 FORMS = {"bundle_float32": "float32", "bundle_ptq": "post-training int8", "bundle": "int8"}
-DECODINGS = {"greedy": ("--decoding=greedy",), "joint beam": ()}
+LANGUAGE = "joint beam, language model"  # of bundles that carry one
+DECODINGS = {"greedy": ("--decoding=greedy",), "joint beam": ("--language_weight=0",), LANGUAGE: ()}
 
 
 def measure(run: Path, manifest: Path, out: Path, limit: int) -> dict[str, Any]:
     """WER and CER of each form of a row, by each decoding, and its bytes."""
     found: dict[str, Any] = {}
     for form in FORMS:
+        with_language = bundles.load(run / form).language is not None
         for title, decoding in DECODINGS.items():
+            if title == LANGUAGE and not with_language:
+                continue
             figures = wer.transcribe(
                 out, f"{run.name} {form}", manifest, run / form, "litert", limit, *decoding
             )
@@ -57,7 +62,7 @@ def main(argv: Sequence[str]) -> int:
     print(report.heading("Rows, WER / CER in %", machine))
     lines = []
     for row, found in figures["rows"].items():
-        for title in DECODINGS:
+        for title in (x for x in DECODINGS if f"bundle, {x}" in found):
             rates = [found[f"{form}, {title}"] for form in FORMS]
             cells = [f"{100 * x['wer']:.2f} / {100 * x['cer']:.2f}" for x in rates]
             cost = rates[-1]["wer"] - rates[0]["wer"]

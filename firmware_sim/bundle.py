@@ -1,6 +1,6 @@
 """The bundle: everything a device needs for one recogniser, as a directory or a zip of it.
 
-    encoder.tflite  decoder_step.tflite  tokens.txt  manifest.json  [grammar.json]
+    encoder.tflite  decoder_step.tflite  tokens.txt  manifest.json  [grammar.json]  [language.npz]
 
 The manifest describes the other files: their sha256, the inputs and outputs of the two models in
 the order of the flatbuffers, the frontend, the limits and the tokens.  `load` refuses whatever
@@ -21,9 +21,10 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from firmware_sim import frontend, grammar
+from firmware_sim import frontend, grammar, language
 from firmware_sim.frontend import Frontend, Wheel
 from firmware_sim.grammar import Grammar
+from firmware_sim.language import LanguageModel
 
 FORMAT_VERSION: Final = 3
 MANIFEST: Final = "manifest.json"
@@ -153,6 +154,7 @@ class Bundle:
     encoder: Model
     decoder_step: Model
     grammar: Grammar | None = None  # of the commands that it was trained for
+    language: LanguageModel | None = None  # of texts like those that it shall write
     frontend: Frontend = dataclasses.field(default_factory=Wheel)
 
     @property
@@ -221,6 +223,7 @@ def load(path: str | pathlib.Path) -> Bundle:
         encoder=_model(models.section("encoder"), content),
         decoder_step=_model(models.section("decoder_step"), content),
         grammar=_grammar(manifest, content, tokenizer),
+        language=_language(manifest, content, tokenizer),
         frontend=features_by,
     )
     _check_shapes(bundle, manifest)
@@ -353,6 +356,23 @@ def _grammar(
     try:
         return grammar.load(data, len(tokenizer.tokens), special)
     except grammar.GrammarError as error:
+        raise BundleError(f"{manifest.where}: {name}: {error}; {_REBUILD}.") from error
+
+
+def _language(
+    manifest: _Section, content: Mapping[str, bytes], tokenizer: Tokenizer
+) -> LanguageModel | None:
+    if "language" not in manifest.content:
+        return None
+    section = manifest.section("language")
+    name, data = _listed(section, content)
+    weight, entropy = (float(section.value(key, (int, float))) for key in ("weight", "entropy"))
+    for key, value in (("weight", weight), ("entropy", entropy)):
+        if not 0 <= value < math.inf:
+            section.refuse(f"language.{key} is {value}, not a number from 0 on")
+    try:
+        return language.load(data, len(tokenizer.tokens), tokenizer.start, weight, entropy)
+    except language.LanguageError as error:
         raise BundleError(f"{manifest.where}: {name}: {error}; {_REBUILD}.") from error
 
 

@@ -17,12 +17,19 @@ import numpy.typing as npt
 
 from firmware_sim.bundle import Bundle, BundleError, TensorSpec
 from firmware_sim.grammar import States
+from firmware_sim.language import LanguageModel
 from firmware_sim.runtime import Runtime, Tensors
 
 _IMPOSSIBLE: Final = -math.inf
 _UNLIKELY: Final = -1e4  # a text too fast for CTC's frames: attention alone decides
 _CTC_WEIGHT: Final = 0.3  # of CTC's score in the beam: `benchmarks.repeats` says what it is worth
 _MARGIN: Final = 4.0  # hypotheses less than e^-4 times as likely as the best of a step are given up
+_LANGUAGE_MARGIN: Final = 8.0  # with a language model, which may yet make good much more
+
+
+# A text of a search: tokens, scores after each token and the end, whether it ended, and what the
+# language model gave and took, which is not among the scores.
+_Found = tuple[tuple[int, ...], tuple[float, ...], bool, float]
 
 
 class Decoding(str, enum.Enum):
@@ -43,6 +50,9 @@ class DecodingOptions:
     # Of the CTC score, 0 to 1; for Decoding.BEAM at every token. None: 0.3, if there is a CTC head.
     ctc_weight: float | None = 0.0
     grammar: bool = True  # held to the bundle's grammar, if it has one; not for Decoding.CTC
+    # Of the language model's log probabilities, beside a weight of 1 for what was heard; for
+    # Decoding.BEAM that is not held to a grammar. None: the bundle's weight, if it has a model.
+    language_weight: float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "decoding", Decoding(self.decoding))
@@ -52,6 +62,8 @@ class DecodingOptions:
             raise ValueError(f"length_penalty is {self.length_penalty}; it must not be negative.")
         if self.ctc_weight is not None and not 0 <= self.ctc_weight <= 1:
             raise ValueError(f"ctc_weight is {self.ctc_weight}; it must be between 0 and 1.")
+        if self.language_weight is not None and not 0 <= self.language_weight < math.inf:
+            raise ValueError(f"language_weight is {self.language_weight}; it must not be negative.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +71,9 @@ class Hypothesis:
     """A decoded text."""
 
     tokens: tuple[int, ...]  # without start and end
-    score: float  # log probability, natural; with the options' CTC part and length penalty
+    # Log probability, natural; with the options' CTC part and length penalty, without the language
+    # model's part, which only chooses among texts.
+    score: float
     ended: bool  # False if the limit on tokens cut the text off
     step_seconds: tuple[float, ...]  # of each decoder step run for this utterance
     # After each token, and after the end: what the search had by then, without a length penalty.
@@ -98,7 +112,7 @@ class Decoder:
         """`step` is the bundle's decoder step on a runtime.
 
         Raises:
-          BundleError: if the options need a CTC head and the bundle has none.
+          BundleError: if the options need a CTC head or a language model and the bundle has none.
         """
         self._bundle = bundle
         self._step = step
@@ -108,6 +122,18 @@ class Decoder:
         self.grammar = bundle.grammar if held else None
         self._ctc_weight = options.ctc_weight or 0.0
         self._options = options
+        self.language: LanguageModel | None = None
+        self._language_weight = 0.0
+        if options.language_weight and bundle.language is None:
+            raise BundleError(
+                f"{bundle.path} has no language model: decode without language_weight, or make one "
+                "with tf_speech_transformer.language and convert the run again."
+            )
+        if bundle.language and options.decoding is Decoding.BEAM and self.grammar is None:
+            weight = options.language_weight
+            self._language_weight = bundle.language.weight if weight is None else weight
+            self.language = bundle.language if self._language_weight else None
+        self._margin = _MARGIN if self.language is None else _LANGUAGE_MARGIN
         model = bundle.decoder_step
         self._logits = model.output("logits")
         self._rows = {f"cache_{n}": f"row_{n}" for n in range(bundle.decoder_layers)}
@@ -149,22 +175,26 @@ class Decoder:
         state = self.start(encoded, frames)
         if options.decoding is Decoding.GREEDY:
             tokens, scores, ended = self._greedy(state, seconds)
-            found = [(tokens, scores, ended)]
+            found = [(tokens, scores, ended, 0.0)]
             totals = [self._complete_score(tokens, scores[-1] if scores else 0.0, ctc)]
         else:
             prefixes = None
             if ctc is not None and self._ctc_weight:
                 prefixes = CtcPrefixes(ctc, self._tokens.blank)
             found = self._beam(state, seconds, prefixes)
-            totals = [scores[-1] for _, scores, _ in found]
+            totals = [scores[-1] for _, scores, *_ in found]
         normal = [
             self._normalise(score, len(tokens))
             for score, (tokens, *_) in zip(totals, found, strict=True)
         ]
-        best = int(np.argmax(normal))
-        tokens, scores, ended = found[best]
+        ranks = [
+            self._normalise(score + language, len(tokens))
+            for score, (tokens, _, _, language) in zip(totals, found, strict=True)
+        ]
+        best = int(np.argmax(ranks))
+        tokens, scores, ended, _ = found[best]
         others = tuple(
-            (text, normal[i]) for i, (text, _, whole) in enumerate(found) if i != best and whole
+            (text, normal[i]) for i, (text, _, whole, _) in enumerate(found) if i != best and whole
         )
         alignment = None if ctc is None else self._align(ctc, tokens)
         return Hypothesis(tokens, normal[best], ended, tuple(seconds), scores, others, alignment)
@@ -245,74 +275,100 @@ class Decoder:
 
     def _beam(
         self, state: StepState, seconds: list[float], prefixes: "CtcPrefixes | None"
-    ) -> list[tuple[tuple[int, ...], tuple[float, ...], bool]]:
-        """Hypotheses that ended, with their `scores`; if none did, those that the limit cut off.
+    ) -> list[_Found]:
+        """Hypotheses that ended; if none did, those that the limit cut off.
 
         With `prefixes` each score is joint, (1 - w) attention + w CTC, at every token: CTC goes
         through the speech from left to right once, and so keeps attention from skipping or
-        repeating words (Watanabe et al., 2017).
+        repeating words (Watanabe et al., 2017).  A language model's part comes on top of it.
         """
         beam, limit, end = self._options.beam, self._bundle.limits.tokens, self._tokens.end
         weight = self._ctc_weight if prefixes is not None else 0.0
-        grammar = self.grammar
+        grammar, margin = self.grammar, self._margin
         first = grammar.first if grammar else frozenset()
-        active = [_Partial((), (), 0.0, state, prefixes.empty() if prefixes else None, first)]
-        ended: list[tuple[tuple[int, ...], tuple[float, ...], bool]] = []
+        active = [_Partial((), (), 0.0, 0.0, state, prefixes.empty() if prefixes else None, first)]
+        ended: list[_Found] = []
         for step in range(limit):
             runs = [self._invoke(partial.state, seconds) for partial in active]
-            candidates: list[tuple[float, int, int, float, CtcPrefix | None]] = []
+            candidates: list[_Candidate] = []
             for parent, (partial, outputs) in enumerate(zip(active, runs, strict=True)):
                 attention = partial.attention + self._log_probabilities(outputs).astype(np.float64)
+                language = partial.language + self._language(partial.tokens)
+                # What CTC says of a token takes longer: the likeliest alone are asked for.
+                likely = attention + language / (1 - weight) if weight < 1 else attention
                 # Stable order: equal scores keep the lower token.
                 followers = self._followers(partial.places)
-                chosen = followers[np.argsort(-attention[followers], kind="stable")[: 2 * beam]]
-                chosen = chosen[attention[chosen] > attention[chosen[0]] - _MARGIN]
-                if prefixes is None or partial.prefix is None:
-                    candidates += [
-                        (float(attention[token]), parent, int(token), float(attention[token]), None)
-                        for token in chosen
-                    ]
-                    continue
-                grown = prefixes.grow(partial.prefix, chosen[chosen != end])
-                if end in chosen:
+                chosen = followers[np.argsort(-likely[followers], kind="stable")[: 2 * beam]]
+                chosen = chosen[likely[chosen] > likely[chosen[0]] - margin]
+                grown: dict[int, CtcPrefix] = {}
+                if prefixes is not None and partial.prefix is not None:
+                    grown = prefixes.grow(partial.prefix, chosen[chosen != end])
                     grown[end] = partial.prefix.ended()
                 for token in (int(t) for t in chosen):
-                    score = (1 - weight) * attention[token] + weight * grown[token].score
+                    prefix = grown.get(token)
+                    score = float(attention[token])
+                    if prefix is not None:
+                        score = (1 - weight) * score + weight * prefix.score
                     candidates.append(
-                        (float(score), parent, token, float(attention[token]), grown[token])
+                        _Candidate(
+                            parent,
+                            token,
+                            score,
+                            float(attention[token]),
+                            float(language[token]),
+                            prefix,
+                        )
                     )
-            candidates.sort(key=lambda candidate: -candidate[0])
+            candidates.sort(key=lambda candidate: -candidate.rank)
             following: list[_Partial] = []
-            for score, parent, token, attention_score, prefix in candidates[: 2 * beam]:
-                if len(following) == beam or score < candidates[0][0] - _MARGIN:
+            for candidate in candidates[: 2 * beam]:
+                if len(following) == beam or candidate.rank < candidates[0].rank - margin:
                     break
-                partial = active[parent]
-                scores = (*partial.scores, score)
+                partial, token = active[candidate.parent], candidate.token
+                scores = (*partial.scores, candidate.score)
                 if token == end:
-                    ended.append((partial.tokens, scores, True))
+                    ended.append((partial.tokens, scores, True, candidate.language))
                     continue
                 state = partial.state.copy()
-                self.advance(state, runs[parent], step, token)
-                places = grammar.follow(partial.places, token) if grammar else partial.places
+                self.advance(state, runs[candidate.parent], step, token)
                 following.append(
                     _Partial(
-                        (*partial.tokens, token), scores, attention_score, state, prefix, places
+                        (*partial.tokens, token),
+                        scores,
+                        candidate.attention,
+                        candidate.language,
+                        state,
+                        candidate.prefix,
+                        grammar.follow(partial.places, token) if grammar else partial.places,
                     )
                 )
             active = following
-            if grammar and ended:
-                # Other meanings that are nearly as likely say how sure the best one is.
-                best = max(scores[-1] for _, scores, _ in ended)
-                active = [partial for partial in active if partial.scores[-1] > best - _MARGIN]
-            if not active or (grammar is None and self._is_settled(ended, active)):
+            if (grammar or self.language) and ended:
+                # Other meanings that are nearly as likely say how sure the best one is; and what
+                # a language model gives for a token may be more than what it takes for the next.
+                best = max(scores[-1] + language for _, scores, _, language in ended)
+                active = [partial for partial in active if partial.rank > best - _MARGIN]
+            if not active or (
+                not grammar and not self.language and self._is_settled(ended, active)
+            ):
                 break
-        return ended or [(x.tokens, x.scores, False) for x in active]
+        return ended or [(x.tokens, x.scores, False, x.language) for x in active]
 
-    def _is_settled(self, ended: list[Any], active: "list[_Partial]") -> bool:
+    def _language(self, tokens: tuple[int, ...]) -> npt.NDArray[np.float64]:
+        """The language model's part of the score of each token after others, [V].
+
+        A token of usual likelihood takes nothing: long texts are as good as short ones.
+        """
+        if self.language is None:
+            return np.zeros(len(self._tokens.tokens))
+        usual = self.language.entropy
+        return self._language_weight * (self.language.log_probabilities(tokens) + usual)
+
+    def _is_settled(self, ended: "list[_Found]", active: "list[_Partial]") -> bool:
         """Whether a hypothesis ended that no active one can still overtake."""
         if not ended:
             return False
-        best = max(self._normalise(scores[-1], len(tokens)) for tokens, scores, _ in ended)
+        best = max(self._normalise(scores[-1], len(tokens)) for tokens, scores, *_ in ended)
         # A score only falls; the length penalty forgives most at the greatest length.
         return best >= self._normalise(active[0].scores[-1], self._bundle.limits.tokens)
 
@@ -402,11 +458,33 @@ class _Partial:
     """An unfinished hypothesis of the beam."""
 
     tokens: tuple[int, ...]
-    scores: tuple[float, ...]  # after each token; joint, what the beam is sorted by
+    scores: tuple[float, ...]  # after each token; joint, without the language model's part
     attention: float
+    language: float  # what the language model has given and taken
     state: StepState
     prefix: CtcPrefix | None
     places: States  # in the grammar
+
+    @property
+    def rank(self) -> float:
+        return self.scores[-1] + self.language
+
+
+@dataclasses.dataclass(frozen=True)
+class _Candidate:
+    """A token that may follow a hypothesis, and what the text with it has."""
+
+    parent: int
+    token: int
+    score: float
+    attention: float
+    language: float
+    prefix: CtcPrefix | None
+
+    @property
+    def rank(self) -> float:
+        """What the beam is sorted by."""
+        return self.score + self.language
 
 
 def mask_values(spec: TensorSpec, mask_value: float) -> tuple[Any, Any]:

@@ -13,7 +13,12 @@ NUM_THREADS = flags.DEFINE_integer("num_threads", 1, "Threads of LiteRT.", lower
 DECODING = flags.DEFINE_enum(
     "decoding", Decoding.BEAM.value, [d.value for d in Decoding], "How tokens are chosen."
 )
-BEAM = flags.DEFINE_integer("beam", 4, "Hypotheses kept by --decoding=beam.", lower_bound=1)
+BEAM = flags.DEFINE_integer(
+    "beam",
+    None,
+    "Hypotheses kept by --decoding=beam. Default: 4, or 12 with a language model.",
+    lower_bound=1,
+)
 LENGTH_PENALTY = flags.DEFINE_float(
     "length_penalty",
     0.0,
@@ -31,6 +36,13 @@ CTC_WEIGHT = flags.DEFINE_float(
 GRAMMAR = flags.DEFINE_bool(
     "grammar", True, "Hold the text to the bundle's grammar, if it has one; beam and greedy."
 )
+LANGUAGE_WEIGHT = flags.DEFINE_float(
+    "language_weight",
+    None,
+    "Weight of the bundle's language model in a beam that is not held to a grammar; 0: without it. "
+    "Default: the bundle's.",
+    lower_bound=0.0,
+)
 
 
 def recognizer(runtime: str | None = None) -> Recognizer:
@@ -40,13 +52,15 @@ def recognizer(runtime: str | None = None) -> Recognizer:
       BundleError: if the bundle cannot be used.
       ValueError: if the runtime is not installed.
     """
+    loaded = bundle.load(BUNDLE.value)
+    held = loaded.grammar is not None and GRAMMAR.value
+    with_language = loaded.language is not None and LANGUAGE_WEIGHT.value != 0 and not held
     options = DecodingOptions(
         decoding=Decoding(DECODING.value),
-        beam=BEAM.value,
+        beam=BEAM.value or (12 if with_language else 4),
         length_penalty=LENGTH_PENALTY.value,
         ctc_weight=CTC_WEIGHT.value,
         grammar=GRAMMAR.value,
+        language_weight=LANGUAGE_WEIGHT.value,
     )
-    return Recognizer(
-        bundle.load(BUNDLE.value), runtime or RUNTIME.value, options, NUM_THREADS.value
-    )
+    return Recognizer(loaded, runtime or RUNTIME.value, options, NUM_THREADS.value)

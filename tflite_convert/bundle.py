@@ -37,11 +37,12 @@ def write_bundle(
     models: dict[str, tuple[bytes, Signature]],
     wer: dict[str, Any],
     grammar: dict[str, Any] | None = None,
+    language: tuple[bytes, dict[str, float]] | None = None,
 ) -> None:
     """Makes `directory` and `directory`.zip, whole or not at all.
 
     `models` holds, for "encoder" and "decoder_step", the flatbuffer and its inputs and outputs;
-    `grammar` what `Grammar.compile` gave.
+    `grammar` what `Grammar.compile` gave; `language` what `language.read` gave.
     An older bundle of that name is replaced.
     """
     directory = directory.resolve()
@@ -52,6 +53,8 @@ def write_bundle(
         files["tokens.txt"] = "".join(f"{token}\n" for token in tokenizer.tokens()).encode()
         if grammar is not None:
             files["grammar.json"] = f"{json.dumps(grammar)}\n".encode()
+        if language is not None:
+            files["language.npz"] = language[0]
         for name, content in files.items():
             (temporary / name).write_bytes(content)
         manifest = {
@@ -88,6 +91,8 @@ def write_bundle(
         }
         if grammar is not None:
             manifest["grammar"] = {"file": "grammar.json"}
+        if language is not None:
+            manifest["language"] = {"file": "language.npz", **language[1]}
         (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
         archive = temporary.with_suffix(".zip.tmp")
         try:

@@ -4,7 +4,8 @@
 
 writes `bundle/` and `bundle.zip`, the quantization-aware model, into the workdir; for comparison,
 with --ptq also `bundle_ptq/`, the float weights with ranges estimated after training, and with
---float32 also `bundle_float32/`, the float model.
+--float32 also `bundle_float32/`, the float model.  A run's grammar and its language model
+(`tf_speech_transformer.language`) go into all of them.
 """
 
 import json
@@ -14,7 +15,7 @@ from pathlib import Path
 from absl import app, flags
 from tqdm import tqdm
 
-from tf_speech_transformer import train
+from tf_speech_transformer import language, train
 from tf_speech_transformer.features import frontend_of
 from tf_speech_transformer.grammar import Grammar
 from tf_speech_transformer.model import TIME_REDUCTION, SpeechTransformer
@@ -64,8 +65,9 @@ def write(
     directory: Path,
     wer: dict,
     grammar: Grammar | None = None,
+    language_model: tuple[bytes, dict[str, float]] | None = None,
 ) -> None:
-    """Converts a model and writes its bundle, with the grammar that it was trained for."""
+    """Converts a model and writes its bundle, with the run's grammar and language model."""
     limits = {
         "frames": config.limits.frames,
         "memory_frames": config.limits.frames // TIME_REDUCTION,
@@ -82,6 +84,7 @@ def write(
         models=convert_model(model, limits),
         wer=wer,
         grammar=None if grammar is None else grammar.compile(tokenizer, REJECT_BELOW),
+        language=language_model,
     )
 
 
@@ -95,6 +98,7 @@ def main(argv: list[str]) -> None:
         wer = json.loads(wer_file.read_text()) if wer_file.exists() else {}
         grammar_file = workdir / train.GRAMMAR_FILE
         grammar = Grammar.read(grammar_file) if grammar_file.exists() else None
+        language_model = language.read(workdir)
         bundles = [("qat", out)]
         if flags.FLAGS.ptq:
             bundles.append(("ptq", out.with_name(f"{out.name}_ptq")))
@@ -102,7 +106,7 @@ def main(argv: list[str]) -> None:
             bundles.append(("float", out.with_name(f"{out.name}_float32")))
         for stage, directory in tqdm(bundles, "converting", unit="bundle"):
             model, tokenizer, config = train.load(workdir, stage)
-            write(model, tokenizer, config, directory, wer, grammar)
+            write(model, tokenizer, config, directory, wer, grammar, language_model)
         inspections = inspect.inspect_bundle(out)
     except (ValueError, OSError, ConversionError) as error:
         sys.exit(f"convert: {error}")

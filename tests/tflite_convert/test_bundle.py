@@ -1,6 +1,7 @@
 """A bundle is written whole or not at all, whatever happens to the writer or its disk."""
 
 import errno
+import io
 import json
 import os
 import pathlib
@@ -9,10 +10,12 @@ import sys
 import textwrap
 from typing import Any
 
+import numpy as np
 import pytest
 
 from firmware_sim import bundle as device_bundle
 from tests.conftest import REPOSITORY
+from tf_speech_transformer import language
 from tf_speech_transformer.features import WHEEL
 from tf_speech_transformer.grammar import Grammar
 from tf_speech_transformer.tokenizer import CharacterTokenizer
@@ -24,6 +27,7 @@ def write(
     target: pathlib.Path,
     preset: str,
     grammar: dict[str, Any] | None = None,
+    language_model: tuple[bytes, dict[str, float]] | None = None,
 ) -> None:
     """Writes the flatbuffers of the bundle `source` as a bundle of another name."""
     manifest: dict[str, Any] = json.loads((source / "manifest.json").read_text())
@@ -44,6 +48,7 @@ def write(
         models=models,
         wer={},
         grammar=grammar,
+        language=language_model,
     )
 
 
@@ -95,6 +100,24 @@ def test_a_grammar_goes_with_the_bundle(
         assert (loaded.grammar.name, loaded.grammar.reject_below) == ("call", 0.25)
         (command,) = loaded.grammar.parse(CharacterTokenizer().encode("two one"))
         assert command.intent == "call" and list(command.slots) == ["first", "d"]
+
+
+def test_a_language_model_goes_with_the_bundle(
+    digits_bundle: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    tokenizer = CharacterTokenizer()
+    texts = [tokenizer.encode(text) for text in ("one two", "one three", "one two two")]
+    packed = language.pack(language.absolute_discounting(texts, tokenizer, order=3))
+    file = io.BytesIO()
+    np.savez_compressed(file, **packed)  # type: ignore[arg-type]
+    description = {"weight": 0.5, "entropy": 1.25}
+    write(digits_bundle, tmp_path / "bundle", "free", None, (file.getvalue(), description))
+    for path in (tmp_path / "bundle", tmp_path / "bundle.zip"):
+        model = device_bundle.load(path).language
+        assert model is not None
+        assert (model.weight, model.entropy) == (0.5, 1.25)
+        likeliest = model.log_probabilities(tuple(tokenizer.encode("one t"))).argmax()
+        assert likeliest == tokenizer.encode("w")[0]
 
 
 def test_kill_9_at_any_moment_leaves_a_whole_bundle(

@@ -1,0 +1,139 @@
+"""What texts of a language look like: a back-off model of n-grams of tokens, in 8-bit costs.
+
+`language.npz` holds a trie.  Level n has the n-grams of n + 1 tokens that the model knows, sorted
+by their tokens; the children of an n-gram are those that begin with it and have one token more:
+
+    cost_0      uint8 [V]  of each token, whatever came before it
+    backoff_n   int8 [N]   what a token costs more after the n-gram than after its last n tokens
+                           alone, if the trie does not have the token there; not on the last level
+    children_n  uint [N]   how many n-grams of level n + 1 begin with the n-gram; likewise
+    token_n     uint [N]   the last token of an n-gram; from level 1 on
+    cost_n      uint8 [N]  of that token after the others; from level 1 on
+
+A cost is a negative log probability (natural) in steps of 1 / 16, at most 255 of them.
+"""
+
+import functools
+import io
+import zipfile
+import zlib
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+STEPS: Final = 16  # of a cost, a nat
+_CONTEXTS: Final = 20_000  # whose costs are remembered
+
+
+class LanguageError(ValueError):
+    """A language model that does not fit itself or its bundle."""
+
+
+class LanguageModel:
+    """How likely tokens are after others."""
+
+    def __init__(
+        self,
+        levels: list[dict[str, npt.NDArray[Any]]],
+        start: int,
+        weight: float,
+        entropy: float,
+    ) -> None:
+        """`levels`: the arrays of each level, by their names without the number.
+
+        Args:
+          start: the token before a text.
+          weight: of its log probabilities in the score of a search.
+          entropy: nats a token of texts that it was not made of.
+        """
+        self.weight = weight
+        self.entropy = entropy
+        self._levels = levels
+        self._start = start
+        sums = [np.cumsum(level["children"], dtype=np.int64) for level in levels[:-1]]
+        self._first = [np.concatenate(([0], ends)) for ends in sums]  # of the children
+        self._costs = functools.lru_cache(_CONTEXTS)(self._row)
+
+    @property
+    def order(self) -> int:
+        """Tokens of its longest n-grams."""
+        return len(self._levels)
+
+    @property
+    def entries(self) -> int:
+        """N-grams of all lengths."""
+        return sum(len(level["cost"]) for level in self._levels)
+
+    def log_probabilities(self, tokens: tuple[int, ...]) -> npt.NDArray[np.float32]:
+        """Of each token after a text that begins with `tokens`; natural, [V]."""
+        return self._costs((self._start, *tokens)[max(0, len(tokens) + 2 - self.order) :])
+
+    def _row(self, context: tuple[int, ...]) -> npt.NDArray[np.float32]:
+        if not context:
+            return self._levels[0]["cost"].astype(np.float32) / -STEPS
+        shorter = self._costs(context[1:])
+        place = self._find(context)
+        if place is None:
+            return shorter
+        first, last = self._first[len(context) - 1][place : place + 2]
+        backoff = self._levels[len(context) - 1]["backoff"][place]
+        row = shorter - np.float32(backoff / STEPS)
+        following = self._levels[len(context)]
+        row[following["token"][first:last]] = following["cost"][first:last] / np.float32(-STEPS)
+        return row
+
+    def _find(self, tokens: tuple[int, ...]) -> int | None:
+        """Where the n-gram is on its level; None if the trie does not have it."""
+        place = tokens[0]
+        for level, token in enumerate(tokens[1:], 1):
+            first, last = self._first[level - 1][place : place + 2]
+            known = self._levels[level]["token"][first:last]
+            place = int(np.searchsorted(known, token))
+            if place == len(known) or known[place] != token:
+                return None
+            place += int(first)
+        return place
+
+
+def load(data: bytes, vocabulary: int, start: int, weight: float, entropy: float) -> LanguageModel:
+    """Reads and checks `language.npz`.
+
+    Args:
+      data: the file.
+      vocabulary: how many tokens the bundle has.
+      start, weight, entropy: see `LanguageModel`.
+
+    Raises:
+      LanguageError: what does not fit.
+    """
+    try:
+        with np.load(io.BytesIO(data)) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise LanguageError(f"not a whole .npz ({error})") from error
+    order = sum(name.startswith("cost_") for name in arrays)
+    levels: list[dict[str, npt.NDArray[Any]]] = []
+    for n in range(order):
+        names = ["cost"] + ["token"] * (n > 0) + ["backoff", "children"] * (n < order - 1)
+        for name in names:
+            array = arrays.get(f"{name}_{n}")
+            if array is None or array.ndim != 1:
+                raise LanguageError(f"{name}_{n} is missing or has more than one dimension")
+            kinds = {"cost": "u1", "backoff": "i1"}.get(name)
+            if array.dtype.kind != "u" if kinds is None else array.dtype != np.dtype(kinds):
+                raise LanguageError(f"{name}_{n} has values of type {array.dtype}")
+        level = {name: arrays[f"{name}_{n}"] for name in names}
+        sizes = {len(array) for array in level.values()}
+        wanted = int(levels[-1]["children"].sum(dtype=np.int64)) if levels else vocabulary
+        if sizes != {wanted}:
+            raise LanguageError(f"level {n} has {sizes} n-grams, not {wanted}")
+        if n:
+            token = level["token"].astype(np.int64)
+            parent = np.repeat(np.arange(len(levels[-1]["cost"])), levels[-1]["children"])
+            if (token >= vocabulary).any() or (np.diff(parent * vocabulary + token) <= 0).any():
+                raise LanguageError(f"token_{n} has tokens that do not exist, or out of order")
+        levels.append(level)
+    if not levels:
+        raise LanguageError("it has no level")
+    return LanguageModel(levels, start, weight, entropy)
