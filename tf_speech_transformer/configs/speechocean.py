@@ -19,6 +19,10 @@ sentences with other words, which teach the decoder how English is spelt:
     $SPEAK --voices=espeak --part=train --pitch=0.85,1.2 --out=voices/espeak  # 6,000 a minute
     $SPEAK --voices=flite --out=voices/flite  # 600 a minute
     $SPEAK --voices=piper --out=voices/piper  # 150 a minute
+
+A row that is trained for longer needs what makes examples differ: docs/experiments.md says how the
+best one was.  What other sentences are like, the search learns from a language model instead
+(`tf_speech_transformer.language`).
 """
 
 import os
