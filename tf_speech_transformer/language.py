@@ -24,7 +24,7 @@ import numpy as np
 from absl import app, flags
 from tqdm import tqdm
 
-from tf_speech_transformer import corpus, train
+from tf_speech_transformer import corpus, dataset, train
 from tf_speech_transformer.tokenizer import Tokenizer
 
 FILE = "language.npz"  # of a workdir
@@ -278,13 +278,21 @@ def transcripts(sources: Sequence[Any], tokenizer: Tokenizer) -> list[list[int]]
     """The texts of the recordings among the sources of a preset."""
     found = []
     for source in sources:
-        if source["kind"] != "recorded":
+        if source["kind"] == "recorded":
+            utterances = corpus.read_manifest(Path(source["manifest"]))
+        elif source["kind"] == "librispeech":
+            utterances = corpus.read_librispeech(Path(source["path"]))
+        else:
             continue
-        utterances = corpus.read_manifest(Path(source["manifest"]))
         names = corpus.part_of({u.speaker or "" for u in utterances}, source.get("part", "all"))
         chosen = set(names)
         found += [tokenizer.encode(u.text) for u in utterances if (u.speaker or "") in chosen]
     return found
+
+
+def place(source: Any) -> str | None:
+    """Where the recordings of a source are; None if it has none."""
+    return source.get("manifest") or source.get("path")
 
 
 def make(
@@ -293,11 +301,18 @@ def make(
     """Writes a run's language model; returns what `language.json` holds and how large it is."""
     config = train.read_config(workdir)
     tokenizer = train.tokenizer_class(config).load(workdir / "tokenizer")
-    heard = {source["manifest"] for source in config.corpus.dev_sources if "manifest" in source}
-    sources = list(config.corpus.sources)
-    own = transcripts([x for x in sources if x.get("manifest") in heard], tokenizer)
-    held_out = transcripts(config.corpus.dev_sources, tokenizer)
-    others = transcripts([x for x in sources if x.get("manifest") not in heard], tokenizer)
+    others: list[list[int]] = []
+    if "records" in config.corpus:
+        own, held_out = (
+            [tokenizer.encode(text) for text in dataset.read_records(config, directories).texts]
+            for directories in (config.corpus.records, config.corpus.dev_records)
+        )
+    else:
+        sources = config.corpus.sources
+        heard = {place(source) for source in config.corpus.dev_sources} - {None}
+        own = transcripts([x for x in sources if place(x) in heard], tokenizer)
+        others = transcripts([x for x in sources if place(x) not in heard], tokenizer)
+        held_out = transcripts(config.corpus.dev_sources, tokenizer)
     if not own or not held_out:
         raise corpus.CorpusError(
             f"{workdir}: its preset has no recordings with a dev set of their own speakers, whose "
@@ -329,9 +344,9 @@ def make(
     return {
         **description,
         "texts": len(own) + len(others),
-        "share_of_own": round(float(weights[0]), 3),
+        "share of the dev set's corpus": round(float(weights[0]), 3),
         "perplexity of words": round(float(np.exp(entropy * tokens / words)), 1),
-        "before pruning": round(float(np.exp(whole * tokens / words)), 1),
+        "perplexity before pruning": round(float(np.exp(whole * tokens / words)), 1),
         "entries": sum(len(keys) for keys in pruned.keys),
         "bytes": (workdir / FILE).stat().st_size,
     }

@@ -174,6 +174,15 @@ def test_texts_that_cannot_be_used_are_named(
     assert not (workdir / language.FILE).exists()
 
 
+def test_transcripts_of_librispeech_are_read_too(tmp_path: pathlib.Path) -> None:
+    folder = tmp_path / "train-clean" / "19" / "198"
+    folder.mkdir(parents=True)
+    (folder / "19-198-0000.flac").write_bytes(b"")
+    (folder / "19-198.trans.txt").write_text("19-198-0000 NORTHANGER ABBEY\n")
+    sources = [{"kind": "librispeech", "path": str(tmp_path)}, {"kind": "nothing"}]
+    assert language.transcripts(sources, TOKENIZER) == ids(["northanger abbey"])
+
+
 def test_a_run_without_a_dev_set_of_recordings_is_refused(workdir: pathlib.Path) -> None:
     file = workdir / "config.json"
     content = json.loads(file.read_text())
