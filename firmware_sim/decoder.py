@@ -303,6 +303,7 @@ class Decoder:
                 grown: dict[int, CtcPrefix] = {}
                 if prefixes is not None and partial.prefix is not None:
                     grown = prefixes.grow(partial.prefix, chosen[chosen != end])
+                if end in chosen and partial.prefix is not None:
                     grown[end] = partial.prefix.ended()
                 for token in (int(t) for t in chosen):
                     prefix = grown.get(token)

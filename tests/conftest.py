@@ -59,12 +59,19 @@ def digits_bundle() -> pathlib.Path:
 
 def add_grammar(source: pathlib.Path, copy: pathlib.Path, content: Any) -> pathlib.Path:
     """Copies a bundle's directory, and gives it a grammar.json."""
-    shutil.copytree(source, copy)
     data = json.dumps(content).encode()
-    (copy / "grammar.json").write_bytes(data)
+    return add_file(source, copy, "grammar", {"file": "grammar.json"}, data)
+
+
+def add_file(
+    source: pathlib.Path, copy: pathlib.Path, name: str, section: dict[str, Any], data: bytes
+) -> pathlib.Path:
+    """Copies a bundle's directory, and gives it the file of a further section of its manifest."""
+    shutil.copytree(source, copy)
+    (copy / section["file"]).write_bytes(data)
     manifest = json.loads((copy / "manifest.json").read_text(encoding="utf-8"))
-    manifest["grammar"] = {"file": "grammar.json"}
-    manifest["files"]["grammar.json"] = {
+    manifest[name] = section
+    manifest["files"][section["file"]] = {
         "sha256": hashlib.sha256(data).hexdigest(),
         "bytes": len(data),
     }

@@ -22,6 +22,7 @@ from tf_speech_transformer import audio
 
 MOST_BAD = 0.02  # share of a corpus that may be unusable ...
 FEW_BAD = 3  # ... and how many files always may, if most are good
+UNKNOWN = "unknown"  # the speaker of what names none
 DEV_SHARE = 8  # one in so many voices of a manifest is held out
 
 
@@ -232,7 +233,7 @@ def decode_all(path: Path, utterances: list[Utterance], directory: Path) -> Path
         index = {
             "lengths": lengths,
             "texts": [utterance.text for utterance in good],
-            "speakers": [utterance.speaker or "unknown" for utterance in good],
+            "speakers": [utterance.speaker or UNKNOWN for utterance in good],
         }
         (temporary / "index.json").write_text(json.dumps(index))
         temporary.replace(target)

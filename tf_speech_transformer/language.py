@@ -284,9 +284,10 @@ def transcripts(sources: Sequence[Any], tokenizer: Tokenizer) -> list[list[int]]
             utterances = corpus.read_librispeech(Path(source["path"]))
         else:
             continue
-        names = corpus.part_of({u.speaker or "" for u in utterances}, source.get("part", "all"))
-        chosen = set(names)
-        found += [tokenizer.encode(u.text) for u in utterances if (u.speaker or "") in chosen]
+        speakers = [u.speaker or corpus.UNKNOWN for u in utterances]
+        chosen = set(corpus.part_of(speakers, source.get("part", "all")))
+        spoken = zip(speakers, utterances, strict=True)
+        found += [tokenizer.encode(u.text) for speaker, u in spoken if speaker in chosen]
     return found
 
 

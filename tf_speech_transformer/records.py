@@ -123,7 +123,7 @@ def _write_shard(
                 data = _example(features, utterance, name).SerializeToString()
                 writer.write(data)
                 seconds = round(len(samples) / SAMPLE_RATE, 3)
-                speaker, where = utterance.speaker or "unknown", subset(utterance)
+                speaker, where = utterance.speaker or corpus.UNKNOWN, subset(utterance)
                 records.append(
                     [at + _HEAD, len(data), len(features), utterance.text, speaker, seconds, where]
                 )
@@ -146,7 +146,7 @@ def _example(features: np.ndarray, utterance: corpus.Utterance, name: str) -> An
         "features": tf.train.Feature(bytes_list=tf.train.BytesList(value=[features.tobytes()])),
         "frames": tf.train.Feature(int64_list=tf.train.Int64List(value=[len(features)])),
         "text": text(utterance.text),
-        "speaker": text(utterance.speaker or "unknown"),
+        "speaker": text(utterance.speaker or corpus.UNKNOWN),
         "name": text(name),
     }
     return tf.train.Example(features=tf.train.Features(feature=content))
