@@ -49,7 +49,7 @@ from tf_speech_transformer.grammar import Choice, Grammar, Phrase, Word
 ENGINES = ("bundle", "free", "pocketsphinx", "whisper", "moonshine")
 CLEAN = "clean"
 FRAME = 2048  # samples, of the benchmark's ratio of energies
-STRETCH = 160_000  # samples of noise alone
+STRETCHES = (2, 10)  # seconds of noise alone
 REFUSED = 8  # texts printed of each engine
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 COMPACT = Path(__file__).parents[1] / "grammars" / "barista.yaml"  # the same language
@@ -240,13 +240,14 @@ def read_others(directory: Path, limit: int) -> list[Recording]:
     return [Recording(path.stem, path, None) for path in paths[: limit or None]]
 
 
-def read_noise(noise: npt.NDArray[np.int16], directory: Path) -> list[Recording]:
-    """The noise alone, written in stretches of 10 s: nobody orders anything."""
+def read_noise(noise: npt.NDArray[np.int16], seconds: int, directory: Path) -> list[Recording]:
+    """The noise alone, written in stretches of so many seconds: nobody orders anything."""
     directory.mkdir(exist_ok=True)
     found = []
-    for start in range(0, max(1, len(noise) - STRETCH + 1), STRETCH):
-        path = directory / f"noise_{start // 16_000:04d}.wav"
-        soundfile.write(path, noise[start : start + STRETCH], 16_000)
+    stretch = 16_000 * seconds
+    for start in range(0, max(1, len(noise) - stretch + 1), stretch):
+        path = directory / f"noise_{seconds}s_{start // 16_000:04d}.wav"
+        soundfile.write(path, noise[start : start + stretch], 16_000)
         found.append(Recording(path.stem, path, None))
     return found
 
@@ -332,7 +333,10 @@ def main(argv: Sequence[str]) -> int:
         figures: dict[str, Any] = {"machine": report.machine(), "engines": {}}
         journals = out.with_name(f"{out.stem}.journal")
         journals.mkdir(parents=True, exist_ok=True)
-        stretches = read_noise(noise, journals / "noise")[: values.limit or None]
+        stretches = {
+            seconds: read_noise(noise, seconds, journals / "noise")[: values.limit or None]
+            for seconds in STRETCHES
+        }
         grammar_file = journals / "commands.jsgf"
         grammar_file.write_text(jsgf(Grammar.read(COMPACT)))
         for name in values.engines:
@@ -350,9 +354,12 @@ def main(argv: Sequence[str]) -> int:
                 journal = journals / f"{label}-not_commands.jsonl"
                 rows = measure(engine, others, noise, CLEAN, journal, f"{name} no commands")
                 found["not_commands"] = summary(name, rows, others, slots)
-            journal = journals / f"{label}-noise.jsonl"
-            rows = measure(engine, stretches, noise, CLEAN, journal, f"{name} noise alone")
-            found["noise"] = summary(name, rows, stretches, slots)
+            found["noise"] = {}
+            for seconds, pieces in stretches.items():
+                journal = journals / f"{label}-noise_{seconds}s.jsonl"
+                title = f"{name} noise alone, {seconds} s"
+                rows = measure(engine, pieces, noise, CLEAN, journal, title)
+                found["noise"][str(seconds)] = summary(name, rows, pieces, slots)
             engine.close()
             figures["engines"][name] = found
             report.write_json(str(out), figures)
@@ -380,11 +387,11 @@ def table(figures: dict[str, Any], chosen: Sequence[str]) -> str:
                 f"{found['bytes'] / 1e6:.2f}",
                 f"{first['peak_memory'] / 1e6:.0f}",
                 orders(false) if false else "-",
-                orders(noise),
+                *(orders(noise[str(seconds)]) for seconds in STRETCHES),
             ]
         )
     header = ["accepted, %", *chosen, "mean of noise", "RTF", "MB", "peak MB", "false"]
-    return report.table([*header, "in noise alone"], rows)
+    return report.table([*header, *(f"in {x} s of noise alone" for x in STRETCHES)], rows)
 
 
 def orders(found: dict[str, Any]) -> str:

@@ -119,7 +119,8 @@ class Recognizer:
 
         In noise a pause is hard to find. A bundle with a grammar hears each cut once more in the
         middle of a window, and if that is a command more surely than what lies on either side, the
-        cut went through it.
+        cut went through it. Noise alone, a second or two of it, is sometimes taken for a command;
+        where it follows one and that window holds both, it has to be heard there too.
 
         Args:
           audio: int16 [samples], 16 kHz.
@@ -135,6 +136,9 @@ class Recognizer:
                 if _surety(across) > max(_surety(segments[-1]), _surety(piece)):
                     segments[-1] = across
                     continue
+                cut = start / frontend.SAMPLE_RATE
+                if across.end >= end and across.commands and across.commands[-1].end <= cut:
+                    piece = dataclasses.replace(piece, text="", tokens=(), commands=())
             segments.append(piece)
         return Transcription(
             text=" ".join(s.text for s in segments if s.text),

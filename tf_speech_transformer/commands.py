@@ -98,9 +98,10 @@ class SpokenCommands:
 
 
 def kokoro_speakers(names: list[str], count: int, seed: int) -> list[str]:
-    """`count` speakers: single voices and blends of two, most with an accent that suits them.
+    """`count` speakers: single voices and blends of two, some beyond either of them, half with the
+    melody of a third; most with an accent that suits them.
 
-    Of voices of other languages there are as many as of English ones, and of men as of women.
+    Of voices of other languages there are about as many as of English ones, and of men as of women.
     """
     chance = random.Random(seed)
 
@@ -114,8 +115,10 @@ def kokoro_speakers(names: list[str], count: int, seed: int) -> list[str]:
         one, other = pick(), pick()
         name = one
         if one != other and chance.random() < 0.75:
-            weight = chance.choice((0.4, 0.5, 0.6, 0.7))
+            weight = chance.choice((0.4, 0.5, 0.6, 0.7, 1.2, 1.4))
             name = voices.blend(one, other, weight)
+        if chance.random() < 0.5:
+            name = f"{name}/{pick()}"
         accents = voices.KOKORO_HOME[one[0]]
         if chance.random() < 0.15:
             accents = tuple(voices.KOKORO_ACCENTS)

@@ -38,11 +38,12 @@ from tf_speech_transformer.tokenizer import Tokenizer
 if TYPE_CHECKING:
     import tensorflow as tf
 
-VERSION = 3  # raise it when the code makes other examples of the same recipe
+VERSION = 4  # raise it when the code makes other examples of the same recipe
 SHARD_EXAMPLES = 1000
 BUCKET_FRAMES = 32  # lengths are padded to a multiple of this
 RETRIES = 50
 BABBLERS = 40  # utterances that may be heard in the background
+CROWD = 5  # of them at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,9 +121,11 @@ class Maker:
         weights = np.array([source["weight"] for source in recipe.sources], np.float64)
         self.weights = weights / weights.sum()
         self.babble: list[np.ndarray] = []
+        self.crowd: list[np.ndarray] = []
         if recipe.augmentation is not None and recipe.augmentation.surroundings:
             rng = np.random.default_rng([recipe.seed, BABBLERS])
             self.babble = [np.concatenate(self.draw(rng).pieces) for _ in range(BABBLERS)]
+            self.crowd = [crowd(self.babble, rng) for _ in range(BABBLERS)]
 
     def draw(self, rng: np.random.Generator) -> digits.Spoken:
         return self.sources[rng.choice(len(self.sources), p=self.weights)].draw(rng)
@@ -131,7 +134,8 @@ class Maker:
         rng = np.random.default_rng([self.recipe.seed, index])
         for _ in range(RETRIES):
             spoken = self.draw(rng)
-            babble = self.babble if spoken.text else []  # of it the text would have to be written
+            # Of one voice in the background alone the text would have to be written.
+            babble = self.babble if spoken.text else self.crowd
             audio = digits.record(spoken, self.recipe.augmentation, rng, babble)
             features = microfrontend(audio, self.recipe.frontend)
             if (
@@ -146,6 +150,13 @@ class Maker:
         last = min(first + SHARD_EXAMPLES, self.recipe.examples)
         features, texts = zip(*(self.example(i) for i in range(first, last)), strict=True)
         return np.concatenate(features), np.array([len(x) for x in features]), list(texts)
+
+
+def crowd(babble: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
+    """So many talk at once that none is understood: float32 [samples]."""
+    talkers = [babble[i] for i in rng.integers(len(babble), size=CROWD)]
+    length = max(map(len, talkers))
+    return np.sum([np.resize(np.roll(x, rng.integers(length)), length) for x in talkers], axis=0)
 
 
 def decode_source(source: dict[str, Any], root: Path) -> Path | None:

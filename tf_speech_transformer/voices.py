@@ -288,10 +288,15 @@ KOKORO_HOME = {
 }
 _KOKORO_TOKENS = 510  # the longest input, and the rows of a voice's table
 _KOKORO_WIDTH = 256
+_KOKORO_TIMBRE = 128  # the first half makes the sound, the other pitch and durations (StyleTTS 2)
 
 
 def blend(one: str, other: str, weight: float) -> str:
-    """The speaker between two Kokoro voices; `weight` is that of `one`."""
+    """The speaker between two Kokoro voices; `weight` is that of `one`.
+
+    Above 1 it is somebody still less like `other`: up to 1.5 the recogniser of the commands
+    understands them, though less well than those between.
+    """
     return f"{one}*{weight:.1f}+{other}*{1 - weight:.1f}"
 
 
@@ -308,8 +313,9 @@ class Kokoro:
 
     A speaker is a voice of the directory (`af_heart`: American, female; `bm_lewis`: British, male)
     or a blend of several, such as `af_heart*0.6+bm_lewis*0.4`. Voices made for other languages
-    (`ff_siwis`, `zm_yunxi`) read English too; `english_only=False` lists them. `@spanish` at the
-    end gives a speaker one of `KOKORO_ACCENTS`.
+    (`ff_siwis`, `zm_yunxi`) read English too; `english_only=False` lists them. `/zm_yunxi` after
+    that speaks with the melody and rhythm of another, `@spanish` at the end with one of
+    `KOKORO_ACCENTS`.
 
     Args:
         voices: the directory of `*.bin` voice tables (float32 [510, 1, 256]);
@@ -379,8 +385,12 @@ class Kokoro:
     @functools.lru_cache(maxsize=512)  # noqa: B019 - engines live as long as their process
     def _table(self, speaker: str) -> np.ndarray:
         """float32 [510, 256]: the style of `speaker` by length of the text."""
+        voice, _, melody = speaker.partition("@")[0].partition("/")
+        if melody:
+            sound = self._table(voice)[:, :_KOKORO_TIMBRE]
+            return np.concatenate([sound, self._table(melody)[:, _KOKORO_TIMBRE:]], axis=1)
         table = np.zeros((_KOKORO_TOKENS, _KOKORO_WIDTH), np.float32)
-        for part in speaker.partition("@")[0].split("+"):
+        for part in voice.split("+"):
             name, _, weight = part.partition("*")
             try:
                 share = float(weight or 1)

@@ -418,14 +418,18 @@ def test_listening_gives_commands_too(
         assert abs(command["end"] - line["end"]) < 0.4
 
 
-def test_a_command_that_a_cut_went_through_is_heard(
-    digits_bundle: pathlib.Path, spoken: dict[str, NDArray[np.int16]], tmp_path: pathlib.Path
-) -> None:
-    """Loud noise all along: where the pauses are cannot be seen."""
+@pytest.fixture
+def of_any_digits(digits_bundle: pathlib.Path, tmp_path: pathlib.Path) -> Recognizer:
     more = "($digit:d ($digit:e ($digit:f ($digit:g ($digit:h)))))"
     content = digit_grammar(tmp_path / "any.yaml", f'any: ["$digit:a $digit:b {more}"]', 0.1)
-    held = add_grammar(digits_bundle, tmp_path / "any", content)
-    recognizer = Recognizer(bundle.load(held))
+    return Recognizer(bundle.load(add_grammar(digits_bundle, tmp_path / "any", content)))
+
+
+def test_a_command_that_a_cut_went_through_is_heard(
+    of_any_digits: Recognizer, spoken: dict[str, NDArray[np.int16]]
+) -> None:
+    """Loud noise all along: where the pauses are cannot be seen."""
+    recognizer = of_any_digits
     window = sample_count(recognizer.bundle.limits.frames)
     audio, begin = spoken["five six seven"], 47_000
     noise = np.random.default_rng(2).normal(0, 0.1 * np.abs(audio).max(), window + 40_000)
@@ -436,6 +440,20 @@ def test_a_command_that_a_cut_went_through_is_heard(
     (heard,) = recognizer.transcribe(samples).segments
     assert heard.start < begin and begin + len(audio) < heard.end
     assert heard.free_text is not None and "five six seven" in heard.free_text
+
+
+def test_noise_after_a_command_is_no_command(
+    of_any_digits: Recognizer, spoken: dict[str, NDArray[np.int16]]
+) -> None:
+    window = sample_count(of_any_digits.bundle.limits.frames)
+    audio = spoken["five six seven"]
+    noise = np.random.default_rng(1).normal(0, 0.02 * np.abs(audio).max(), window + 5_000)
+    noise[: len(audio)] += audio
+    samples = np.clip(noise, -32_768, 32_767).astype(np.int16)
+    _, (start, end) = segment.split(samples, window)
+    assert start > len(audio)
+    assert of_any_digits.transcribe(samples[start:end]).commands  # alone it seems to be one
+    assert of_any_digits.transcribe(samples).text == "five six seven"
 
 
 def test_the_shipped_barista_takes_orders() -> None:

@@ -88,6 +88,7 @@ def test_kokoro_speakers_are_of_both_sexes_and_many_accents():
     assert 110 < women < 190 and 140 < english < 220
     accents = {name.partition("@")[2] for name in speakers}
     assert accents == {"", *voices.KOKORO_ACCENTS}
+    assert 100 < sum("/" in name for name in speakers) < 200  # with the melody of somebody else
 
 
 def test_a_longer_plan_begins_like_a_shorter_one(barista: Grammar):

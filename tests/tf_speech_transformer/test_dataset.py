@@ -171,6 +171,13 @@ def test_nobody_speaking_is_a_source_too(manifest, tmp_path):
     assert len(np.unique(features)) > 20  # noise
 
 
+def test_a_crowd_is_several_at_once():
+    babble = [np.full(100, 0.1, np.float32), np.full(300, 0.1, np.float32)]
+    talk = dataset.crowd(babble, np.random.default_rng(1))
+    np.testing.assert_allclose(talk, dataset.CROWD * 0.1, rtol=1e-6)
+    assert len(talk) == 300
+
+
 def test_preset_gets_caches_for_training_and_dev(manifest, tmp_path):
     config = ml_collections.ConfigDict()
     config.seed = 1

@@ -271,3 +271,10 @@ def test_kokoro_blends_and_phonemes() -> None:
     assert kokoro.phonemes("nine, zero", british=False) == "nˈIn, zˈɪɹO"
     with pytest.raises(ValueError, match="kokoro has no speaker"):
         kokoro.synthesise("one", "af_heart*x+bm_lewis*0.5")
+    with pytest.raises(ValueError, match="kokoro has no speaker"):
+        kokoro.synthesise("one", "af_heart/nobody")
+    own, others, both = (
+        kokoro.synthesise("one two", x) for x in ("af_heart", "am_adam", "af_heart/am_adam")
+    )
+    assert len(both) == len(others) != len(own)  # the rhythm is the other's, the sound is not
+    assert not np.allclose(both, others, atol=0.01)

@@ -32,7 +32,7 @@ from tf_speech_transformer.configs import digits
 SHARES = {"kokoro": 0.60, "piper": 0.08, "flite": 0.08}
 ESPEAK = 0.16
 TALK = 0.08
-NOTHING = 0.03
+NOTHING = 0.05
 PAIRS = 0.04
 
 
@@ -85,7 +85,7 @@ def get_config() -> ConfigDict:
     }
     config.corpus.train_examples = 48_000
     config.corpus.dev_examples = 500
-    config.model.encoder_layers = 8
+    config.model.encoder_layers = 12
     config.model.front_end_epsilon = 1.0
     config.model.dropout = 0.0  # examples are so many and so various that it only slows down
     config.limits.frames = 1024  # 10.24 s
