@@ -1,8 +1,8 @@
 """Spoken commands of real people: the barista benchmark, clean and in a kitchen, beside others.
 
     python -m benchmarks.commands --data=DIR --bundle=pretrained/barista --json=OUT.json \
-        [--engines=bundle,free,pocketsphinx,whisper,moonshine] [--peer_python=VENV/bin/python] \
-        [--not_commands=LIBRISPEECH]
+        [--engines=bundle,greedy,free,pocketsphinx,whisper,moonshine] \
+        [--peer_python=VENV/bin/python] [--not_commands=LIBRISPEECH]
 
 DIR holds recordings in `audio/`, `labels.json`, `grammar.yaml` and `noise/kitchen.flac` of the
 speech-to-intent benchmark of Picovoice (https://github.com/Picovoice/speech-to-intent-benchmark).
@@ -17,11 +17,12 @@ Its rules, of `benchmark/engine.py` and `benchmark/mixer.py` there:
   down to 6 dB by steps of 3 dB. Here the recording's name decides on the stretch, the same for
   every engine and at every ratio.
 
-`bundle` is held to its grammar, `free` is not; `free`, `whisper` and `moonshine` give a text, in
-which a slot is any of its values, the longest first; some that are refused are printed. Each engine
-is a process of its own, on one thread (`benchmarks/peers/worker.py`); the peers need the virtual
-environment of `benchmarks/peers/requirements.txt`. What was measured already is kept beside
-OUT.json and not measured again; the same command goes on where a killed one stopped.
+`bundle` is held to its grammar, `greedy` too, but without a beam, as the C sources decode; `free`
+is not. `free`, `whisper` and `moonshine` give a text, in which a slot is any of its values, the
+longest first; some that are refused are printed. Each engine is a process of its own, on one thread
+(`benchmarks/peers/worker.py`); the peers need the virtual environment of
+`benchmarks/peers/requirements.txt`. What was measured already is kept beside OUT.json and not
+measured again; the same command goes on where a killed one stopped.
 """
 
 import dataclasses
@@ -46,7 +47,9 @@ from absl import app, flags
 from benchmarks import report
 from tf_speech_transformer.grammar import Choice, Grammar, Phrase, Word
 
-ENGINES = ("bundle", "free", "pocketsphinx", "whisper", "moonshine")
+HELD = ("bundle", "greedy")  # engines that give slots
+OURS = (*HELD, "free")
+ENGINES = (*OURS, "pocketsphinx", "whisper", "moonshine")
 CLEAN = "clean"
 FRAME = 2048  # samples, of the benchmark's ratio of energies
 STRETCHES = (2, 10)  # seconds of noise alone
@@ -208,8 +211,8 @@ class Engine:
 
 
 def start(name: str, bundle: str, peer_python: str, grammar_file: Path) -> Engine:
-    if name in ("bundle", "free"):
-        return Engine(sys.executable, ["bundle", bundle, *(["--free"] if name == "free" else [])])
+    if name in OURS:
+        return Engine(sys.executable, ["bundle", bundle, f"--{name}"])
     return Engine(peer_python, [name, *([str(grammar_file)] if name == "pocketsphinx" else [])])
 
 
@@ -294,13 +297,13 @@ def summary(
     """Acceptance and speed; of speech that is no order, how often an order was heard."""
     details = []
     for row, recording in zip(rows, recordings, strict=True):
-        slots = row["slots"] if name == "bundle" else spot(normalised(row["text"]), values)
+        slots = row["slots"] if name in HELD else spot(normalised(row["text"]), values)
         detail = {"name": recording.name, "text": row["text"], "slots": slots}
         if recording.slots is not None:
             detail |= {"label": recording.slots, "accepted": accepted(slots, recording.slots)}
         else:
             # An order names a drink; free text that merely has "some" or "milk" in it is none.
-            detail["order"] = bool(row["intent"]) if name == "bundle" else "coffeeDrink" in slots
+            detail["order"] = bool(row["intent"]) if name in HELD else "coffeeDrink" in slots
         details.append({**detail, "confidence": row.get("confidence")})
     key = "accepted" if recordings[0].slots is not None else "order"
     return {
@@ -342,7 +345,7 @@ def main(argv: Sequence[str]) -> int:
         for name in values.engines:
             engine = start(name, values.bundle, values.peer_python, grammar_file)
             label = name
-            if name in ("bundle", "free"):  # another bundle is measured anew
+            if name in OURS:  # another bundle is measured anew
                 manifest = (Path(values.bundle) / "manifest.json").read_bytes()
                 label = f"{name}-{hashlib.sha256(manifest).hexdigest()[:8]}"
             found: dict[str, Any] = {"bytes": engine.hello["bytes"], "conditions": {}}

@@ -22,7 +22,7 @@ from firmware_sim.runtime import Runtime, Tensors
 
 _IMPOSSIBLE: Final = -math.inf
 _UNLIKELY: Final = -1e4  # a text too fast for CTC's frames: attention alone decides
-_CTC_WEIGHT: Final = 0.3  # of CTC's score in the beam: `benchmarks.repeats` says what it is worth
+CTC_WEIGHT: Final = 0.3  # of CTC's score in the beam: `benchmarks.repeats` says what it is worth
 _MARGIN: Final = 4.0  # hypotheses less than e^-4 times as likely as the best of a step are given up
 _LANGUAGE_MARGIN: Final = 8.0  # with a language model, which may yet make good much more
 
@@ -47,7 +47,8 @@ class DecodingOptions:
     decoding: Decoding = Decoding.GREEDY
     beam: int = 4  # hypotheses kept, for Decoding.BEAM
     length_penalty: float = 0.0  # scores are divided by (number of tokens)^length_penalty
-    # Of the CTC score, 0 to 1; for Decoding.BEAM at every token. None: 0.3, if there is a CTC head.
+    # Of the CTC score, 0 to 1, at every token: in what Decoding.BEAM chooses by, and in the scores
+    # of Decoding.GREEDY. None: 0.3, if there is a CTC head.
     ctc_weight: float | None = 0.0
     grammar: bool = True  # held to the bundle's grammar, if it has one; not for Decoding.CTC
     # Of the language model's log probabilities, beside a weight of 1 for what was heard; for
@@ -148,7 +149,7 @@ class Decoder:
         if any(spec.name == "ctc_logits" for spec in bundle.encoder.outputs):
             self._ctc = bundle.encoder.output("ctc_logits")
             if options.ctc_weight is None:
-                self._ctc_weight = _CTC_WEIGHT
+                self._ctc_weight = CTC_WEIGHT
         elif options.decoding is Decoding.CTC or self._ctc_weight or self.grammar:
             raise BundleError(
                 f"{bundle.path}: {bundle.encoder.file} has no output 'ctc_logits', which CTC "
@@ -173,16 +174,14 @@ class Decoder:
 
         seconds: list[float] = []
         state = self.start(encoded, frames)
+        prefixes = None
+        if ctc is not None and self._ctc_weight:
+            prefixes = CtcPrefixes(ctc, self._tokens.blank)
         if options.decoding is Decoding.GREEDY:
-            tokens, scores, ended = self._greedy(state, seconds)
-            found = [(tokens, scores, ended, 0.0)]
-            totals = [self._complete_score(tokens, scores[-1] if scores else 0.0, ctc)]
+            found = [self._greedy(state, seconds, prefixes)]
         else:
-            prefixes = None
-            if ctc is not None and self._ctc_weight:
-                prefixes = CtcPrefixes(ctc, self._tokens.blank)
             found = self._beam(state, seconds, prefixes)
-            totals = [scores[-1] for _, scores, *_ in found]
+        totals = [scores[-1] for _, scores, *_ in found]
         normal = [
             self._normalise(score, len(tokens))
             for score, (tokens, *_) in zip(totals, found, strict=True)
@@ -246,25 +245,35 @@ class Decoder:
         return outputs
 
     def _greedy(
-        self, state: StepState, seconds: list[float]
-    ) -> tuple[tuple[int, ...], tuple[float, ...], bool]:
+        self, state: StepState, seconds: list[float], prefixes: "CtcPrefixes | None"
+    ) -> _Found:
+        """Attention alone chooses; with `prefixes` scores are joint, as those of `_beam`."""
         tokens: list[int] = []
         scores: list[float] = []
-        score = 0.0
+        attention, weight = 0.0, self._ctc_weight
+        prefix = prefixes.empty() if prefixes else None
         places = self.grammar.first if self.grammar else frozenset()
         for step in range(self._bundle.limits.tokens):
             outputs = self._invoke(state, seconds)
             log_probabilities = self._log_probabilities(outputs)
             followers = self._followers(places)
             token = int(followers[np.argmax(log_probabilities[followers])])
-            score += float(log_probabilities[token])
-            scores.append(score)
+            attention += float(log_probabilities[token])
+            if prefixes is None or prefix is None:
+                scores.append(attention)
+            else:
+                prefix = (
+                    prefix.ended()
+                    if token == self._tokens.end
+                    else prefixes.grow(prefix, np.array([token]))[token]
+                )
+                scores.append((1 - weight) * attention + weight * prefix.score)
             if token == self._tokens.end:
-                return tuple(tokens), tuple(scores), True
+                return tuple(tokens), tuple(scores), True, 0.0
             tokens.append(token)
             self.advance(state, outputs, step, token)
             places = self.grammar.follow(places, token) if self.grammar else places
-        return tuple(tokens), tuple(scores), False
+        return tuple(tokens), tuple(scores), False, 0.0
 
     def _followers(self, places: States) -> npt.NDArray[np.int64]:
         """The tokens that may come next, the end among them; all without a grammar."""
@@ -375,14 +384,6 @@ class Decoder:
 
     def _normalise(self, score: float, tokens: int) -> float:
         return score / (tokens + 1) ** self._options.length_penalty  # + 1 for the end
-
-    def _complete_score(
-        self, tokens: tuple[int, ...], score: float, ctc: npt.NDArray[np.float32] | None
-    ) -> float:
-        weight = self._ctc_weight
-        if weight and ctc is not None:
-            score = (1.0 - weight) * score + weight * ctc_score(ctc, tokens, self._tokens.blank)
-        return score
 
     def _ctc_best_path(self, ctc: npt.NDArray[np.float32]) -> Hypothesis:
         tokens, score = ctc_greedy(ctc, self._tokens.blank)
@@ -536,40 +537,6 @@ def merge_repeats(path: npt.NDArray[np.int64], blank: int) -> tuple[int, ...]:
     """The text of a CTC path [frames]."""
     changes = path[np.concatenate(([True], path[1:] != path[:-1]))] if len(path) else path
     return tuple(int(token) for token in changes if token != blank)
-
-
-def ctc_score(
-    log_probabilities: npt.NDArray[np.float32], tokens: tuple[int, ...], blank: int
-) -> float:
-    """Log probability of a text, summed over all its CTC alignments (Graves et al., 2006).
-
-    Args:
-      log_probabilities: float [frames, V].
-      tokens: the text, without blanks.
-
-    Returns:
-      the natural logarithm; -inf if the text does not fit into the frames.
-    """
-    labels = np.full(2 * len(tokens) + 1, blank)
-    labels[1::2] = tokens
-    # A label may be reached over the blank before it, unless it repeats the label before that.
-    skips = np.zeros(len(labels), bool)
-    skips[2:] = (labels[2:] != blank) & (labels[2:] != labels[:-2])
-    emissions = log_probabilities[:, labels].astype(np.float64)
-    if not len(emissions):
-        return _IMPOSSIBLE if tokens else 0.0
-    forward = np.full(len(labels), _IMPOSSIBLE)
-    forward[:2] = emissions[0, :2]
-    for emission in emissions[1:]:
-        stay, step, skip = (
-            forward,
-            np.full_like(forward, _IMPOSSIBLE),
-            np.full_like(forward, _IMPOSSIBLE),
-        )
-        step[1:] = forward[:-1]
-        skip[2:] = np.where(skips[2:], forward[:-2], _IMPOSSIBLE)
-        forward = np.logaddexp(np.logaddexp(stay, step), skip) + emission
-    return float(np.logaddexp.reduce(forward[-2:]))
 
 
 def ctc_align(

@@ -7,6 +7,7 @@
 | `speech_parameters.h` | shapes, scales, token ids, limits, frontend, arena sizes |
 | `speech_model.h`, `.c` | the two flatbuffers, the token table, which tensor goes where |
 | `speech_decoder.h`, `.c` | the greedy decoder loop in C99: features in, text out |
+| `speech_grammar.h`, `.c` | of a bundle with a grammar: commands, their slots and confidence |
 | `speech_frontend.h` | settings of the audio microfrontend |
 | `speech_operators.h`, `speech_tflm.h`, `.cc` | both models on TensorFlow Lite Micro, in C++ |
 | `speech_self_test.h`, `.c`, `speech_golden.h` | the loop on recorded features, byte for byte |
@@ -18,6 +19,7 @@ what TensorFlow Lite Micro returns on this machine.  The same bundle and audio g
 
 import dataclasses
 import hashlib
+import math
 import pathlib
 import re
 import sys
@@ -32,7 +34,8 @@ from absl import app, flags
 from firmware_sim import audio, frontend, graph, recognizer, runtime
 from firmware_sim import bundle as bundles
 from firmware_sim.bundle import Bundle, BundleError, Model, TensorSpec, Tokenizer
-from firmware_sim.decoder import Decoder, DecodingOptions, Hypothesis
+from firmware_sim.decoder import CTC_WEIGHT, Decoder, DecodingOptions, Hypothesis
+from firmware_sim.grammar import Grammar
 from firmware_sim.runtime import Runtime, Tensors
 
 SUMS: Final = "SHA256SUMS"
@@ -45,6 +48,13 @@ _ARENA_UNIT: Final = 1024  # bytes, to which arenas are rounded up
 _NOISE_SECONDS: Final = 2
 _NOISE_PEAK: Final = 8000
 _WIDTH: Final = 100  # characters of a line
+# Log probabilities are whole numbers of 1 / ONE nats; what tables hold, and how finely.
+_ONE: Final = 1 << 16
+_LOG_ADD_NATS: Final = 12  # beyond these the smaller of two probabilities adds nothing
+_LOG_ADD_BITS: Final = 11  # 2^11 / ONE nats from one entry to the next
+_POWERS: Final = 65  # of 2^-x for x from 0 to 1
+_LOGIT_BITS: Final = 24  # of the fraction of a logit's unit, in nats
+_MOST: Final = 1 << 16  # of states, arcs and tokens, numbered by uint16_t
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 # Methods of MicroMutableOpResolver that are not named after their operator.
 _RESOLVER_NAMES: Final = {"BATCH_MATMUL": "BatchMatMul"}
@@ -62,6 +72,7 @@ class Golden:
     encoded: Tensors
     steps: tuple[Tensors, ...]  # outputs of each decoder step
     found: Hypothesis
+    commands: int  # of a bundle with a grammar
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,7 +132,11 @@ def export(bundle: Bundle, samples: npt.NDArray[np.int16]) -> dict[str, str]:
         "speech_model.c": _model_source(bundle, caches, crossings),
         "speech_operators.h": _operators(bundle),
         "speech_golden.h": _golden_header(bundle, golden),
-        **{path.name: path.read_text("ascii") for path in SOURCES.glob("speech_*")},
+        **{
+            path.name: path.read_text("ascii")
+            for path in SOURCES.glob("speech_*")
+            if bundle.grammar or path.stem != "speech_grammar"
+        },
     }
     name = re.sub(r"[^\w.-]", "_", bundle.preset, flags=re.ASCII)
     origin = (
@@ -211,6 +226,15 @@ def _check(bundle: Bundle) -> tuple[list[Cache], list[TensorSpec]]:
             "frontend of firmware_sim.frontend.WHEEL_PARAMETERS."
         )
     encoder, step = bundle.encoder, bundle.decoder_step
+    if bundle.grammar is not None:
+        arcs = sum(len(ways) for state in bundle.grammar.arcs for ways in state.values())
+        largest = max(len(bundle.grammar.arcs), arcs, len(bundle.tokenizer.tokens))
+        if largest >= _MOST:
+            raise ExportError(
+                f"{bundle.path}: its grammar has {len(bundle.grammar.arcs)} states and {arcs} arcs "
+                f"over {len(bundle.tokenizer.tokens)} tokens; C counts each to {_MOST - 1}: write "
+                "a smaller grammar."
+            )
     caches = [
         Cache(step.input(f"cache_{layer}"), step.output(f"row_{layer}"))
         for layer in range(bundle.decoder_layers)
@@ -252,7 +276,11 @@ def _golden(
             "Nothing is heard in the self-test's audio, which would test no cache; name speech by "
             "--audio."
         )
-    return Golden(features, encoded, tuple(recorder.outputs), found)
+    commands = 0
+    if bundle.grammar is not None:
+        listener = recognizer.Recognizer(bundle, "tflm", DecodingOptions(ctc_weight=None))
+        commands = len(listener.recognize(features, 0, len(samples)).commands)
+    return Golden(features, encoded, tuple(recorder.outputs), found, commands)
 
 
 def _arena(loaded: Runtime) -> tuple[int, int]:
@@ -315,6 +343,9 @@ def _parameters(
         _define("CACHES", len(caches)),
         _define("CACHE_BYTES", sum(cache.input.bytes for cache in caches)),
         "",
+        "/* The grammar; without states there is none. */",
+        *_grammar_defines(bundle),
+        "",
         "/* What a one-hot token holds. */",
         *_level_defines("DECODER_STEP_INPUT", step.input("token"), {"ZERO": 0.0, "ONE": 1.0}),
         "",
@@ -327,6 +358,93 @@ def _parameters(
     for side, specs in _sides(bundle):
         lines += _tensor_defines(side, specs)
     return "\n".join([*lines, "#endif", ""])
+
+
+def _grammar_defines(bundle: Bundle) -> Iterable[str]:
+    """Sizes of the automaton, and what scores are made of."""
+    grammar, ctc = bundle.grammar, {spec.name: spec for spec in bundle.encoder.outputs}
+    if grammar is None:
+        yield _define("STATES", 0)
+        return
+    between = 0 if grammar.between is None else 1
+    most = (bundle.limits.tokens + between) // (_shortest(grammar) + between)
+    # e^-2^14, where every command is accepted: 0 has no logarithm.
+    reject_below = math.log(grammar.reject_below) if grammar.reject_below else -float(1 << 14)
+    yield _define("STATES", len(grammar.arcs))
+    yield _define("STATE_BYTES", -(-len(grammar.arcs) // 8), "a bit for each")
+    yield _define("STATE_START", grammar.start)
+    yield _define("ARCS", sum(len(ways) for state in grammar.arcs for ways in state.values()))
+    yield _define("INTENTS", len(grammar.intents))
+    yield _define("SLOTS", len(grammar.slots))
+    yield _define("COMMANDS", max(1, most), "most in one text")
+    yield _define(
+        "TOKEN_BETWEEN", -1 if grammar.between is None else grammar.between, "commands; -1: none"
+    )
+    yield _define("LOGIT_NATS", _nats(bundle.decoder_step.output("logits")), "of a unit, in 2^-24")
+    yield _define("CTC_LOGIT_NATS", _nats(ctc["ctc_logits"]))
+    yield _define("CTC_WEIGHT", round(CTC_WEIGHT * _ONE), "in 1/65536, beside attention")
+    yield _define("REJECT_BELOW", round(_ONE * reject_below), "in 1/65536 nats")
+    yield _define("LOG_ADD_BITS", _LOG_ADD_BITS)
+    yield _define("LOG_ADDS", (_LOG_ADD_NATS * _ONE >> _LOG_ADD_BITS) + 1)
+    yield _define("POWERS", _POWERS)
+
+
+def _nats(spec: TensorSpec) -> int:
+    """Of one unit of a logit, in 2^-24."""
+    assert spec.scale is not None  # int8, says _check
+    return round(spec.scale * (1 << _LOGIT_BITS))
+
+
+def _shortest(grammar: Grammar) -> int:
+    """Tokens of the shortest command."""
+    states, tokens = {grammar.start}, 0
+    while not states & grammar.finals.keys():
+        states = {to for x in states for ways in grammar.arcs[x].values() for _, to in ways}
+        tokens += 1
+    return tokens
+
+
+def _grammar_source(grammar: Grammar) -> list[str]:
+    arcs, first = [], [0]
+    for state in grammar.arcs:
+        for token, ways in sorted(state.items()):
+            arcs += [f"    {{{token}, {to}, {slot}}}," for slot, to in ways]
+        first.append(len(arcs))
+    finals = [grammar.finals.get(state, -1) for state in range(len(grammar.arcs))]
+    apart = np.arange((_LOG_ADD_NATS * _ONE >> _LOG_ADD_BITS) + 1) * (1 << _LOG_ADD_BITS) / _ONE
+    added = np.rint(np.log1p(np.exp(-apart)) * _ONE).astype(np.int64)
+    powers = np.rint(2.0 ** -np.linspace(0, 1, _POWERS) * _ONE).astype(np.int64)
+    return [
+        "const speech_arc speech_arcs[SPEECH_ARCS] = {",
+        *arcs,
+        "};",
+        "",
+        "const uint16_t speech_first_arcs[SPEECH_STATES + 1] = {",
+        _numbers(np.array(first)),
+        "};",
+        "",
+        "const int16_t speech_finals[SPEECH_STATES] = {",
+        _numbers(np.array(finals)),
+        "};",
+        "",
+        "const char *const speech_intents[SPEECH_INTENTS] = {",
+        *(f"    {_string(name.encode())}," for name in grammar.intents),
+        "};",
+        "",
+        "const char *const speech_slots[SPEECH_SLOTS + 1] = {",
+        *(f"    {_string(name.encode())}," for name in grammar.slots),
+        "    NULL,",
+        "};",
+        "",
+        "const uint16_t speech_log_add[SPEECH_LOG_ADDS] = {",
+        _numbers(added),
+        "};",
+        "",
+        "const int32_t speech_powers[SPEECH_POWERS] = {",
+        _numbers(powers),
+        "};",
+        "",
+    ]
 
 
 def _model_source(bundle: Bundle, caches: Sequence[Cache], crossings: Sequence[TensorSpec]) -> str:
@@ -350,9 +468,10 @@ def _model_source(bundle: Bundle, caches: Sequence[Cache], crossings: Sequence[T
         offset += cache.input.bytes
     lines += ["};", "", "const char *const speech_tokens[SPEECH_VOCABULARY] = {"]
     lines += [f"    {_string(piece)}," for piece in _pieces(bundle.tokenizer)]
+    lines += ["};", ""]
+    if bundle.grammar is not None:
+        lines += _grammar_source(bundle.grammar)
     lines += [
-        "};",
-        "",
         "#if defined(__GNUC__)",
         "#define SPEECH_ALIGNED __attribute__((aligned(16)))",
         "#elif defined(__ICCARM__)",
@@ -415,6 +534,7 @@ def _golden_header(bundle: Bundle, golden: Golden) -> str:
         _define("GOLDEN_FRAMES", len(golden.features)),
         _define("GOLDEN_TOKENS", len(found.tokens)),
         _define("GOLDEN_ENDED", found.ended),
+        _define("GOLDEN_COMMANDS", golden.commands),
         "",
         f"static const char speech_golden_text[] = {_string(text)};",
         *_array("int32_t", "tokens", np.asarray(found.tokens, np.int32)),

@@ -28,8 +28,8 @@ LENGTH_PENALTY = flags.DEFINE_float(
 CTC_WEIGHT = flags.DEFINE_float(
     "ctc_weight",
     None,
-    "Weight of the CTC score, at every token of a beam; greedy decoding does not use it. "
-    "Default: 0.3, if the bundle has a CTC head.",
+    "Weight of the CTC score, at every token of a beam; greedy decoding chooses without it, but "
+    "scores by it. Default: 0.3, if the bundle has a CTC head.",
     lower_bound=0.0,
     upper_bound=1.0,
 )

@@ -1,6 +1,6 @@
 """One recogniser in a process of its own, on one core; see `benchmarks.commands`.
 
-    python worker.py bundle DIR [--free]
+    python worker.py bundle DIR --bundle|--greedy|--free
     python worker.py pocketsphinx GRAMMAR.jsgf
     python worker.py whisper
     python worker.py moonshine
@@ -26,13 +26,14 @@ import soundfile
 Recogniser = Callable[[np.ndarray], dict[str, Any]]  # int16 [samples] -> answer
 
 
-def bundle(directory: str, *options: str) -> tuple[Recogniser, int]:
+def bundle(directory: str, search: str) -> tuple[Recogniser, int]:
     from firmware_sim import bundle as bundles
     from firmware_sim.decoder import Decoding, DecodingOptions
     from firmware_sim.recognizer import Recognizer
 
-    search = DecodingOptions(Decoding.BEAM, ctc_weight=None, grammar="--free" not in options)
-    recognizer = Recognizer(bundles.load(directory), options=search)
+    decoding = Decoding.GREEDY if search == "--greedy" else Decoding.BEAM
+    options = DecodingOptions(decoding, ctc_weight=None, grammar=search != "--free")
+    recognizer = Recognizer(bundles.load(directory), options=options)
 
     def recognise(audio: np.ndarray) -> dict[str, Any]:
         heard = recognizer.transcribe(audio)

@@ -11,6 +11,7 @@ int8_t speech_feature(uint16_t value) {
   return (int8_t)stored;
 }
 
+#if SPEECH_STATES == 0
 /* The most likely token that may follow; of equals the first, as in the reference decoder. */
 static int32_t best_token(const int8_t *logits) {
   int32_t best = -1;
@@ -20,6 +21,12 @@ static int32_t best_token(const int8_t *logits) {
     if (best < 0 || logits[token] > logits[best]) best = token;
   }
   return best;
+}
+#endif
+
+/* Frames of the encoder's memory that an utterance fills. */
+static size_t memory_frames(int32_t frames) {
+  return ((size_t)frames * SPEECH_MEMORY_FRAMES + SPEECH_FRAMES - 1) / SPEECH_FRAMES;
 }
 
 /* The step's next token: one-hot. */
@@ -31,7 +38,7 @@ static void set_token(speech_decoder *decoder, int32_t token) {
 /* Masks, caches and the start token. */
 static void reset(speech_decoder *decoder, int32_t frames) {
   size_t used = (size_t)frames * SPEECH_CHANNELS;
-  size_t valid = ((size_t)frames * SPEECH_MEMORY_FRAMES + SPEECH_FRAMES - 1) / SPEECH_FRAMES;
+  size_t valid = memory_frames(frames);
   int i;
 
   memset(decoder->features + used, SPEECH_FEATURE_ZERO_POINT, sizeof decoder->features - used);
@@ -69,6 +76,13 @@ int speech_decode(speech_decoder *decoder, const speech_runtime *runtime, int32_
     return SPEECH_ERROR_ENCODER;
   }
 
+#if SPEECH_STATES > 0
+  decoder->command_count = 0;
+  speech_search_start(&decoder->search,
+                      (const int8_t *)encoded[SPEECH_ENCODER_OUTPUT_CTC_LOGITS],
+                      (int32_t)memory_frames(frames));
+#endif
+
   inputs[SPEECH_DECODER_STEP_INPUT_TOKEN] = decoder->token;
   inputs[SPEECH_DECODER_STEP_INPUT_SELF_MASK] = decoder->self_mask;
   inputs[SPEECH_DECODER_STEP_INPUT_MEMORY_MASK] = decoder->memory_mask;
@@ -79,11 +93,18 @@ int speech_decode(speech_decoder *decoder, const speech_runtime *runtime, int32_
     inputs[speech_caches[i].input] = decoder->caches + speech_caches[i].offset;
   }
   for (step = 0; step < SPEECH_TOKENS; ++step) {
+    const int8_t *logits;
     int32_t token;
     if (runtime->invoke_decoder_step(runtime->context, inputs, outputs) != 0) {
       return SPEECH_ERROR_DECODER_STEP;
     }
-    token = best_token((const int8_t *)outputs[SPEECH_DECODER_STEP_OUTPUT_LOGITS]);
+    logits = (const int8_t *)outputs[SPEECH_DECODER_STEP_OUTPUT_LOGITS];
+#if SPEECH_STATES > 0
+    token = speech_search_best(&decoder->search, logits);
+    speech_search_follow(&decoder->search, logits, step, token);
+#else
+    token = best_token(logits);
+#endif
     if (token == SPEECH_TOKEN_END) {
       decoder->ended = 1;
       break;
@@ -97,17 +118,45 @@ int speech_decode(speech_decoder *decoder, const speech_runtime *runtime, int32_
     }
     decoder->self_mask[step] = SPEECH_DECODER_STEP_INPUT_SELF_MASK_VALID;
   }
+#if SPEECH_STATES > 0
+  decoder->command_count = speech_search_commands(
+      &decoder->search, decoder->tokens, decoder->token_count,
+      decoder->token_count + decoder->ended, decoder->token_slots, decoder->commands);
+#endif
   return SPEECH_OK;
+}
+
+/* Puts what a token adds to the text that is there; returns its length. */
+static size_t append(char *text, size_t length, int32_t token) {
+  const char *piece = speech_tokens[token];
+  while (length == 0 && *piece == ' ') ++piece;
+  while (*piece != '\0') text[length++] = *piece++;
+  return length;
+}
+
+static void end_text(char *text, size_t length) {
+  while (length > 0 && text[length - 1] == ' ') --length;
+  text[length] = '\0';
 }
 
 void speech_text(const speech_decoder *decoder, char text[SPEECH_TEXT_BYTES]) {
   size_t length = 0;
   int32_t i;
-  for (i = 0; i < decoder->token_count; ++i) {
-    const char *piece = speech_tokens[decoder->tokens[i]];
-    while (length == 0 && *piece == ' ') ++piece;
-    while (*piece != '\0') text[length++] = *piece++;
-  }
-  while (length > 0 && text[length - 1] == ' ') --length;
-  text[length] = '\0';
+  for (i = 0; i < decoder->token_count; ++i) length = append(text, length, decoder->tokens[i]);
+  end_text(text, length);
 }
+
+#if SPEECH_STATES > 0
+int speech_slot_text(const speech_decoder *decoder, int32_t command, int16_t slot,
+                     char text[SPEECH_TEXT_BYTES]) {
+  size_t length = 0;
+  int32_t i;
+  if (command >= 0 && command < decoder->command_count) {
+    for (i = decoder->commands[command].first; i < decoder->commands[command].last; ++i) {
+      if (decoder->token_slots[i] == slot) length = append(text, length, decoder->tokens[i]);
+    }
+  }
+  end_text(text, length);
+  return text[0] != '\0';
+}
+#endif

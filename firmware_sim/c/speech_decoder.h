@@ -1,4 +1,5 @@
-/* The decoder loop: features in, text out; greedy, integers only, no dynamic memory.
+/* The decoder loop: features in, text out; greedy, integers only, no dynamic memory. A bundle with a
+ * grammar gives commands too, see speech_grammar.h.
  *
  *   static speech_decoder decoder; speech_runtime runtime; char text[SPEECH_TEXT_BYTES];
  *   speech_tflm_start(&runtime);  (once; or fill in a runtime of your own)
@@ -12,6 +13,10 @@
 #define SPEECH_DECODER_H
 
 #include "speech_model.h"
+
+#if SPEECH_STATES > 0
+#include "speech_grammar.h"
+#endif
 
 #ifdef __cplusplus
 extern "C" {
@@ -42,12 +47,21 @@ typedef struct {
   int32_t tokens[SPEECH_TOKENS];                    /* out, without start and end */
   int32_t token_count;                              /* out */
   int ended; /* out: 0 if the limit on tokens cut the text off */
+#if SPEECH_STATES > 0
+  /* Out. Without commands the tokens are what the grammar has that is nearest to what was heard. */
+  speech_command commands[SPEECH_COMMANDS];
+  int32_t command_count;
+  int16_t token_slots[SPEECH_TOKENS]; /* of a command's tokens, or SPEECH_NO_SLOT */
+#endif
   /* The rest belongs to the loop. */
   int8_t encoder_memory_mask[SPEECH_MEMORY_FRAMES];
   int8_t memory_mask[SPEECH_MEMORY_FRAMES];
   int8_t self_mask[SPEECH_TOKENS + 1]; /* the last position is the step's own */
   int8_t caches[SPEECH_CACHE_BYTES];
   int8_t token[SPEECH_VOCABULARY]; /* one-hot */
+#if SPEECH_STATES > 0
+  speech_search search;
+#endif
 } speech_decoder;
 
 /* The int8 feature for one value of the microfrontend. */
@@ -62,6 +76,14 @@ int speech_decode(speech_decoder *decoder, const speech_runtime *runtime, int32_
 
 /* The text of the decoded tokens: UTF-8, without spaces around it, ended by a zero byte. */
 void speech_text(const speech_decoder *decoder, char text[SPEECH_TEXT_BYTES]);
+
+#if SPEECH_STATES > 0
+/* The value of a slot, of speech_slots, in a command of decoder->commands, as speech_text writes it;
+ * returns 0, and an empty text, if the command does not say it.
+ */
+int speech_slot_text(const speech_decoder *decoder, int32_t command, int16_t slot,
+                     char text[SPEECH_TEXT_BYTES]);
+#endif
 
 #ifdef __cplusplus
 }

@@ -50,6 +50,25 @@ extern const speech_cache speech_caches[SPEECH_CACHES];
 /* What each token adds to the text, in UTF-8. */
 extern const char *const speech_tokens[SPEECH_VOCABULARY];
 
+#if SPEECH_STATES > 0
+/* The grammar: a finite automaton over tokens. A final state may go on at the start. */
+typedef struct {
+  uint16_t token;
+  uint16_t to;  /* state */
+  int16_t slot; /* of speech_slots, to whose value the token belongs; -1: none */
+} speech_arc;
+
+extern const speech_arc speech_arcs[SPEECH_ARCS]; /* by state, token and slot */
+extern const uint16_t speech_first_arcs[SPEECH_STATES + 1];
+extern const int16_t speech_finals[SPEECH_STATES]; /* the intent that ends there; -1: none */
+extern const char *const speech_intents[SPEECH_INTENTS];
+extern const char *const speech_slots[SPEECH_SLOTS + 1]; /* and a NULL */
+
+/* log(1 + e^-x) and 2^-x, in 1/65536, at evenly spaced x. */
+extern const uint16_t speech_log_add[SPEECH_LOG_ADDS];
+extern const int32_t speech_powers[SPEECH_POWERS];
+#endif
+
 #ifdef __cplusplus
 }
 #endif

@@ -91,6 +91,11 @@ int speech_self_test(speech_decoder *decoder, const speech_runtime *runtime,
   if (decoder->ended != SPEECH_GOLDEN_ENDED) {
     return mismatched(mismatch, "ended", -1, 0, SPEECH_GOLDEN_ENDED, decoder->ended);
   }
+#if SPEECH_STATES > 0
+  if (decoder->command_count != SPEECH_GOLDEN_COMMANDS) {
+    return mismatched(mismatch, "commands", -1, 0, SPEECH_GOLDEN_COMMANDS, decoder->command_count);
+  }
+#endif
   speech_text(decoder, text);
   if (strcmp(text, speech_golden_text) != 0) return mismatched(mismatch, "text", -1, 0, 0, 0);
   return SPEECH_OK;

@@ -10,6 +10,7 @@ import ctypes
 import dataclasses
 import functools
 import hashlib
+import json
 import pathlib
 import re
 import shutil
@@ -22,10 +23,11 @@ import soundfile
 from numpy.typing import NDArray
 from tflite_micro import runtime as tflite_micro
 
-from firmware_sim import bundle, export_c, recognizer, runtime
+from firmware_sim import bundle, export_c, grammar, recognizer, runtime
 from firmware_sim.decoder import Decoder, DecodingOptions
 from firmware_sim.export_c import ExportError
-from tests.conftest import run_module, synthesise
+from firmware_sim.recognizer import Recognizer
+from tests.conftest import digit_grammar, run_module, synthesise
 
 _run = functools.partial(run_module, "firmware_sim.export_c")
 
@@ -37,6 +39,15 @@ FIRMWARE = pathlib.Path(__file__).parent / "firmware"
 OK, FRAMES, ENCODER, DECODER_STEP, MISMATCH = range(5)
 # Outputs of the encoder, or else of the decoder step, for its inputs; None: it failed.
 Invoke = Callable[[bool, runtime.Tensors], runtime.Tensors | None]
+
+
+class Command(ctypes.Structure):
+    _fields_ = (
+        ("intent", ctypes.c_int32),
+        ("first", ctypes.c_int32),
+        ("last", ctypes.c_int32),
+        ("confidence", ctypes.c_int32),
+    )
 
 
 class Mismatch(ctypes.Structure):
@@ -83,7 +94,6 @@ def _compile(
         objects.append(str(out / f"{source.name}.o"))
         options = [target, *WARNINGS, "-fdata-sections", "-c", source, "-o", objects[-1]]
         subprocess.run([*language, *options], check=True)
-    assert len(objects) == 4
     return objects
 
 
@@ -127,6 +137,23 @@ class Firmware:
         """Number of tokens, and whether the text ended."""
         return self._library.firmware_token_count(), bool(self._library.firmware_ended())
 
+    def commands(self) -> list[tuple[str, dict[str, str], float]]:
+        """Intent, slots and confidence of each command."""
+        library, text, found = self._library, ctypes.create_string_buffer(4096), []
+        library.firmware_command.restype = ctypes.POINTER(Command)
+        library.firmware_intent.restype = ctypes.c_char_p
+        library.firmware_slot_name.restype = ctypes.c_char_p
+        for number in range(library.firmware_command_count()):
+            command = library.firmware_command(number).contents
+            slots, slot = {}, 0
+            while (name := library.firmware_slot_name(slot)) is not None:
+                if library.firmware_slot_text(number, slot, text):
+                    slots[name.decode()] = text.value.decode()
+                slot += 1
+            intent = library.firmware_intent(command.intent).decode()
+            found.append((intent, slots, command.confidence / 65536))
+        return found
+
     @property
     def operators(self) -> int:
         return self._library.firmware_operators()
@@ -155,11 +182,16 @@ def started(
     reference: Invoke,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Firmware:
-    out = tmp_path_factory.mktemp("host")
+    return build(exported, loaded, reference, tmp_path_factory.mktemp("host"))
+
+
+def build(
+    exported: pathlib.Path, loaded: bundle.Bundle, invoke: Invoke, out: pathlib.Path
+) -> Firmware:
     objects = _compile(*HOST, exported, out)
     command = ["g++", "-std=c++17", "-fPIC", "-shared", f"-I{exported}", f"-I{FIRMWARE}"]
     subprocess.run([*command, FIRMWARE / "host.cc", *objects, "-o", out / "f.so"], check=True)
-    return Firmware(out / "f.so", loaded, reference)
+    return Firmware(out / "f.so", loaded, invoke)
 
 
 @pytest.fixture
@@ -331,6 +363,49 @@ def test_a_text_has_no_spaces_around_it(
 
     firmware.invoke = invoke
     assert firmware.decode(recognizer.compute_features(loaded, speech)) == (OK, "e a")
+
+
+DIGITS = """
+call: ["$digit:first $digit:second $digit:third"]
+code: ["$pair:pair $digit:last $digit:check"]
+"""
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_c_finds_the_commands_of_the_greedy_decoder(
+    apart: bool, loaded: bundle.Bundle, reference: Invoke, tmp_path: pathlib.Path
+) -> None:
+    """Of up to three spoken commands, a half, noise; or, with nothing between, of few letters."""
+    content = digit_grammar(tmp_path / "digits.yaml", DIGITS, 0.5)
+    if not apart:
+        e, i, n, o = map(loaded.tokenizer.tokens.index, "eino")
+        content |= {"states": 6, "intents": ["all"], "slots": ["x", "y"], "between": []}
+        content |= {"finals": [[3, 0], [4, 0]], "reject_below": 0.0}
+        # "n" is of one slot or of the other, and "nene" one command rather than two.
+        arcs = [[0, n, 1, 0], [0, n, 2, 1], [1, e, 3, 0], [2, o, 4, 1], [2, i, 4, -1]]
+        content |= {"arcs": [*arcs, [3, n, 5, 0], [5, e, 4, 0]]}
+    found = grammar.load(json.dumps(content).encode(), len(loaded.tokenizer.tokens), (0, 1, 30))
+    held = dataclasses.replace(loaded, grammar=found)
+    texts = ["five six seven", "one two eight nine", "two two eight", "nine zero three four five"]
+    spoken = [synthesise(text, "en-us+m3") for text in texts]
+    noise = np.random.default_rng(1).integers(-3000, 3000, 30_000).astype(np.int16)
+    utterances = [*spoken, np.concatenate(spoken[1:3]), np.concatenate([spoken[0]] * 3)]
+    utterances += [spoken[0][:9_000], noise]
+    export_c.write(export_c.export(held, spoken[0]), tmp_path / "c")
+    firmware = build(tmp_path / "c", held, reference, tmp_path)
+    listener = Recognizer(held, "litert-reference", DecodingOptions(ctc_weight=None))
+    counts = set()
+    for audio in utterances:
+        features = recognizer.compute_features(held, audio[: held.window])
+        expected = listener.recognize(features, 0, len(audio)).commands
+        assert firmware.decode(features)[0] == OK
+        heard = firmware.commands()
+        assert [x[:2] for x in heard] == [(x.intent, x.slots) for x in expected]
+        for (*_, confidence), command in zip(heard, expected, strict=True):
+            assert confidence == pytest.approx(command.confidence, abs=0.002)
+        counts.add(len(heard))
+    assert firmware.self_test()[0] == OK
+    assert counts >= ({0, 1, 2} if apart else {2})
 
 
 def test_pieces_of_any_script_are_in_the_token_table(

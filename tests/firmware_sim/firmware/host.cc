@@ -25,6 +25,17 @@ int firmware_decode(const int8_t* features, int32_t frames, char* text) {
 
 int firmware_token_count(void) { return decoder.token_count; }
 int firmware_ended(void) { return decoder.ended; }
+
+#if SPEECH_STATES > 0
+int firmware_command_count(void) { return decoder.command_count; }
+const speech_command* firmware_command(int number) { return &decoder.commands[number]; }
+const char* firmware_intent(int intent) { return speech_intents[intent]; }
+const char* firmware_slot_name(int slot) { return speech_slots[slot]; }
+int firmware_slot_text(int command, int slot, char* text) {
+  return speech_slot_text(&decoder, command, static_cast<int16_t>(slot), text);
+}
+#endif
+
 int firmware_self_test(speech_mismatch* found) { return speech_self_test(&decoder, &tflm, found); }
 
 unsigned int firmware_operators(void) {
