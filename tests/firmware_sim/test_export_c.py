@@ -35,6 +35,10 @@ WARNINGS = ("-Wall", "-Wextra", "-Werror", "-pedantic")
 # Compilers of C and C++, and the flag of the machine that they compile for.
 HOST = ("gcc", "g++", "-fPIC")
 CORTEX_M55 = ("arm-none-eabi-gcc", "arm-none-eabi-g++", "-mcpu=cortex-m55")
+DIGITS = """
+call: ["$digit:first $digit:second $digit:third"]
+code: ["$pair:pair $digit:last $digit:check"]
+"""
 FIRMWARE = pathlib.Path(__file__).parent / "firmware"
 OK, FRAMES, ENCODER, DECODER_STEP, MISMATCH = range(5)
 # Outputs of the encoder, or else of the decoder step, for its inputs; None: it failed.
@@ -213,25 +217,40 @@ def test_every_source_compiles_for_a_cortex_m55_without_a_warning(
     assert all(pathlib.Path(name).stat().st_size for name in cortex_m55_objects)
 
 
-def test_the_self_test_runs_on_a_cortex_m55(
-    cortex_m55_objects: list[str], exported: pathlib.Path, tmp_path: pathlib.Path
-) -> None:
+def run_on_cortex_m55(
+    exported: pathlib.Path, objects: list[str], out: pathlib.Path
+) -> tuple[int, str]:
+    """Exit status and output of the self-test on the emulator."""
     if shutil.which("qemu-system-arm") is None:
         pytest.skip("qemu-system-arm is not installed")
     compiler, _, target = CORTEX_M55
     options = [target, "-std=c99", *WARNINGS, f"-I{exported}", "-nostartfiles", "-Wl,--gc-sections"]
     script = ["-T", FIRMWARE / "cortex_m55.ld", "--specs=nano.specs"]
-    program = [
-        FIRMWARE / "cortex_m55.c",
-        *(name for name in cortex_m55_objects if name.endswith(".c.o")),
-    ]
-    elf = tmp_path / "firmware.elf"
+    program = [FIRMWARE / "cortex_m55.c", *(name for name in objects if name.endswith(".c.o"))]
+    elf = out / "firmware.elf"
     subprocess.run([compiler, *options, *script, *program, "-o", elf], check=True)
     emulator = ["qemu-system-arm", "-M", "mps3-an547", "-display", "none", "-semihosting"]
     ran = subprocess.run(
         [*emulator, "-kernel", elf], capture_output=True, text=True, timeout=60, check=False
     )
-    assert (ran.returncode, ran.stdout + ran.stderr) == (OK, "one two three")
+    return ran.returncode, ran.stdout + ran.stderr
+
+
+def test_the_self_test_runs_on_a_cortex_m55(
+    cortex_m55_objects: list[str], exported: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    assert run_on_cortex_m55(exported, cortex_m55_objects, tmp_path) == (OK, "one two three")
+
+
+def test_a_command_is_heard_on_a_cortex_m55(loaded: bundle.Bundle, tmp_path: pathlib.Path) -> None:
+    content = digit_grammar(tmp_path / "digits.yaml", DIGITS, 0.5)
+    found = grammar.load(json.dumps(content).encode(), len(loaded.tokenizer.tokens), (0, 1, 30))
+    held = dataclasses.replace(loaded, grammar=found)
+    sources = export_c.export(held, synthesise("five six seven", "en-us+m3"))
+    assert "#define SPEECH_GOLDEN_COMMANDS 1" in sources["speech_golden.h"]
+    export_c.write(sources, tmp_path / "c")
+    objects = _compile(*CORTEX_M55, tmp_path / "c", tmp_path)
+    assert run_on_cortex_m55(tmp_path / "c", objects, tmp_path) == (OK, "five six seven")
 
 
 @pytest.mark.parametrize(
@@ -363,12 +382,6 @@ def test_a_text_has_no_spaces_around_it(
 
     firmware.invoke = invoke
     assert firmware.decode(recognizer.compute_features(loaded, speech)) == (OK, "e a")
-
-
-DIGITS = """
-call: ["$digit:first $digit:second $digit:third"]
-code: ["$pair:pair $digit:last $digit:check"]
-"""
 
 
 @pytest.mark.parametrize("apart", [True, False])
