@@ -1,6 +1,6 @@
 """Spoken commands of a grammar: the `barista` bundle, and the recipe for any other domain.
 
-    export GRAMMAR=grammars/barista.yaml VOICES=DIR INITIAL=runs/digits_people
+    export GRAMMAR=grammars/barista.yaml VOICES=DIR INITIAL=pretrained/barista.npz
     python -m tf_speech_transformer.train --config=tf_speech_transformer/configs/commands.py \
         --workdir=runs/barista
 

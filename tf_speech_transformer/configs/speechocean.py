@@ -50,6 +50,7 @@ def get_config(row: str = "proposed") -> ConfigDict:
     config = commands.get_config()
     config.preset = f"speechocean_{row}"
     del config.grammar
+    config.model.encoder_layers = 8
     config.model.update(ROWS[row])
 
     manifests = os.environ.get("SPEECH", "speechocean762_train/transcripts.tsv").split(":")
