@@ -19,10 +19,9 @@ from firmware_sim.runtime import Tensors
 class Command:
     """A command that was heard, in a bundle with a grammar.
 
-    `confidence` is e^-d: the best CTC alignment of its text is d nats a token, the end counted as
-    one, less likely than CTC's best path, which may say anything; up to the first token of the next
-    command, and the first command from the beginning of the window. A slot's is that times the
-    share of its value among all texts of the beam, each as likely as its score says.
+    `confidence` is the geometric mean of its tokens' probabilities, the end counted as one, as the
+    search scores them: attention's and CTC's together, given the commands before it. A slot's is
+    that times the share of its value among all texts of the beam, each as likely as its score says.
 
     If the product of the confidences of a window's commands is below the grammar's `reject_below`,
     none of them was said: speech that is no command is often heard as several.
