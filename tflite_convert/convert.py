@@ -30,7 +30,12 @@ class ConversionError(Exception):
 
 
 def convert_model(model: SpeechTransformer, limits: dict[str, int]) -> dict:
-    """The two flatbuffers with their signatures; raises ConversionError on a float tensor."""
+    """The two flatbuffers with their signatures.
+
+    Raises:
+      ConversionError: if a tensor is float, or a product not the same on every runtime (the model's
+        ranges were not settled).
+    """
     models = {
         "encoder": flatbuffer.convert_encoder(model, limits["frames"]),
         "decoder_step": flatbuffer.convert_decoder_step(model, limits["frames"], limits["tokens"]),
@@ -40,7 +45,9 @@ def convert_model(model: SpeechTransformer, limits: dict[str, int]) -> dict:
         for name, (content, _) in models.items():
             violations += inspect.inspect(f"{name}.tflite", content).violations()
         if violations:
-            raise ConversionError("not all-integer: " + "; ".join(violations[:5]))
+            raise ConversionError(
+                "not all-integer, or not on every runtime: " + "; ".join(violations[:5])
+            )
         check_shared_scales(models)
     return models
 

@@ -1,4 +1,5 @@
-"""Lists what a bundle's flatbuffers compute in, and fails on any float tensor.
+"""Lists what a bundle's flatbuffers compute in, and fails on any float tensor, and on products that
+runtimes round differently.
 
 python -m tflite_convert.inspect --bundle=runs/digits/bundle [--tensors]
 """
@@ -12,6 +13,8 @@ from typing import Any
 import numpy as np
 from absl import app, flags
 from ai_edge_litert import schema_py_generated as schema
+
+from tf_speech_transformer.integer import Grid, is_portable
 
 ALLOWED_DTYPES = {"int8", "int32"}
 # Operators that leave the integers, or that nobody can vouch for.
@@ -46,13 +49,15 @@ class Inspection:
     bytes: int
     operators: dict[str, int]
     tensors: list[Tensor]
+    unportable: list[str]  # outputs of MUL that LiteRT and TFLite Micro round differently
 
     @property
     def dtypes(self) -> dict[str, int]:
         return dict(collections.Counter(tensor.dtype for tensor in self.tensors))
 
     def violations(self) -> list[str]:
-        """What keeps the flatbuffer from being all-integer, a sentence each."""
+        """What keeps the flatbuffer from being all-integer and equal on all runtimes, a sentence
+        each."""
         found = [
             f"{self.file}: tensor {tensor.name} is {tensor.dtype}"
             for tensor in self.tensors
@@ -67,6 +72,10 @@ class Inspection:
             f"{self.file}: operator {name} does not belong into an all-integer graph"
             for name in self.operators
             if name in REFUSED_OPERATORS
+        ]
+        found += [
+            f"{self.file}: MUL {name} has ties that LiteRT and TFLite Micro round differently"
+            for name in self.unportable
         ]
         return found
 
@@ -90,9 +99,9 @@ def inspect(name: str, content: bytes) -> Inspection:
     model = schema.ModelT.InitFromPackedBuf(content, 0)
     tensors: list[Tensor] = []
     operators: collections.Counter[str] = collections.Counter()
+    unportable: list[str] = []
     for graph in model.subgraphs:
-        for operator in graph.operators:
-            operators[OPERATOR_NAMES[operator_code(model, operator)]] += 1
+        first = len(tensors)
         for tensor in graph.tensors:
             shape = tuple(int(size) for size in (tensor.shape if tensor.shape is not None else ()))
             data = model.buffers[tensor.buffer].data
@@ -110,7 +119,21 @@ def inspect(name: str, content: bytes) -> Inspection:
                     zero_point=None if zero_points is None else int(np.ravel(zero_points)[0]),
                 )
             )
-    return Inspection(name, len(content), dict(operators.most_common()), tensors)
+        for operator in graph.operators:
+            kind = OPERATOR_NAMES[operator_code(model, operator)]
+            operators[kind] += 1
+            if kind == "MUL":
+                *factors, product = (
+                    tensors[first + i] for i in (*operator.inputs, *operator.outputs)
+                )
+                grids = [
+                    Grid(tensor.scales[0], tensor.zero_point or 0)
+                    for tensor in (*factors, product)
+                    if tensor.dtype == "int8" and tensor.scales
+                ]
+                if len(grids) == 3 and not is_portable(*grids):
+                    unportable.append(product.name)
+    return Inspection(name, len(content), dict(operators.most_common()), tensors, unportable)
 
 
 def inspect_bundle(directory: Path) -> list[Inspection]:
@@ -153,7 +176,7 @@ def main(argv: list[str]) -> None:
                 )
     violations = [line for inspection in inspections for line in inspection.violations()]
     if violations:
-        sys.exit("\n".join(["not all-integer:", *violations]))
+        sys.exit("\n".join(["not all-integer, or not on every runtime:", *violations]))
     print("all-integer: no float tensor, no DEQUANTIZE")
 
 

@@ -45,6 +45,7 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     }
     for _ in range(3):
         quantized(inputs, training=True)  # the ranges
+    quantized.settle()
     for stage, model in (("float", in_float), ("qat", quantized)):
         checkpoint = tf.train.Checkpoint(model=model)
         tf.train.CheckpointManager(checkpoint, str(workdir / stage), max_to_keep=1).save()

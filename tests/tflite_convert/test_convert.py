@@ -46,6 +46,8 @@ def tiny(quantized: bool, **baseline: Any) -> SpeechTransformer:
     }
     for _ in range(3):
         model(inputs, training=True)
+    if quantized:
+        model.settle()
     return model
 
 

@@ -1,4 +1,4 @@
-"""The inspector finds all that is not integer, and nothing in a bundle that is."""
+"""The inspector finds all that is not integer or not portable, and nothing in a bundle that is."""
 
 import pathlib
 
@@ -55,6 +55,25 @@ def test_an_operator_of_floats_is_found(encoder: schema.ModelT, name: str) -> No
     used.builtinCode = used.deprecatedBuiltinCode = code
     (found,) = violations(encoder)
     assert f"operator {name} does not belong" in found
+
+
+def test_a_product_that_runtimes_round_differently_is_found(encoder: schema.ModelT) -> None:
+    graph = encoder.subgraphs[0]
+    multiply = next(
+        operator
+        for operator in graph.operators
+        if inspect.operator_code(encoder, operator) == schema.BuiltinOperator.MUL
+        and operator.inputs[0] != operator.inputs[1]
+    )
+    # Scales and zero points of a trained model, of which 10 of 65,536 products were ties.
+    tensors = [graph.tensors[i] for i in (*multiply.inputs, *multiply.outputs)]
+    found = (("0x1.02cp-2", -19), ("0x1.a7cp-10", -128), ("0x1.5ep-5", -28))
+    for tensor, (scale, zero_point) in zip(tensors, found, strict=True):
+        tensor.quantization.scale = [float.fromhex(scale)]
+        tensor.quantization.zeroPoint = [zero_point]
+    name = tensors[-1].name.decode()
+    sentence = f"MUL {name} has ties that LiteRT and TFLite Micro round differently"
+    assert f"encoder.tflite: {sentence}" in violations(encoder)
 
 
 def test_a_missing_bundle_is_named(tmp_path: pathlib.Path) -> None:
