@@ -22,6 +22,7 @@ from firmware_sim import arena, bundle, cortex_m55, device, frontend, runtime, v
 from firmware_sim.bundle import Bundle, BundleError
 from firmware_sim.decoder import Decoding, DecodingOptions
 from firmware_sim.device import Device, Memory
+from firmware_sim.grammar import Grammar
 from firmware_sim.runtime import ExecutionError
 
 _KIB: Final = 1024
@@ -113,9 +114,25 @@ def fit(loaded: Bundle, target: Device, options: DecodingOptions) -> Fit:
         for m in models
     ]
     flash.append(Need("tokens", sum(len(t.encode()) + 1 for t in loaded.tokenizer.tokens)))
+    if grammar := _held_to(loaded, options):
+        flash.append(Need("grammar", _grammar_bytes(grammar)))
+    elif loaded.language and options.decoding is Decoding.BEAM and options.language_weight != 0:
+        flash.append(Need("language model, not compressed", loaded.language.bytes))
     ram = _ram(loaded, options, arenas)
     time = _time(loaded, options, target, compiled)
     return Fit(target, tuple(flash), place(ram, target.ram), compiled, time)
+
+
+def _held_to(loaded: Bundle, options: DecodingOptions) -> Grammar | None:
+    return loaded.grammar if options.grammar and options.decoding is not Decoding.CTC else None
+
+
+def _grammar_bytes(grammar: Grammar) -> int:
+    """Of the automaton in speech_model.c: an arc has a token, a state and a slot, in 16 bits each;
+    a state the place of its first arc and the intent that ends there."""
+    arcs = sum(len(ways) for state in grammar.arcs for ways in state.values())
+    names = sum(len(name.encode()) + 1 for name in (*grammar.intents, *grammar.slots))
+    return 2 * (3 * arcs + 2 * len(grammar.arcs) + 1) + names
 
 
 def _ram(loaded: Bundle, options: DecodingOptions, arenas: dict[str, int]) -> list[Need]:
@@ -137,8 +154,15 @@ def _ram(loaded: Bundle, options: DecodingOptions, arenas: dict[str, int]) -> li
             _STEP_BUFFERS * frontend.STEP_SAMPLES * 2 + _FRONTEND_BYTES,
         ),
     ]
+    frames, tokens = loaded.limits.memory_frames, loaded.limits.tokens
+    if grammar := _held_to(loaded, options):
+        places = -(-len(grammar.arcs) // 8)  # a bit for each state
+        needs.append(Need("states of the grammar after each token", places * (tokens + 1 + states)))
+        if options.decoding is Decoding.GREEDY:
+            scores = tokens + 1 + 3 * frames
+            needs.append(Need("CTC prefix score and scores of the tokens, int32", 4 * scores))
     if options.decoding is Decoding.BEAM and "ctc_logits" in handed_on:
-        frames, vocabulary = loaded.limits.memory_frames, len(loaded.tokenizer.tokens)
+        vocabulary = len(loaded.tokenizer.tokens)
         floats = frames * vocabulary + states * 2 * frames
         needs.append(Need("CTC probabilities and prefix scores, float32", floats * _FLOAT_BYTES))
     return needs

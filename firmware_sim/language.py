@@ -65,6 +65,11 @@ class LanguageModel:
         """N-grams of all lengths."""
         return sum(len(level["cost"]) for level in self._levels)
 
+    @property
+    def bytes(self) -> int:
+        """Of the trie, not compressed."""
+        return sum(array.nbytes for level in self._levels for array in level.values())
+
     def log_probabilities(self, tokens: tuple[int, ...]) -> npt.NDArray[np.float32]:
         """Of each token after a text that begins with `tokens`; natural, [V]."""
         return self._costs((self._start, *tokens)[max(0, len(tokens) + 2 - self.order) :])

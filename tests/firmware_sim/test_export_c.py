@@ -23,7 +23,7 @@ import soundfile
 from numpy.typing import NDArray
 from tflite_micro import runtime as tflite_micro
 
-from firmware_sim import bundle, export_c, grammar, recognizer, runtime
+from firmware_sim import bundle, device, export_c, fit, grammar, recognizer, runtime
 from firmware_sim.decoder import Decoder, DecodingOptions
 from firmware_sim.export_c import ExportError
 from firmware_sim.recognizer import Recognizer
@@ -419,6 +419,28 @@ def test_c_finds_the_commands_of_the_greedy_decoder(
         counts.add(len(heard))
     assert firmware.self_test()[0] == OK
     assert counts >= ({0, 1, 2} if apart else {2})
+
+
+def test_fit_counts_what_the_sources_of_a_grammar_take(
+    loaded: bundle.Bundle, reference: Invoke, speech: NDArray[np.int16], tmp_path: pathlib.Path
+) -> None:
+    content = digit_grammar(tmp_path / "digits.yaml", DIGITS, 0.5)
+    found = grammar.load(json.dumps(content).encode(), len(loaded.tokenizer.tokens), (0, 1, 30))
+    held = dataclasses.replace(loaded, grammar=found)
+    export_c.write(export_c.export(held, speech), tmp_path / "c")
+    build(tmp_path / "c", held, reference, tmp_path)
+    command = ["nm", "--print-size", "--demangle", tmp_path / "f.so"]
+    lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    sizes = {x[3]: int(x[1], 16) for x in map(str.split, lines) if len(x) == 4}
+    counted = fit.fit(held, device.load("stm32h743"), DecodingOptions())
+    (flash,) = (need.bytes for need in counted.flash if need.what == "grammar")
+    tables = ("speech_arcs", "speech_first_arcs", "speech_finals")
+    names = sum(len(name) + 1 for name in (*found.intents, *found.slots))
+    assert flash == names + sum(sizes[table] for table in tables)
+    held_by_loop = ("hypothesis", "features", "states of the grammar", "CTC prefix")
+    ram = sum(need.bytes for need in counted.ram if need.what.startswith(held_by_loop[1:]))
+    ram += sum(need.bytes for need in counted.ram if need.what.endswith(held_by_loop[0]))
+    assert ram < sizes["decoder"] < ram + 2_500  # masks, tokens, commands
 
 
 def test_pieces_of_any_script_are_in_the_token_table(

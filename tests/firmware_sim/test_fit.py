@@ -10,12 +10,13 @@ from collections.abc import Callable
 from typing import Any
 
 import flatbuffers
+import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 from setuptools.dist import Distribution
 from tflite_micro import runtime as tflite_micro
 
-from firmware_sim import arena, bundle, device, fit, graph, runtime, vela
+from firmware_sim import arena, bundle, device, fit, graph, language, runtime, vela
 from firmware_sim.bundle import BundleError, Model
 from firmware_sim.decoder import Decoding, DecodingOptions
 from firmware_sim.device import Accelerator, Device, Memory
@@ -136,6 +137,21 @@ def test_the_beam_counts_and_greedy_search_keeps_one_hypothesis(loaded: bundle.B
     # Caches are int8.
     assert one == sum(math.prod(s.shape) for s in states)
     assert caches(DecodingOptions(decoding=Decoding.BEAM, beam=3)) == 6 * one
+
+
+def test_a_language_model_is_counted_where_it_is_used(loaded: bundle.Bundle) -> None:
+    size = 3_000
+    level = {"cost": np.zeros(size, np.uint8)}
+    model = language.LanguageModel([level], start=0, weight=0.5, entropy=1.0)
+    with_language = dataclasses.replace(loaded, language=model)
+
+    def counted(**options: Any) -> int:
+        chosen = DecodingOptions(**{"decoding": Decoding.BEAM, **options})
+        flash = fit.fit(with_language, microcontroller(), chosen).flash
+        return sum(need.bytes for need in flash if need.what.startswith("language model"))
+
+    assert counted() == size
+    assert counted(language_weight=0.0) == counted(decoding=Decoding.GREEDY) == 0
 
 
 def test_needs_go_to_the_first_memory_with_room_the_largest_first() -> None:
