@@ -1,6 +1,7 @@
 """Imports go one way: training knows no conversion, and conversion no device side."""
 
 import ast
+import importlib.metadata
 import pathlib
 
 import pytest
@@ -40,3 +41,13 @@ def test_a_package_imports_only_what_stands_before_it(file: pathlib.Path) -> Non
 
 def test_every_package_is_looked_at() -> None:
     assert {file.parts[0] for file in FILES} == FORBIDDEN.keys()
+
+
+def test_every_installed_command_is_a_function() -> None:
+    commands = importlib.metadata.distribution("integer-speech-transformer").entry_points
+    assert commands
+    for command in commands:
+        path = REPOSITORY / (command.module.replace(".", "/") + ".py")
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        names = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+        assert command.attr in names, command
