@@ -1,12 +1,13 @@
 """Writes a bundle as C: what a firmware with TensorFlow Lite Micro compiles to have the recogniser.
 
-    python -m firmware_sim.export_c --bundle=DIR --out=DIR [--audio=FILE]
+    python -m firmware_sim.export_c --bundle=DIR --out=DIR [--audio=FILE] [--beam=1]
 
 | file | |
 | --- | --- |
 | `speech_parameters.h` | shapes, scales, token ids, limits, frontend, arena sizes |
 | `speech_model.h`, `.c` | the two flatbuffers, the token table, which tensor goes where |
-| `speech_decoder.h`, `.c` | the greedy decoder loop in C99: features in, text out |
+| `speech_decoder.h`, `.c` | the decoder loop in C99: features in, text out |
+| `speech_search.h`, `.c` | the beam of hypotheses, by attention and CTC, in integers |
 | `speech_grammar.h`, `.c` | of a bundle with a grammar: commands, their slots and confidence |
 | `speech_frontend.h` | settings of the audio microfrontend |
 | `speech_operators.h`, `speech_tflm.h`, `.cc` | both models on TensorFlow Lite Micro, in C++ |
@@ -15,6 +16,9 @@
 
 The self-test's features are those of --audio, or of noise if none is given; what it expects is
 what TensorFlow Lite Micro returns on this machine.  The same bundle and audio give the same bytes.
+
+The search finds the texts that `firmware_sim.transcribe` does (a language model apart): with a beam
+of four it takes up to four times the decoder steps and caches of one; --beam=1 is greedy.
 """
 
 import dataclasses
@@ -110,11 +114,14 @@ def noise() -> npt.NDArray[np.int16]:
     return values.astype(np.int16)
 
 
-def export(bundle: Bundle, samples: npt.NDArray[np.int16]) -> dict[str, str]:
+def export(
+    bundle: Bundle, samples: npt.NDArray[np.int16], beam: int = DecodingOptions.beam
+) -> dict[str, str]:
     """The C sources of a bundle, by file name.
 
     Args:
       samples: int16 [samples], 16 kHz, which the self-test recognises.
+      beam: hypotheses that there is memory for.
 
     Raises:
       ExportError: if the bundle is not int8 or has tensors that the decoder loop does not know,
@@ -127,7 +134,7 @@ def export(bundle: Bundle, samples: npt.NDArray[np.int16]) -> dict[str, str]:
     golden = _golden(bundle, encoder, step, samples)
     files = {
         "speech_parameters.h": _parameters(
-            bundle, caches, crossings, _arena(encoder), _arena(step)
+            bundle, caches, crossings, _arena(encoder), _arena(step), beam
         ),
         "speech_model.c": _model_source(bundle, caches, crossings),
         "speech_operators.h": _operators(bundle),
@@ -298,6 +305,7 @@ def _parameters(
     crossings: Sequence[TensorSpec],
     encoder_arena: tuple[int, int],
     step_arena: tuple[int, int],
+    beam: int,
 ) -> str:
     limits, features, tokens = bundle.limits, bundle.features, bundle.tokenizer
     encoder, step = bundle.encoder, bundle.decoder_step
@@ -343,6 +351,9 @@ def _parameters(
         _define("CACHES", len(caches)),
         _define("CACHE_BYTES", sum(cache.input.bytes for cache in caches)),
         "",
+        "/* The search; log probabilities are in 1/65536 nats. */",
+        *_search_defines(bundle, beam),
+        "",
         "/* The grammar; without states there is none. */",
         *_grammar_defines(bundle),
         "",
@@ -360,9 +371,22 @@ def _parameters(
     return "\n".join([*lines, "#endif", ""])
 
 
+def _search_defines(bundle: Bundle, beam: int) -> Iterable[str]:
+    """What scores are made of."""
+    ctc = {spec.name: spec for spec in bundle.encoder.outputs}.get("ctc_logits")
+    yield _define("BEAM", beam, "hypotheses")
+    yield _define("CTC", ctc is not None, "whether the encoder has its logits")
+    yield _define("LOGIT_NATS", _nats(bundle.decoder_step.output("logits")), "of a unit, in 2^-24")
+    if ctc is not None:
+        yield _define("CTC_LOGIT_NATS", _nats(ctc))
+        yield _define("CTC_WEIGHT", round(CTC_WEIGHT * _ONE), "in 1/65536, beside attention")
+    yield _define("LOG_ADD_BITS", _LOG_ADD_BITS)
+    yield _define("LOG_ADDS", (_LOG_ADD_NATS * _ONE >> _LOG_ADD_BITS) + 1)
+
+
 def _grammar_defines(bundle: Bundle) -> Iterable[str]:
-    """Sizes of the automaton, and what scores are made of."""
-    grammar, ctc = bundle.grammar, {spec.name: spec for spec in bundle.encoder.outputs}
+    """Sizes of the automaton."""
+    grammar = bundle.grammar
     if grammar is None:
         yield _define("STATES", 0)
         return
@@ -380,12 +404,7 @@ def _grammar_defines(bundle: Bundle) -> Iterable[str]:
     yield _define(
         "TOKEN_BETWEEN", -1 if grammar.between is None else grammar.between, "commands; -1: none"
     )
-    yield _define("LOGIT_NATS", _nats(bundle.decoder_step.output("logits")), "of a unit, in 2^-24")
-    yield _define("CTC_LOGIT_NATS", _nats(ctc["ctc_logits"]))
-    yield _define("CTC_WEIGHT", round(CTC_WEIGHT * _ONE), "in 1/65536, beside attention")
     yield _define("REJECT_BELOW", round(_ONE * reject_below), "in 1/65536 nats")
-    yield _define("LOG_ADD_BITS", _LOG_ADD_BITS)
-    yield _define("LOG_ADDS", (_LOG_ADD_NATS * _ONE >> _LOG_ADD_BITS) + 1)
     yield _define("POWERS", _POWERS)
 
 
@@ -411,8 +430,6 @@ def _grammar_source(grammar: Grammar) -> list[str]:
             arcs += [f"    {{{token}, {to}, {slot}}}," for slot, to in ways]
         first.append(len(arcs))
     finals = [grammar.finals.get(state, -1) for state in range(len(grammar.arcs))]
-    apart = np.arange((_LOG_ADD_NATS * _ONE >> _LOG_ADD_BITS) + 1) * (1 << _LOG_ADD_BITS) / _ONE
-    added = np.rint(np.log1p(np.exp(-apart)) * _ONE).astype(np.int64)
     powers = np.rint(2.0 ** -np.linspace(0, 1, _POWERS) * _ONE).astype(np.int64)
     return [
         "const speech_arc speech_arcs[SPEECH_ARCS] = {",
@@ -434,10 +451,6 @@ def _grammar_source(grammar: Grammar) -> list[str]:
         "const char *const speech_slots[SPEECH_SLOTS + 1] = {",
         *(f"    {_string(name.encode())}," for name in grammar.slots),
         "    NULL,",
-        "};",
-        "",
-        "const uint16_t speech_log_add[SPEECH_LOG_ADDS] = {",
-        _numbers(added),
         "};",
         "",
         "const int32_t speech_powers[SPEECH_POWERS] = {",
@@ -468,7 +481,9 @@ def _model_source(bundle: Bundle, caches: Sequence[Cache], crossings: Sequence[T
         offset += cache.input.bytes
     lines += ["};", "", "const char *const speech_tokens[SPEECH_VOCABULARY] = {"]
     lines += [f"    {_string(piece)}," for piece in _pieces(bundle.tokenizer)]
-    lines += ["};", ""]
+    lines += ["};", "", "const uint16_t speech_log_add[SPEECH_LOG_ADDS] = {"]
+    apart = np.arange((_LOG_ADD_NATS * _ONE >> _LOG_ADD_BITS) + 1) * (1 << _LOG_ADD_BITS) / _ONE
+    lines += [_numbers(np.rint(np.log1p(np.exp(-apart)) * _ONE).astype(np.int64)), "};", ""]
     if bundle.grammar is not None:
         lines += _grammar_source(bundle.grammar)
     lines += [
@@ -639,7 +654,7 @@ def main(argv: Sequence[str]) -> int:
             raise ExportError(f"Unexpected argument {argv[1]!r}; name the directory by --out.")
         loaded = bundles.load(flags.FLAGS.bundle)
         speech = audio.read(flags.FLAGS.audio) if flags.FLAGS.audio else noise()
-        write(export(loaded, speech), pathlib.Path(flags.FLAGS.out))
+        write(export(loaded, speech, flags.FLAGS.beam), pathlib.Path(flags.FLAGS.out))
     except (ExportError, BundleError, audio.AudioError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
@@ -650,6 +665,7 @@ def run() -> None:
     """Entry point of the console script."""
     flags.DEFINE_string("bundle", None, "Directory or .zip of the bundle.", required=True)
     flags.DEFINE_string("out", None, "Directory to write.", required=True)
+    flags.DEFINE_integer("beam", DecodingOptions.beam, "Hypotheses that are kept.", 1)
     flags.DEFINE_string("audio", None, "Speech for the self-test, at most one window long.")
     app.run(main)
 

@@ -29,7 +29,7 @@ _KIB: Final = 1024
 _STEP_BUFFERS: Final = 2  # one fills while the frontend reads the other
 # Heap that `create_frontend` of pymicro-features takes, by glibc's mallinfo2 on x86-64: 9.5 to 11.
 _FRONTEND_BYTES: Final = 11 * _KIB
-_FLOAT_BYTES: Final = 4
+_NUMBER_BYTES: Final = 4
 _ARMV8_1_M: Final = ("Cortex-M55", "Cortex-M85")  # run the image that instructions are counted in
 
 
@@ -136,36 +136,37 @@ def _grammar_bytes(grammar: Grammar) -> int:
 
 
 def _ram(loaded: Bundle, options: DecodingOptions, arenas: dict[str, int]) -> list[Need]:
-    """What lies in RAM; both models take turns in one arena, so what one hands on is copied."""
+    """What lies in RAM, as in the C sources; both models take turns in one arena, so what one hands
+    on is copied."""
     encoder, step = loaded.encoder, loaded.decoder_step
     handed_on = {spec.name for spec in encoder.outputs}
     given = {"token", "memory_mask"}  # made anew for each step
     caches = sum(s.bytes for s in step.inputs if s.name not in handed_on | given)
-    # A step of the beam writes the hypotheses that it keeps beside those that it extends.
-    states = 1 if options.decoding is Decoding.GREEDY else 2 * options.beam
+    hypotheses = _hypotheses(options)
+    frames, tokens = loaded.limits.memory_frames, loaded.limits.tokens
     shown = ", ".join(f"{file.removesuffix('.tflite')} {_kib(n)}" for file, n in arenas.items())
     needs = [
         Need(f"tensor arena: {shown}, in turn", max(arenas.values())),
         Need("encoder outputs, for the decoder", sum(spec.bytes for spec in encoder.outputs)),
-        *[Need("self-attention caches of a hypothesis", caches)] * states,
+        *[Need("self-attention caches of a hypothesis", caches)] * hypotheses,
         Need("features of one window", encoder.input("features").bytes),
         Need(
             "audio, two steps of 10 ms, and the frontend's state",
             _STEP_BUFFERS * frontend.STEP_SAMPLES * 2 + _FRONTEND_BYTES,
         ),
+        Need("tokens and their scores", 2 * _NUMBER_BYTES * tokens * (hypotheses + 1)),
     ]
-    frames, tokens = loaded.limits.memory_frames, loaded.limits.tokens
-    if grammar := _held_to(loaded, options):
+    grammar = _held_to(loaded, options)
+    if "ctc_logits" in handed_on and (hypotheses > 1 or grammar):
+        needs.append(Need("CTC prefix scores", _NUMBER_BYTES * frames * (2 * hypotheses + 1)))
+    if grammar:
         places = -(-len(grammar.arcs) // 8)  # a bit for each state
-        needs.append(Need("states of the grammar after each token", places * (tokens + 1 + states)))
-        if options.decoding is Decoding.GREEDY:
-            scores = tokens + 1 + 3 * frames
-            needs.append(Need("CTC prefix score and scores of the tokens, int32", 4 * scores))
-    if options.decoding is Decoding.BEAM and "ctc_logits" in handed_on:
-        vocabulary = len(loaded.tokenizer.tokens)
-        floats = frames * vocabulary + states * 2 * frames
-        needs.append(Need("CTC probabilities and prefix scores, float32", floats * _FLOAT_BYTES))
+        needs.append(Need("states of the grammar", places * (tokens + 1 + hypotheses)))
     return needs
+
+
+def _hypotheses(options: DecodingOptions) -> int:
+    return 1 if options.decoding is Decoding.GREEDY else options.beam
 
 
 def place(needs: Sequence[Need], memories: Sequence[Memory]) -> tuple[Need, ...]:
@@ -207,8 +208,7 @@ def _time(
         )
     encoder, step = (count / clock for count in counts)
     window = loaded.limits.frames * frontend.STEP_SAMPLES / frontend.SAMPLE_RATE
-    hypotheses = 1 if options.decoding is Decoding.GREEDY else options.beam
-    tokens = loaded.limits.tokens
+    hypotheses, tokens = _hypotheses(options), loaded.limits.tokens
     longest = (encoder + tokens * hypotheses * step) / window
     return (
         f"Time, {source}:",

@@ -11,19 +11,6 @@ int8_t speech_feature(uint16_t value) {
   return (int8_t)stored;
 }
 
-#if SPEECH_STATES == 0
-/* The most likely token that may follow; of equals the first, as in the reference decoder. */
-static int32_t best_token(const int8_t *logits) {
-  int32_t best = -1;
-  int32_t token;
-  for (token = 0; token < SPEECH_VOCABULARY; ++token) {
-    if (token == SPEECH_TOKEN_START || token == SPEECH_TOKEN_BLANK) continue;
-    if (best < 0 || logits[token] > logits[best]) best = token;
-  }
-  return best;
-}
-#endif
-
 /* Frames of the encoder's memory that an utterance fills. */
 static size_t memory_frames(int32_t frames) {
   return ((size_t)frames * SPEECH_MEMORY_FRAMES + SPEECH_FRAMES - 1) / SPEECH_FRAMES;
@@ -35,7 +22,7 @@ static void set_token(speech_decoder *decoder, int32_t token) {
   decoder->token[token] = SPEECH_DECODER_STEP_INPUT_TOKEN_ONE;
 }
 
-/* Masks, caches and the start token. */
+/* Masks, and the caches of the first hypothesis. */
 static void reset(speech_decoder *decoder, int32_t frames) {
   size_t used = (size_t)frames * SPEECH_CHANNELS;
   size_t valid = memory_frames(frames);
@@ -52,23 +39,48 @@ static void reset(speech_decoder *decoder, int32_t frames) {
          sizeof decoder->self_mask);
   decoder->self_mask[SPEECH_TOKENS] = SPEECH_DECODER_STEP_INPUT_SELF_MASK_VALID;
   for (i = 0; i < SPEECH_CACHES; ++i) {
-    memset(decoder->caches + speech_caches[i].offset, speech_caches[i].zero,
+    memset(decoder->search.hypotheses[0].caches + speech_caches[i].offset, speech_caches[i].zero,
            SPEECH_TOKENS * speech_caches[i].row_bytes);
   }
-  set_token(decoder, SPEECH_TOKEN_START);
-  decoder->token_count = 0;
-  decoder->ended = 0;
+}
+
+/* The step-th step of a hypothesis: its logits, and a row of its caches. */
+static int invoke_step(speech_decoder *decoder, const speech_runtime *runtime,
+                       speech_hypothesis *hypothesis, int32_t step, const void **inputs) {
+  const void *outputs[SPEECH_DECODER_STEP_OUTPUTS];
+  int i;
+  set_token(decoder, step > 0 ? hypothesis->tokens[step - 1] : SPEECH_TOKEN_START);
+  for (i = 0; i < SPEECH_CACHES; ++i) {
+    inputs[speech_caches[i].input] = hypothesis->caches + speech_caches[i].offset;
+  }
+  if (runtime->invoke_decoder_step(runtime->context, inputs, outputs) != 0) {
+    return SPEECH_ERROR_DECODER_STEP;
+  }
+  memcpy(hypothesis->logits, outputs[SPEECH_DECODER_STEP_OUTPUT_LOGITS],
+         sizeof hypothesis->logits);
+  for (i = 0; i < SPEECH_CACHES; ++i) {
+    const speech_cache *cache = &speech_caches[i];
+    memcpy(hypothesis->caches + cache->offset + (size_t)step * cache->row_bytes,
+           outputs[cache->row_output], cache->row_bytes);
+  }
+  return SPEECH_OK;
 }
 
 int speech_decode(speech_decoder *decoder, const speech_runtime *runtime, int32_t frames) {
+  return speech_decode_beam(decoder, runtime, frames, SPEECH_BEAM);
+}
+
+int speech_decode_beam(speech_decoder *decoder, const speech_runtime *runtime, int32_t frames,
+                       int32_t beam) {
   const void *encoder_inputs[SPEECH_ENCODER_INPUTS];
   const void *encoded[SPEECH_ENCODER_OUTPUTS];
   const void *inputs[SPEECH_DECODER_STEP_INPUTS];
-  const void *outputs[SPEECH_DECODER_STEP_OUTPUTS];
-  int32_t step;
-  int i;
+  const int8_t *ctc_logits = NULL;
+  speech_search *search = &decoder->search;
+  int32_t step, i;
 
   if (frames < 1 || frames > SPEECH_FRAMES) return SPEECH_ERROR_FRAMES;
+  if (beam < 1 || beam > SPEECH_BEAM) return SPEECH_ERROR_BEAM;
   reset(decoder, frames);
   encoder_inputs[SPEECH_ENCODER_INPUT_FEATURES] = decoder->features;
   encoder_inputs[SPEECH_ENCODER_INPUT_MEMORY_MASK] = decoder->encoder_memory_mask;
@@ -76,52 +88,30 @@ int speech_decode(speech_decoder *decoder, const speech_runtime *runtime, int32_
     return SPEECH_ERROR_ENCODER;
   }
 
-#if SPEECH_STATES > 0
-  decoder->command_count = 0;
-  speech_search_start(&decoder->search,
-                      (const int8_t *)encoded[SPEECH_ENCODER_OUTPUT_CTC_LOGITS],
-                      (int32_t)memory_frames(frames));
+#if SPEECH_CTC
+  ctc_logits = (const int8_t *)encoded[SPEECH_ENCODER_OUTPUT_CTC_LOGITS];
 #endif
-
+  speech_search_start(search, beam, ctc_logits, (int32_t)memory_frames(frames));
   inputs[SPEECH_DECODER_STEP_INPUT_TOKEN] = decoder->token;
   inputs[SPEECH_DECODER_STEP_INPUT_SELF_MASK] = decoder->self_mask;
   inputs[SPEECH_DECODER_STEP_INPUT_MEMORY_MASK] = decoder->memory_mask;
   for (i = 0; i < SPEECH_CROSSINGS; ++i) {
     inputs[speech_crossings[i].input] = encoded[speech_crossings[i].encoder_output];
   }
-  for (i = 0; i < SPEECH_CACHES; ++i) {
-    inputs[speech_caches[i].input] = decoder->caches + speech_caches[i].offset;
-  }
-  for (step = 0; step < SPEECH_TOKENS; ++step) {
-    const int8_t *logits;
-    int32_t token;
-    if (runtime->invoke_decoder_step(runtime->context, inputs, outputs) != 0) {
-      return SPEECH_ERROR_DECODER_STEP;
+  for (step = 0; step < SPEECH_TOKENS && search->active > 0; ++step) {
+    for (i = 0; i < search->active; ++i) {
+      speech_hypothesis *hypothesis = &search->hypotheses[search->places[i]];
+      int status = invoke_step(decoder, runtime, hypothesis, step, inputs);
+      if (status != SPEECH_OK) return status;
     }
-    logits = (const int8_t *)outputs[SPEECH_DECODER_STEP_OUTPUT_LOGITS];
-#if SPEECH_STATES > 0
-    token = speech_search_best(&decoder->search, logits);
-    speech_search_follow(&decoder->search, logits, step, token);
-#else
-    token = best_token(logits);
-#endif
-    if (token == SPEECH_TOKEN_END) {
-      decoder->ended = 1;
-      break;
-    }
-    decoder->tokens[decoder->token_count++] = token;
-    set_token(decoder, token);
-    for (i = 0; i < SPEECH_CACHES; ++i) {
-      const speech_cache *cache = &speech_caches[i];
-      memcpy(decoder->caches + cache->offset + (size_t)step * cache->row_bytes,
-             outputs[cache->row_output], cache->row_bytes);
-    }
+    speech_search_step(search, step);
     decoder->self_mask[step] = SPEECH_DECODER_STEP_INPUT_SELF_MASK_VALID;
   }
+  speech_search_cut(search, step);
 #if SPEECH_STATES > 0
-  decoder->command_count = speech_search_commands(
-      &decoder->search, decoder->tokens, decoder->token_count,
-      decoder->token_count + decoder->ended, decoder->token_slots, decoder->commands);
+  decoder->command_count = speech_grammar_commands(
+      search->tokens, search->token_count, search->scores, search->token_count + search->ended,
+      decoder->readable, decoder->token_slots, decoder->commands);
 #endif
   return SPEECH_OK;
 }
@@ -142,7 +132,9 @@ static void end_text(char *text, size_t length) {
 void speech_text(const speech_decoder *decoder, char text[SPEECH_TEXT_BYTES]) {
   size_t length = 0;
   int32_t i;
-  for (i = 0; i < decoder->token_count; ++i) length = append(text, length, decoder->tokens[i]);
+  for (i = 0; i < decoder->search.token_count; ++i) {
+    length = append(text, length, decoder->search.tokens[i]);
+  }
   end_text(text, length);
 }
 
@@ -153,7 +145,7 @@ int speech_slot_text(const speech_decoder *decoder, int32_t command, int16_t slo
   int32_t i;
   if (command >= 0 && command < decoder->command_count) {
     for (i = decoder->commands[command].first; i < decoder->commands[command].last; ++i) {
-      if (decoder->token_slots[i] == slot) length = append(text, length, decoder->tokens[i]);
+      if (decoder->token_slots[i] == slot) length = append(text, length, decoder->search.tokens[i]);
     }
   }
   end_text(text, length);

@@ -1,5 +1,5 @@
-/* The decoder loop: features in, text out; greedy, integers only, no dynamic memory. A bundle with a
- * grammar gives commands too, see speech_grammar.h.
+/* The decoder loop: features in, text out; integers only, no dynamic memory. It searches as
+ * speech_search.h says; a bundle with a grammar gives commands too, see speech_grammar.h.
  *
  *   static speech_decoder decoder; speech_runtime runtime; char text[SPEECH_TEXT_BYTES];
  *   speech_tflm_start(&runtime);  (once; or fill in a runtime of your own)
@@ -12,7 +12,7 @@
 #ifndef SPEECH_DECODER_H
 #define SPEECH_DECODER_H
 
-#include "speech_model.h"
+#include "speech_search.h"
 
 #if SPEECH_STATES > 0
 #include "speech_grammar.h"
@@ -28,7 +28,8 @@ enum speech_status {
   SPEECH_ERROR_ENCODER,      /* invoke_encoder failed */
   SPEECH_ERROR_DECODER_STEP, /* invoke_decoder_step failed */
   SPEECH_ERROR_MISMATCH,     /* of the self-test */
-  SPEECH_ERROR_RUNTIME       /* TensorFlow Lite Micro cannot load the models */
+  SPEECH_ERROR_RUNTIME,      /* TensorFlow Lite Micro cannot load the models */
+  SPEECH_ERROR_BEAM          /* beam is not 1 to SPEECH_BEAM */
 };
 
 /* What runs the two models. Both functions take pointers to all inputs, set pointers to all outputs,
@@ -44,9 +45,9 @@ typedef struct {
 /* One utterance. Place it where memory is: it is the only memory that the loop needs. */
 typedef struct {
   int8_t features[SPEECH_FRAMES * SPEECH_CHANNELS]; /* in */
-  int32_t tokens[SPEECH_TOKENS];                    /* out, without start and end */
-  int32_t token_count;                              /* out */
-  int ended; /* out: 0 if the limit on tokens cut the text off */
+  /* Out: search.tokens, without start and end, search.token_count, and search.ended: 0 if the limit
+   * on tokens cut the text off. */
+  speech_search search;
 #if SPEECH_STATES > 0
   /* Out. Without commands the tokens are what the grammar has that is nearest to what was heard. */
   speech_command commands[SPEECH_COMMANDS];
@@ -57,10 +58,9 @@ typedef struct {
   int8_t encoder_memory_mask[SPEECH_MEMORY_FRAMES];
   int8_t memory_mask[SPEECH_MEMORY_FRAMES];
   int8_t self_mask[SPEECH_TOKENS + 1]; /* the last position is the step's own */
-  int8_t caches[SPEECH_CACHE_BYTES];
   int8_t token[SPEECH_VOCABULARY]; /* one-hot */
 #if SPEECH_STATES > 0
-  speech_search search;
+  uint8_t readable[SPEECH_TOKENS + 1][SPEECH_STATE_BYTES];
 #endif
 } speech_decoder;
 
@@ -73,6 +73,10 @@ int8_t speech_feature(uint16_t value);
  * Returns SPEECH_OK or what went wrong.
  */
 int speech_decode(speech_decoder *decoder, const speech_runtime *runtime, int32_t frames);
+
+/* The same with a beam of 1 to SPEECH_BEAM hypotheses: fewer take less time, and find less. */
+int speech_decode_beam(speech_decoder *decoder, const speech_runtime *runtime, int32_t frames,
+                       int32_t beam);
 
 /* The text of the decoded tokens: UTF-8, without spaces around it, ended by a zero byte. */
 void speech_text(const speech_decoder *decoder, char text[SPEECH_TEXT_BYTES]);

@@ -1,5 +1,5 @@
-/* Commands: what a bundle with a grammar adds to the decoder loop. The text is held to the grammar,
- * and has intents, slots and a confidence. Integers only: log probabilities are in 1/65536 nats.
+/* Commands: what a bundle with a grammar adds to the search. Its texts are held to the grammar,
+ * and have intents, slots and a confidence. Integers only: log probabilities are in 1/65536 nats.
  *
  *   if (speech_decode(&decoder, &runtime, frames) == SPEECH_OK) {
  *     for (i = 0; i < decoder.command_count; ++i) {
@@ -26,42 +26,29 @@ typedef struct {
   int32_t confidence;  /* 0 to SPEECH_CERTAIN: the geometric mean of its tokens' probabilities */
 } speech_command;
 
-/* What the loop knows of a text that is not whole yet. */
-typedef struct {
-  uint8_t places[SPEECH_STATE_BYTES]; /* states that the tokens lead to, a bit each */
-  int32_t attention;                  /* log probability of the tokens so far */
-  int32_t scores[SPEECH_TOKENS + 1];  /* attention and CTC, after each token and after the end */
-  /* CTC's view, as in the reference decoder: that these tokens, and nothing more, were said up to
-   * each frame; alignments that end in the last token, and in a blank. */
-  int32_t last_token; /* -1: none yet */
-  int32_t memory_frames;
-  const int8_t *ctc_logits;
-  int32_t normalizers[SPEECH_MEMORY_FRAMES]; /* what makes logits of a frame log probabilities */
-  int32_t label[SPEECH_MEMORY_FRAMES];
-  int32_t blank[SPEECH_MEMORY_FRAMES];
-  /* For the meaning: states from which the rest of the text, from each token on, can be read. */
-  uint8_t readable[SPEECH_TOKENS + 1][SPEECH_STATE_BYTES];
-} speech_search;
+/* States of the automaton, a bit each, that a text leads to. */
 
-/* An empty text; ctc_logits is an output of the encoder and must stay until the text is whole. */
-void speech_search_start(speech_search *search, const int8_t *ctc_logits, int32_t memory_frames);
+/* Where a text begins. */
+void speech_grammar_begin(uint8_t places[SPEECH_STATE_BYTES]);
 
-/* The most likely token, or SPEECH_TOKEN_END, that the grammar allows; of equals the lowest. */
-int32_t speech_search_best(const speech_search *search, const int8_t *logits);
+/* Marks the tokens that may follow, SPEECH_TOKEN_END among them, by a 1. */
+void speech_grammar_allow(const uint8_t places[SPEECH_STATE_BYTES],
+                          uint8_t allowed[SPEECH_VOCABULARY]);
 
-/* Puts a token, the step-th one, or SPEECH_TOKEN_END to the text. */
-void speech_search_follow(speech_search *search, const int8_t *logits, int32_t step,
-                          int32_t token);
+/* Where an allowed token leads to. */
+void speech_grammar_follow(uint8_t places[SPEECH_STATE_BYTES], int32_t token);
 
 /* What a text of the grammar means.
  *
- * steps: scores that there are, one more than tokens if the text ended.
+ * scores: log probabilities of the text up to each token, and to its end if it ended; `steps` of them.
+ * readable: for the work; states from which the rest of the text, from each token on, can be read.
  * token_slots: out; the slot of each token, or SPEECH_NO_SLOT.
  * Returns the number of commands; 0 if the text is no command, or less sure than the bundle wants.
  */
-int32_t speech_search_commands(speech_search *search, const int32_t *tokens, int32_t count,
-                               int32_t steps, int16_t *token_slots,
-                               speech_command commands[SPEECH_COMMANDS]);
+int32_t speech_grammar_commands(const int32_t *tokens, int32_t count, const int32_t *scores,
+                                int32_t steps,
+                                uint8_t readable[SPEECH_TOKENS + 1][SPEECH_STATE_BYTES],
+                                int16_t *token_slots, speech_command commands[SPEECH_COMMANDS]);
 
 #ifdef __cplusplus
 }

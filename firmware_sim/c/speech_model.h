@@ -63,11 +63,10 @@ extern const uint16_t speech_first_arcs[SPEECH_STATES + 1];
 extern const int16_t speech_finals[SPEECH_STATES]; /* the intent that ends there; -1: none */
 extern const char *const speech_intents[SPEECH_INTENTS];
 extern const char *const speech_slots[SPEECH_SLOTS + 1]; /* and a NULL */
-
-/* log(1 + e^-x) and 2^-x, in 1/65536, at evenly spaced x. */
-extern const uint16_t speech_log_add[SPEECH_LOG_ADDS];
-extern const int32_t speech_powers[SPEECH_POWERS];
+extern const int32_t speech_powers[SPEECH_POWERS]; /* 2^-x for x from 0 to 1, in 1/65536 */
 #endif
+
+extern const uint16_t speech_log_add[SPEECH_LOG_ADDS]; /* log(1 + e^-x), in 1/65536 */
 
 #ifdef __cplusplus
 }

@@ -75,21 +75,21 @@ int speech_self_test(speech_decoder *decoder, const speech_runtime *runtime,
   checking.invoke_decoder_step = invoke_decoder_step;
   mismatched(mismatch, NULL, -1, 0, 0, 0);
   memcpy(decoder->features, speech_golden_features, sizeof speech_golden_features);
-  status = speech_decode(decoder, &checking, SPEECH_GOLDEN_FRAMES);
+  status = speech_decode_beam(decoder, &checking, SPEECH_GOLDEN_FRAMES, 1);
   if (mismatch->tensor != NULL) return SPEECH_ERROR_MISMATCH;
   if (status != SPEECH_OK) return status;
 
-  if (decoder->token_count != SPEECH_GOLDEN_TOKENS) {
-    return mismatched(mismatch, "tokens", -1, 0, SPEECH_GOLDEN_TOKENS, decoder->token_count);
+  if (decoder->search.token_count != SPEECH_GOLDEN_TOKENS) {
+    return mismatched(mismatch, "tokens", -1, 0, SPEECH_GOLDEN_TOKENS, decoder->search.token_count);
   }
   for (i = 0; i < SPEECH_GOLDEN_TOKENS; ++i) {
-    if (decoder->tokens[i] != speech_golden_tokens[i]) {
+    if (decoder->search.tokens[i] != speech_golden_tokens[i]) {
       return mismatched(mismatch, "tokens", -1, (size_t)i, speech_golden_tokens[i],
-                        decoder->tokens[i]);
+                        decoder->search.tokens[i]);
     }
   }
-  if (decoder->ended != SPEECH_GOLDEN_ENDED) {
-    return mismatched(mismatch, "ended", -1, 0, SPEECH_GOLDEN_ENDED, decoder->ended);
+  if (decoder->search.ended != SPEECH_GOLDEN_ENDED) {
+    return mismatched(mismatch, "ended", -1, 0, SPEECH_GOLDEN_ENDED, decoder->search.ended);
   }
 #if SPEECH_STATES > 0
   if (decoder->command_count != SPEECH_GOLDEN_COMMANDS) {

@@ -10,6 +10,7 @@ import ctypes
 import dataclasses
 import functools
 import hashlib
+import itertools
 import json
 import pathlib
 import re
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 from tflite_micro import runtime as tflite_micro
 
 from firmware_sim import bundle, device, export_c, fit, grammar, recognizer, runtime
-from firmware_sim.decoder import Decoder, DecodingOptions
+from firmware_sim.decoder import Decoder, Decoding, DecodingOptions
 from firmware_sim.export_c import ExportError
 from firmware_sim.recognizer import Recognizer
 from tests.conftest import digit_grammar, run_module, synthesise
@@ -40,7 +41,7 @@ call: ["$digit:first $digit:second $digit:third"]
 code: ["$pair:pair $digit:last $digit:check"]
 """
 FIRMWARE = pathlib.Path(__file__).parent / "firmware"
-OK, FRAMES, ENCODER, DECODER_STEP, MISMATCH = range(5)
+OK, FRAMES, ENCODER, DECODER_STEP, MISMATCH, RUNTIME, BEAM = range(7)
 # Outputs of the encoder, or else of the decoder step, for its inputs; None: it failed.
 Invoke = Callable[[bool, runtime.Tensors], runtime.Tensors | None]
 
@@ -129,11 +130,14 @@ class Firmware:
             ctypes.memmove(address, found[spec.name].ctypes.data, found[spec.name].nbytes)
         return 0
 
-    def decode(self, features: NDArray[np.int8], frames: int | None = None) -> tuple[int, str]:
-        """Status and text."""
+    def decode(
+        self, features: NDArray[np.int8], frames: int | None = None, beam: int = 0
+    ) -> tuple[int, str]:
+        """Status and text; `beam` 0: as many hypotheses as there are."""
         text = ctypes.create_string_buffer(4096)
         count = len(features) if frames is None else frames
-        status = self._library.firmware_decode(ctypes.c_void_p(features.ctypes.data), count, text)
+        address = ctypes.c_void_p(features.ctypes.data)
+        status = self._library.firmware_decode(address, count, beam, text)
         return status, text.value.decode()
 
     @property
@@ -253,22 +257,50 @@ def test_a_command_is_heard_on_a_cortex_m55(loaded: bundle.Bundle, tmp_path: pat
     assert run_on_cortex_m55(tmp_path / "c", objects, tmp_path) == (OK, "five six seven")
 
 
+@pytest.mark.parametrize("beam", [1, 2, 4])
 @pytest.mark.parametrize(
-    ("text", "voice"),
-    [("one two three", "en-us+m3"), ("nine four zero seven", "en-us+f2"), ("six", "en-us+f4")],
+    ("text", "voice", "noise"),
+    [
+        ("one two three", "en-us+m3", 0),
+        ("nine four zero seven", "en-us+f2", 0),
+        ("nine four zero seven", "en-us+f2", 3000),
+        ("six", "en-us+f4", 2000),
+        ("eight eight eight five", "en+m7", 2000),
+    ],
 )
-def test_c_finds_the_text_of_the_greedy_decoder(
-    text: str, voice: str, firmware: Firmware, loaded: bundle.Bundle
+def test_c_finds_the_text_of_the_decoder(
+    text: str,
+    voice: str,
+    noise: int,
+    beam: int,
+    firmware: Firmware,
+    loaded: bundle.Bundle,
+    reference: Invoke,
 ) -> None:
-    features = recognizer.compute_features(loaded, synthesise(text, voice))
+    audio = synthesise(text, voice)
+    chance = np.random.default_rng(noise)
+    audio = (audio // 2 + chance.normal(0, noise, len(audio))).astype(np.int16)
+    features = recognizer.compute_features(loaded, audio)
     encoder, step = (
         runtime.load("litert-reference", m) for m in (loaded.encoder, loaded.decoder_step)
     )
     encoded = encoder.invoke(recognizer.encoder_inputs(loaded, features))
-    expected = Decoder(loaded, step, DecodingOptions()).decode(encoded, len(features))
+    options = DecodingOptions() if beam == 1 else DecodingOptions(Decoding.BEAM, beam, 0.0, None)
+    expected = Decoder(loaded, step, options).decode(encoded, len(features))
     assert expected.tokens
-    assert firmware.decode(features) == (OK, loaded.tokenizer.text(expected.tokens))
+    assert firmware.decode(features, beam=beam) == (OK, loaded.tokenizer.text(expected.tokens))
     assert firmware.result == (len(expected.tokens), expected.ended)
+    steps = 0
+
+    def invoke(encoder: bool, inputs: runtime.Tensors) -> runtime.Tensors | None:
+        nonlocal steps
+        steps += not encoder
+        return reference(encoder, inputs)
+
+    firmware.invoke = invoke
+    firmware.decode(features, beam=beam)
+    # A text that has ended ends those in C, too, that are less likely and not yet whole.
+    assert len(expected.tokens) < steps <= len(expected.step_seconds)
 
 
 @pytest.mark.parametrize("frames", [1, 4, 5, 511, 512])
@@ -360,10 +392,8 @@ def test_a_text_that_does_not_end_is_cut_off_at_the_limit(
         return outputs
 
     firmware.invoke = invoke
-    assert firmware.decode(recognizer.compute_features(loaded, speech)) == (
-        OK,
-        "e" * loaded.limits.tokens,
-    )
+    features = recognizer.compute_features(loaded, speech)
+    assert firmware.decode(features, beam=1) == (OK, "e" * loaded.limits.tokens)
     assert firmware.result == (loaded.limits.tokens, False)
 
 
@@ -381,11 +411,11 @@ def test_a_text_has_no_spaces_around_it(
         return outputs
 
     firmware.invoke = invoke
-    assert firmware.decode(recognizer.compute_features(loaded, speech)) == (OK, "e a")
+    assert firmware.decode(recognizer.compute_features(loaded, speech), beam=1) == (OK, "e a")
 
 
 @pytest.mark.parametrize("apart", [True, False])
-def test_c_finds_the_commands_of_the_greedy_decoder(
+def test_c_finds_the_commands_of_the_decoder(
     apart: bool, loaded: bundle.Bundle, reference: Invoke, tmp_path: pathlib.Path
 ) -> None:
     """Of up to three spoken commands, a half, noise; or, with nothing between, of few letters."""
@@ -406,12 +436,15 @@ def test_c_finds_the_commands_of_the_greedy_decoder(
     utterances += [spoken[0][:9_000], noise]
     export_c.write(export_c.export(held, spoken[0]), tmp_path / "c")
     firmware = build(tmp_path / "c", held, reference, tmp_path)
-    listener = Recognizer(held, "litert-reference", DecodingOptions(ctc_weight=None))
+    listeners = {
+        1: Recognizer(held, "litert-reference", DecodingOptions(ctc_weight=None)),
+        4: Recognizer(held, "litert-reference", DecodingOptions(Decoding.BEAM, ctc_weight=None)),
+    }
     counts = set()
-    for audio in utterances:
+    for audio, (beam, listener) in itertools.product(utterances, listeners.items()):
         features = recognizer.compute_features(held, audio[: held.window])
         expected = listener.recognize(features, 0, len(audio)).commands
-        assert firmware.decode(features)[0] == OK
+        assert firmware.decode(features, beam=beam)[0] == OK
         heard = firmware.commands()
         assert [x[:2] for x in heard] == [(x.intent, x.slots) for x in expected]
         for (*_, confidence), command in zip(heard, expected, strict=True):
@@ -432,15 +465,15 @@ def test_fit_counts_what_the_sources_of_a_grammar_take(
     command = ["nm", "--print-size", "--demangle", tmp_path / "f.so"]
     lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
     sizes = {x[3]: int(x[1], 16) for x in map(str.split, lines) if len(x) == 4}
-    counted = fit.fit(held, device.load("stm32h743"), DecodingOptions())
+    options = DecodingOptions(Decoding.BEAM, ctc_weight=None)
+    counted = fit.fit(held, device.load("stm32h743"), options)
     (flash,) = (need.bytes for need in counted.flash if need.what == "grammar")
     tables = ("speech_arcs", "speech_first_arcs", "speech_finals")
     names = sum(len(name) + 1 for name in (*found.intents, *found.slots))
     assert flash == names + sum(sizes[table] for table in tables)
-    held_by_loop = ("hypothesis", "features", "states of the grammar", "CTC prefix")
-    ram = sum(need.bytes for need in counted.ram if need.what.startswith(held_by_loop[1:]))
-    ram += sum(need.bytes for need in counted.ram if need.what.endswith(held_by_loop[0]))
-    assert ram < sizes["decoder"] < ram + 2_500  # masks, tokens, commands
+    elsewhere = ("tensor arena", "encoder outputs", "audio")
+    ram = sum(need.bytes for need in counted.ram if not need.what.startswith(elsewhere))
+    assert ram < sizes["decoder"] < ram + 2_000  # masks, logits, candidates, commands
 
 
 def test_pieces_of_any_script_are_in_the_token_table(
@@ -475,7 +508,7 @@ def test_the_first_of_equal_logits_wins(
         return outputs
 
     firmware.invoke = invoke
-    assert firmware.decode(recognizer.compute_features(loaded, speech)) == (OK, "")
+    assert firmware.decode(recognizer.compute_features(loaded, speech), beam=1) == (OK, "")
 
 
 def test_errors_have_a_status_of_their_own(
@@ -484,6 +517,8 @@ def test_errors_have_a_status_of_their_own(
     features = recognizer.compute_features(loaded, speech)
     for frames in (-1, 0, loaded.limits.frames + 1):
         assert firmware.decode(features, frames)[0] == FRAMES
+    for beam in (-1, DecodingOptions.beam + 1):
+        assert firmware.decode(features, beam=beam)[0] == BEAM
     firmware.invoke = lambda encoder, inputs: None
     assert firmware.decode(features)[0] == ENCODER
     assert firmware.self_test()[0] == ENCODER

@@ -14,17 +14,18 @@ static speech_runtime tflm;
 
 int firmware_start(void) { return speech_tflm_start(&tflm); }
 
-int firmware_decode(const int8_t* features, int32_t frames, char* text) {
+int firmware_decode(const int8_t* features, int32_t frames, int32_t beam, char* text) {
   if (frames > 0 && frames <= SPEECH_FRAMES) {
     memcpy(decoder.features, features, static_cast<size_t>(frames) * SPEECH_CHANNELS);
   }
-  const int status = speech_decode(&decoder, &tflm, frames);
+  const int status = beam == 0 ? speech_decode(&decoder, &tflm, frames)
+                               : speech_decode_beam(&decoder, &tflm, frames, beam);
   if (status == SPEECH_OK) speech_text(&decoder, text);
   return status;
 }
 
-int firmware_token_count(void) { return decoder.token_count; }
-int firmware_ended(void) { return decoder.ended; }
+int firmware_token_count(void) { return decoder.search.token_count; }
+int firmware_ended(void) { return decoder.search.ended; }
 
 #if SPEECH_STATES > 0
 int firmware_command_count(void) { return decoder.command_count; }
