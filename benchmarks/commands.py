@@ -17,10 +17,10 @@ Its rules, of `benchmark/engine.py` and `benchmark/mixer.py` there:
   down to 6 dB by steps of 3 dB. Here the recording's name decides on the stretch, the same for
   every engine and at every ratio.
 
-`bundle` is held to its grammar, `greedy` too, but without a beam, as C sources of one hypothesis; `free`
-is not. `free`, `whisper` and `moonshine` give a text, in which a slot is any of its values, the
-longest first; some that are refused are printed. Each engine is a process of its own, on one thread
-(`benchmarks/peers/worker.py`); the peers need the virtual environment of
+`bundle` is held to its grammar, `greedy` too, but without a beam, as C sources of one hypothesis;
+`free` is not. `free`, `whisper` and `moonshine` give a text, in which a slot is any of its values,
+the longest first; some that are refused are printed. Each engine is a process of its own, on one
+thread (`benchmarks/peers/worker.py`); the peers need the virtual environment of
 `benchmarks/peers/requirements.txt`. What was measured already is kept beside OUT.json and not
 measured again; the same command goes on where a killed one stopped.
 """
