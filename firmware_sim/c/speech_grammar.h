@@ -26,9 +26,7 @@ typedef struct {
   int32_t confidence;  /* 0 to SPEECH_CERTAIN: the geometric mean of its tokens' probabilities */
 } speech_command;
 
-/* States of the automaton, a bit each, that a text leads to. */
-
-/* Where a text begins. */
+/* Places are the states of the automaton that a text leads to, a bit each; these where it begins. */
 void speech_grammar_begin(uint8_t places[SPEECH_STATE_BYTES]);
 
 /* Marks the tokens that may follow, SPEECH_TOKEN_END among them, by a 1. */
@@ -40,7 +38,7 @@ void speech_grammar_follow(uint8_t places[SPEECH_STATE_BYTES], int32_t token);
 
 /* What a text of the grammar means.
  *
- * scores: log probabilities of the text up to each token, and to its end if it ended; `steps` of them.
+ * scores: log probabilities of the text up to each token, and to its end if it ended; `steps` in all.
  * readable: for the work; states from which the rest of the text, from each token on, can be read.
  * token_slots: out; the slot of each token, or SPEECH_NO_SLOT.
  * Returns the number of commands; 0 if the text is no command, or less sure than the bundle wants.
