@@ -16,8 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from firmware_sim.bundle import Bundle, BundleError, TensorSpec
-from firmware_sim.grammar import States
-from firmware_sim.language import LanguageModel
+from firmware_sim.grammar import Grammar, States
 from firmware_sim.runtime import Runtime, Tensors
 
 _IMPOSSIBLE: Final = -math.inf
@@ -65,6 +64,16 @@ class DecodingOptions:
             raise ValueError(f"ctc_weight is {self.ctc_weight}; it must be between 0 and 1.")
         if self.language_weight is not None and not 0 <= self.language_weight < math.inf:
             raise ValueError(f"language_weight is {self.language_weight}; it must not be negative.")
+
+    def grammar_of(self, bundle: Bundle) -> Grammar | None:
+        """What texts are held to."""
+        return bundle.grammar if self.grammar and self.decoding is not Decoding.CTC else None
+
+    def language_weight_of(self, bundle: Bundle) -> float:
+        """Of the bundle's language model; 0.0 if it has no say."""
+        if not bundle.language or self.decoding is not Decoding.BEAM or self.grammar_of(bundle):
+            return 0.0
+        return bundle.language.weight if self.language_weight is None else self.language_weight
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,22 +127,16 @@ class Decoder:
         self._bundle = bundle
         self._step = step
         self._tokens = bundle.tokenizer
-        # What texts are held to.
-        held = options.grammar and options.decoding is not Decoding.CTC
-        self.grammar = bundle.grammar if held else None
+        self.grammar = options.grammar_of(bundle)
         self._ctc_weight = options.ctc_weight or 0.0
         self._options = options
-        self.language: LanguageModel | None = None
-        self._language_weight = 0.0
         if options.language_weight and bundle.language is None:
             raise BundleError(
                 f"{bundle.path} has no language model: decode without language_weight, or make one "
                 "with tf_speech_transformer.language and convert the run again."
             )
-        if bundle.language and options.decoding is Decoding.BEAM and self.grammar is None:
-            weight = options.language_weight
-            self._language_weight = bundle.language.weight if weight is None else weight
-            self.language = bundle.language if self._language_weight else None
+        self._language_weight = options.language_weight_of(bundle)
+        self.language = bundle.language if self._language_weight else None
         self._margin = _MARGIN if self.language is None else _LANGUAGE_MARGIN
         model = bundle.decoder_step
         self._logits = model.output("logits")

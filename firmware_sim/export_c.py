@@ -56,6 +56,7 @@ _WIDTH: Final = 100  # characters of a line
 _ONE: Final = 1 << 16
 _LOG_ADD_NATS: Final = 12  # beyond these the smaller of two probabilities adds nothing
 _LOG_ADD_BITS: Final = 11  # 2^11 / ONE nats from one entry to the next
+_LOG_ADDS: Final = (_LOG_ADD_NATS * _ONE >> _LOG_ADD_BITS) + 1  # entries
 _POWERS: Final = 65  # of 2^-x for x from 0 to 1
 _LOGIT_BITS: Final = 24  # of the fraction of a logit's unit, in nats
 _MOST: Final = 1 << 16  # of states, arcs and tokens, numbered by uint16_t
@@ -234,7 +235,7 @@ def _check(bundle: Bundle) -> tuple[list[Cache], list[TensorSpec]]:
         )
     encoder, step = bundle.encoder, bundle.decoder_step
     if bundle.grammar is not None:
-        arcs = sum(len(ways) for state in bundle.grammar.arcs for ways in state.values())
+        arcs = bundle.grammar.arc_count
         largest = max(len(bundle.grammar.arcs), arcs, len(bundle.tokenizer.tokens))
         if largest >= _MOST:
             raise ExportError(
@@ -381,7 +382,7 @@ def _search_defines(bundle: Bundle, beam: int) -> Iterable[str]:
         yield _define("CTC_LOGIT_NATS", _nats(ctc))
         yield _define("CTC_WEIGHT", round(CTC_WEIGHT * _ONE), "in 1/65536, beside attention")
     yield _define("LOG_ADD_BITS", _LOG_ADD_BITS)
-    yield _define("LOG_ADDS", (_LOG_ADD_NATS * _ONE >> _LOG_ADD_BITS) + 1)
+    yield _define("LOG_ADDS", _LOG_ADDS)
 
 
 def _grammar_defines(bundle: Bundle) -> Iterable[str]:
@@ -397,7 +398,7 @@ def _grammar_defines(bundle: Bundle) -> Iterable[str]:
     yield _define("STATES", len(grammar.arcs))
     yield _define("STATE_BYTES", -(-len(grammar.arcs) // 8), "a bit for each")
     yield _define("STATE_START", grammar.start)
-    yield _define("ARCS", sum(len(ways) for state in grammar.arcs for ways in state.values()))
+    yield _define("ARCS", grammar.arc_count)
     yield _define("INTENTS", len(grammar.intents))
     yield _define("SLOTS", len(grammar.slots))
     yield _define("COMMANDS", max(1, most), "most in one text")
@@ -482,7 +483,7 @@ def _model_source(bundle: Bundle, caches: Sequence[Cache], crossings: Sequence[T
     lines += ["};", "", "const char *const speech_tokens[SPEECH_VOCABULARY] = {"]
     lines += [f"    {_string(piece)}," for piece in _pieces(bundle.tokenizer)]
     lines += ["};", "", "const uint16_t speech_log_add[SPEECH_LOG_ADDS] = {"]
-    apart = np.arange((_LOG_ADD_NATS * _ONE >> _LOG_ADD_BITS) + 1) * (1 << _LOG_ADD_BITS) / _ONE
+    apart = np.arange(_LOG_ADDS) * (1 << _LOG_ADD_BITS) / _ONE
     lines += [_numbers(np.rint(np.log1p(np.exp(-apart)) * _ONE).astype(np.int64)), "};", ""]
     if bundle.grammar is not None:
         lines += _grammar_source(bundle.grammar)

@@ -114,25 +114,20 @@ def fit(loaded: Bundle, target: Device, options: DecodingOptions) -> Fit:
         for m in models
     ]
     flash.append(Need("tokens", sum(len(t.encode()) + 1 for t in loaded.tokenizer.tokens)))
-    if grammar := _held_to(loaded, options):
+    if grammar := options.grammar_of(loaded):
         flash.append(Need("grammar", _grammar_bytes(grammar)))
-    elif loaded.language and options.decoding is Decoding.BEAM and options.language_weight != 0:
+    if loaded.language and options.language_weight_of(loaded):
         flash.append(Need("language model, not compressed", loaded.language.bytes))
     ram = _ram(loaded, options, arenas)
     time = _time(loaded, options, target, compiled)
     return Fit(target, tuple(flash), place(ram, target.ram), compiled, time)
 
 
-def _held_to(loaded: Bundle, options: DecodingOptions) -> Grammar | None:
-    return loaded.grammar if options.grammar and options.decoding is not Decoding.CTC else None
-
-
 def _grammar_bytes(grammar: Grammar) -> int:
     """Of the automaton in speech_model.c: an arc has a token, a state and a slot, in 16 bits each;
     a state the place of its first arc and the intent that ends there."""
-    arcs = sum(len(ways) for state in grammar.arcs for ways in state.values())
     names = sum(len(name.encode()) + 1 for name in (*grammar.intents, *grammar.slots))
-    return 2 * (3 * arcs + 2 * len(grammar.arcs) + 1) + names
+    return 2 * (3 * grammar.arc_count + 2 * len(grammar.arcs) + 1) + names
 
 
 def _ram(loaded: Bundle, options: DecodingOptions, arenas: dict[str, int]) -> list[Need]:
@@ -156,7 +151,7 @@ def _ram(loaded: Bundle, options: DecodingOptions, arenas: dict[str, int]) -> li
         ),
         Need("tokens and their scores", 2 * _NUMBER_BYTES * tokens * (hypotheses + 1)),
     ]
-    grammar = _held_to(loaded, options)
+    grammar = options.grammar_of(loaded)
     if "ctc_logits" in handed_on and (hypotheses > 1 or grammar):
         needs.append(Need("CTC prefix scores", _NUMBER_BYTES * frames * (2 * hypotheses + 1)))
     if grammar:

@@ -47,6 +47,10 @@ class Grammar:
     reject_below: float  # confidence under which a result is no command
 
     @property
+    def arc_count(self) -> int:
+        return sum(len(ways) for state in self.arcs for ways in state.values())
+
+    @property
     def first(self) -> States:
         """Where a text begins."""
         return frozenset((self.start,))

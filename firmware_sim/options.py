@@ -1,5 +1,7 @@
 """The command-line flags that the tools of this package share."""
 
+import dataclasses
+
 from absl import flags
 
 from firmware_sim import bundle
@@ -53,14 +55,14 @@ def recognizer(runtime: str | None = None) -> Recognizer:
       ValueError: if the runtime is not installed.
     """
     loaded = bundle.load(BUNDLE.value)
-    held = loaded.grammar is not None and GRAMMAR.value
-    with_language = loaded.language is not None and LANGUAGE_WEIGHT.value != 0 and not held
     options = DecodingOptions(
         decoding=Decoding(DECODING.value),
-        beam=BEAM.value or (12 if with_language else 4),
+        beam=BEAM.value or DecodingOptions.beam,
         length_penalty=LENGTH_PENALTY.value,
         ctc_weight=CTC_WEIGHT.value,
         grammar=GRAMMAR.value,
         language_weight=LANGUAGE_WEIGHT.value,
     )
+    if BEAM.value is None and options.language_weight_of(loaded):
+        options = dataclasses.replace(options, beam=12)
     return Recognizer(loaded, runtime or RUNTIME.value, options, NUM_THREADS.value)

@@ -49,7 +49,7 @@ class Inspection:
     bytes: int
     operators: dict[str, int]
     tensors: list[Tensor]
-    unportable: list[str]  # outputs of MUL that LiteRT and TFLite Micro round differently
+    products: list[tuple[Tensor, ...]]  # of each MUL the factors, and what comes out
 
     @property
     def dtypes(self) -> dict[str, int]:
@@ -74,8 +74,11 @@ class Inspection:
             if name in REFUSED_OPERATORS
         ]
         found += [
-            f"{self.file}: MUL {name} has ties that LiteRT and TFLite Micro round differently"
-            for name in self.unportable
+            f"{self.file}: MUL {product[-1].name} has ties that LiteRT and TFLite Micro round "
+            "differently"
+            for product in self.products
+            if all(tensor.dtype == "int8" and tensor.scales for tensor in product)
+            and not is_portable(*(Grid(x.scales[0], x.zero_point or 0) for x in product))
         ]
         return found
 
@@ -99,7 +102,7 @@ def inspect(name: str, content: bytes) -> Inspection:
     model = schema.ModelT.InitFromPackedBuf(content, 0)
     tensors: list[Tensor] = []
     operators: collections.Counter[str] = collections.Counter()
-    unportable: list[str] = []
+    products: list[tuple[Tensor, ...]] = []
     for graph in model.subgraphs:
         first = len(tensors)
         for tensor in graph.tensors:
@@ -123,17 +126,9 @@ def inspect(name: str, content: bytes) -> Inspection:
             kind = OPERATOR_NAMES[operator_code(model, operator)]
             operators[kind] += 1
             if kind == "MUL":
-                *factors, product = (
-                    tensors[first + i] for i in (*operator.inputs, *operator.outputs)
-                )
-                grids = [
-                    Grid(tensor.scales[0], tensor.zero_point or 0)
-                    for tensor in (*factors, product)
-                    if tensor.dtype == "int8" and tensor.scales
-                ]
-                if len(grids) == 3 and not is_portable(*grids):
-                    unportable.append(product.name)
-    return Inspection(name, len(content), dict(operators.most_common()), tensors, unportable)
+                places = (*operator.inputs, *operator.outputs)
+                products.append(tuple(tensors[first + i] for i in places))
+    return Inspection(name, len(content), dict(operators.most_common()), tensors, products)
 
 
 def inspect_bundle(directory: Path) -> list[Inspection]:

@@ -22,8 +22,8 @@ static void set_token(speech_decoder *decoder, int32_t token) {
   decoder->token[token] = SPEECH_DECODER_STEP_INPUT_TOKEN_ONE;
 }
 
-/* Masks, and the caches of the first hypothesis. */
-static void reset(speech_decoder *decoder, int32_t frames) {
+/* Masks, the caches of the first hypothesis, and nothing found. */
+static void reset(speech_decoder *decoder, int32_t frames, int32_t beam) {
   size_t used = (size_t)frames * SPEECH_CHANNELS;
   size_t valid = memory_frames(frames);
   int i;
@@ -42,6 +42,10 @@ static void reset(speech_decoder *decoder, int32_t frames) {
     memset(decoder->search.hypotheses[0].caches + speech_caches[i].offset, speech_caches[i].zero,
            SPEECH_TOKENS * speech_caches[i].row_bytes);
   }
+  speech_search_start(&decoder->search, beam);
+#if SPEECH_STATES > 0
+  decoder->command_count = 0;
+#endif
 }
 
 /* The step-th step of a hypothesis: its logits, and a row of its caches. */
@@ -75,13 +79,12 @@ int speech_decode_beam(speech_decoder *decoder, const speech_runtime *runtime, i
   const void *encoder_inputs[SPEECH_ENCODER_INPUTS];
   const void *encoded[SPEECH_ENCODER_OUTPUTS];
   const void *inputs[SPEECH_DECODER_STEP_INPUTS];
-  const int8_t *ctc_logits = NULL;
   speech_search *search = &decoder->search;
   int32_t step, i;
 
   if (frames < 1 || frames > SPEECH_FRAMES) return SPEECH_ERROR_FRAMES;
   if (beam < 1 || beam > SPEECH_BEAM) return SPEECH_ERROR_BEAM;
-  reset(decoder, frames);
+  reset(decoder, frames, beam);
   encoder_inputs[SPEECH_ENCODER_INPUT_FEATURES] = decoder->features;
   encoder_inputs[SPEECH_ENCODER_INPUT_MEMORY_MASK] = decoder->encoder_memory_mask;
   if (runtime->invoke_encoder(runtime->context, encoder_inputs, encoded) != 0) {
@@ -89,9 +92,9 @@ int speech_decode_beam(speech_decoder *decoder, const speech_runtime *runtime, i
   }
 
 #if SPEECH_CTC
-  ctc_logits = (const int8_t *)encoded[SPEECH_ENCODER_OUTPUT_CTC_LOGITS];
+  speech_search_hear(search, (const int8_t *)encoded[SPEECH_ENCODER_OUTPUT_CTC_LOGITS],
+                     (int32_t)memory_frames(frames));
 #endif
-  speech_search_start(search, beam, ctc_logits, (int32_t)memory_frames(frames));
   inputs[SPEECH_DECODER_STEP_INPUT_TOKEN] = decoder->token;
   inputs[SPEECH_DECODER_STEP_INPUT_SELF_MASK] = decoder->self_mask;
   inputs[SPEECH_DECODER_STEP_INPUT_MEMORY_MASK] = decoder->memory_mask;

@@ -53,23 +53,31 @@ static int32_t emission(const speech_search *search, int32_t frame, int32_t toke
   return level(logit, SPEECH_CTC_LOGIT_NATS) - search->normalizers[frame];
 }
 
+/* That a hypothesis, and nothing more, was said up to a frame; with a blank at the end, if its last
+ * token shall come again. */
+static int32_t said(const speech_hypothesis *hypothesis, int32_t frame, int again) {
+  if (again) return hypothesis->blank[frame];
+  return log_add(hypothesis->blank[frame], hypothesis->label[frame]);
+}
+
+static int is_last(const speech_hypothesis *hypothesis, int32_t count, int32_t token) {
+  return count > 0 && hypothesis->tokens[count - 1] == token;
+}
+
 /* The log probability of all texts that begin with a hypothesis of `count` tokens and one more; of
  * that text alone, if the token is the end. */
 static int32_t prefix_score(const speech_search *search, const speech_hypothesis *hypothesis,
                             int32_t count, int32_t token) {
-  int32_t last = count > 0 ? hypothesis->tokens[count - 1] : -1;
+  int again = is_last(hypothesis, count, token);
   int32_t score = IMPOSSIBLE;
   int32_t before = count > 0 ? IMPOSSIBLE : 0; /* said up to the frame before */
   int32_t frame;
   if (token == SPEECH_TOKEN_END) {
-    frame = search->memory_frames - 1;
-    return larger(log_add(hypothesis->label[frame], hypothesis->blank[frame]), UNLIKELY);
+    return larger(said(hypothesis, search->memory_frames - 1, 0), UNLIKELY);
   }
   for (frame = 0; frame < search->memory_frames; ++frame) {
     score = log_add(score, times(before, emission(search, frame, token)));
-    before = hypothesis->blank[frame];
-    /* A token like the last one must have a blank between. */
-    if (token != last) before = log_add(before, hypothesis->label[frame]);
+    before = said(hypothesis, frame, again);
   }
   return larger(score, UNLIKELY);
 }
@@ -77,14 +85,13 @@ static int32_t prefix_score(const speech_search *search, const speech_hypothesis
 /* Puts a token to CTC's view of a hypothesis of `count` tokens. */
 static void grow(const speech_search *search, speech_hypothesis *hypothesis, int32_t count,
                  int32_t token) {
-  int32_t last = count > 0 ? hypothesis->tokens[count - 1] : -1;
+  int again = is_last(hypothesis, count, token);
   int32_t label = IMPOSSIBLE, blank = IMPOSSIBLE;
   int32_t before = count > 0 ? IMPOSSIBLE : 0;
   int32_t frame;
   for (frame = 0; frame < search->memory_frames; ++frame) {
-    int32_t following = hypothesis->blank[frame];
+    int32_t following = said(hypothesis, frame, again);
     int32_t earlier = label;
-    if (token != last) following = log_add(following, hypothesis->label[frame]);
     label = times(log_add(label, before), emission(search, frame, token));
     blank = times(log_add(blank, earlier), emission(search, frame, SPEECH_TOKEN_BLANK));
     hypothesis->label[frame] = label;
@@ -94,13 +101,24 @@ static void grow(const speech_search *search, speech_hypothesis *hypothesis, int
 }
 #endif
 
-void speech_search_start(speech_search *search, int32_t beam, const int8_t *ctc_logits,
-                         int32_t memory_frames) {
-  speech_hypothesis *hypothesis = &search->hypotheses[0];
+void speech_search_start(speech_search *search, int32_t beam) {
+#if SPEECH_STATES > 0
+  speech_grammar_begin(search->hypotheses[0].places);
+#endif
+  search->hypotheses[0].attention = 0;
+  search->beam = beam;
+  search->active = 1;
+  search->places[0] = 0;
+  search->token_count = 0;
+  search->ended = 0;
+}
+
 #if SPEECH_CTC
+void speech_search_hear(speech_search *search, const int8_t *ctc_logits, int32_t memory_frames) {
+  speech_hypothesis *hypothesis = &search->hypotheses[0];
   int32_t frame;
   int32_t blanks = 0;
-  search->joint = beam > 1 || SPEECH_STATES > 0; /* a grammar's confidence is joint */
+  search->joint = search->beam > 1 || SPEECH_STATES > 0; /* a grammar's confidence is joint */
   search->memory_frames = memory_frames;
   search->ctc_logits = ctc_logits;
   for (frame = 0; search->joint && frame < memory_frames; ++frame) {
@@ -110,20 +128,8 @@ void speech_search_start(speech_search *search, int32_t beam, const int8_t *ctc_
     hypothesis->label[frame] = IMPOSSIBLE;
     hypothesis->blank[frame] = blanks;
   }
-#else
-  (void)ctc_logits;
-  (void)memory_frames;
-#endif
-#if SPEECH_STATES > 0
-  speech_grammar_begin(hypothesis->places);
-#endif
-  hypothesis->attention = 0;
-  search->beam = beam;
-  search->active = 1;
-  search->places[0] = 0;
-  search->token_count = 0;
-  search->ended = 0;
 }
+#endif
 
 /* The score of a hypothesis of `count` tokens and one more. */
 static int32_t joint_score(const speech_search *search, const speech_hypothesis *hypothesis,
@@ -214,7 +220,7 @@ static void extend(speech_search *search, speech_hypothesis *hypothesis, int32_t
   hypothesis->attention = candidate->attention;
 }
 
-int32_t speech_search_step(speech_search *search, int32_t step) {
+void speech_search_step(speech_search *search, int32_t step) {
   const speech_candidate *chosen[SPEECH_BEAM];
   int32_t homes[SPEECH_BEAM];
   uint8_t taken[SPEECH_BEAM] = {0};
@@ -255,7 +261,6 @@ int32_t speech_search_step(speech_search *search, int32_t step) {
     search->places[i] = homes[i];
   }
   search->active = count;
-  return count;
 }
 
 void speech_search_cut(speech_search *search, int32_t count) {

@@ -58,14 +58,18 @@ typedef struct {
 #endif
 } speech_search;
 
-/* An empty text. beam: 1 to SPEECH_BEAM. ctc_logits is an output of the encoder, and must stay until
- * the text is whole; NULL if there is none. */
-void speech_search_start(speech_search *search, int32_t beam, const int8_t *ctc_logits,
-                         int32_t memory_frames);
+/* An empty text. beam: 1 to SPEECH_BEAM. */
+void speech_search_start(speech_search *search, int32_t beam);
+
+#if SPEECH_CTC
+/* What CTC heard, before the first step: an output of the encoder; it must stay until the text is
+ * whole. */
+void speech_search_hear(speech_search *search, const int8_t *ctc_logits, int32_t memory_frames);
+#endif
 
 /* After the step-th step of every active hypothesis, whose logits and caches are there: the
- * hypotheses of the next step. Returns how many there are; 0: the best text is found. */
-int32_t speech_search_step(speech_search *search, int32_t step);
+ * hypotheses of the next step. None are active when the best text is found. */
+void speech_search_step(speech_search *search, int32_t step);
 
 /* Takes the best of the active hypotheses, of `count` tokens, if no text has ended. */
 void speech_search_cut(speech_search *search, int32_t count);

@@ -17,6 +17,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -246,10 +247,14 @@ def test_the_self_test_runs_on_a_cortex_m55(
     assert run_on_cortex_m55(exported, cortex_m55_objects, tmp_path) == (OK, "one two three")
 
 
-def test_a_command_is_heard_on_a_cortex_m55(loaded: bundle.Bundle, tmp_path: pathlib.Path) -> None:
-    content = digit_grammar(tmp_path / "digits.yaml", DIGITS, 0.5)
+def held_to(loaded: bundle.Bundle, content: dict[str, Any]) -> bundle.Bundle:
+    """The bundle with a grammar."""
     found = grammar.load(json.dumps(content).encode(), len(loaded.tokenizer.tokens), (0, 1, 30))
-    held = dataclasses.replace(loaded, grammar=found)
+    return dataclasses.replace(loaded, grammar=found)
+
+
+def test_a_command_is_heard_on_a_cortex_m55(loaded: bundle.Bundle, tmp_path: pathlib.Path) -> None:
+    held = held_to(loaded, digit_grammar(tmp_path / "digits.yaml", DIGITS, 0.5))
     sources = export_c.export(held, synthesise("five six seven", "en-us+m3"))
     assert "#define SPEECH_GOLDEN_COMMANDS 1" in sources["speech_golden.h"]
     export_c.write(sources, tmp_path / "c")
@@ -281,10 +286,9 @@ def test_c_finds_the_text_of_the_decoder(
     chance = np.random.default_rng(noise)
     audio = (audio // 2 + chance.normal(0, noise, len(audio))).astype(np.int16)
     features = recognizer.compute_features(loaded, audio)
-    encoder, step = (
-        runtime.load("litert-reference", m) for m in (loaded.encoder, loaded.decoder_step)
-    )
-    encoded = encoder.invoke(recognizer.encoder_inputs(loaded, features))
+    encoded = reference(True, recognizer.encoder_inputs(loaded, features))
+    assert encoded is not None
+    step = runtime.load("litert-reference", loaded.decoder_step)
     options = DecodingOptions() if beam == 1 else DecodingOptions(Decoding.BEAM, beam, 0.0, None)
     expected = Decoder(loaded, step, options).decode(encoded, len(features))
     assert expected.tokens
@@ -427,8 +431,7 @@ def test_c_finds_the_commands_of_the_decoder(
         # "n" is of one slot or of the other, and "nene" one command rather than two.
         arcs = [[0, n, 1, 0], [0, n, 2, 1], [1, e, 3, 0], [2, o, 4, 1], [2, i, 4, -1]]
         content |= {"arcs": [*arcs, [3, n, 5, 0], [5, e, 4, 0]]}
-    found = grammar.load(json.dumps(content).encode(), len(loaded.tokenizer.tokens), (0, 1, 30))
-    held = dataclasses.replace(loaded, grammar=found)
+    held = held_to(loaded, content)
     texts = ["five six seven", "one two eight nine", "two two eight", "nine zero three four five"]
     spoken = [synthesise(text, "en-us+m3") for text in texts]
     noise = np.random.default_rng(1).integers(-3000, 3000, 30_000).astype(np.int16)
@@ -457,9 +460,8 @@ def test_c_finds_the_commands_of_the_decoder(
 def test_fit_counts_what_the_sources_of_a_grammar_take(
     loaded: bundle.Bundle, reference: Invoke, speech: NDArray[np.int16], tmp_path: pathlib.Path
 ) -> None:
-    content = digit_grammar(tmp_path / "digits.yaml", DIGITS, 0.5)
-    found = grammar.load(json.dumps(content).encode(), len(loaded.tokenizer.tokens), (0, 1, 30))
-    held = dataclasses.replace(loaded, grammar=found)
+    held = held_to(loaded, digit_grammar(tmp_path / "digits.yaml", DIGITS, 0.5))
+    assert held.grammar is not None
     export_c.write(export_c.export(held, speech), tmp_path / "c")
     build(tmp_path / "c", held, reference, tmp_path)
     command = ["nm", "--print-size", "--demangle", tmp_path / "f.so"]
@@ -469,7 +471,7 @@ def test_fit_counts_what_the_sources_of_a_grammar_take(
     counted = fit.fit(held, device.load("stm32h743"), options)
     (flash,) = (need.bytes for need in counted.flash if need.what == "grammar")
     tables = ("speech_arcs", "speech_first_arcs", "speech_finals")
-    names = sum(len(name) + 1 for name in (*found.intents, *found.slots))
+    names = sum(len(name) + 1 for name in (*held.grammar.intents, *held.grammar.slots))
     assert flash == names + sum(sizes[table] for table in tables)
     elsewhere = ("tensor arena", "encoder outputs", "audio")
     ram = sum(need.bytes for need in counted.ram if not need.what.startswith(elsewhere))
@@ -519,8 +521,11 @@ def test_errors_have_a_status_of_their_own(
         assert firmware.decode(features, frames)[0] == FRAMES
     for beam in (-1, DecodingOptions.beam + 1):
         assert firmware.decode(features, beam=beam)[0] == BEAM
+    assert firmware.decode(features)[0] == OK
+    assert firmware.result[0] > 0
     firmware.invoke = lambda encoder, inputs: None
     assert firmware.decode(features)[0] == ENCODER
+    assert firmware.result == (0, False)  # nothing of the utterance before
     assert firmware.self_test()[0] == ENCODER
     firmware.invoke = lambda encoder, inputs: reference(True, inputs) if encoder else None
     assert firmware.decode(features)[0] == DECODER_STEP
