@@ -1,0 +1,139 @@
+"""What each voice adds: short runs with all voices and without each, heard by the same people.
+
+    export GRAMMAR=grammars/barista.yaml VOICES=DIR TALK=...   # as for configs/commands.py
+    python -m benchmarks.voices --data=BARISTA --out=runs/voices --json=OUT.json \
+        [--rows=all,kokoro,piper,flite,espeak,talk] [--steps=4000] [--examples=24000]
+
+Each row is a run of the `commands` preset in OUT/ROW, from untrained weights, without the row's
+voices; the others are drawn the more often, so that all rows have as many examples and steps.  Of
+so few steps only a shallow encoder makes something, and float32 bundles are compared: the figures
+say what a row lacks beside `all`, not what a bundle can do.  `talk` is other speech than commands,
+of people.  BARISTA is what `benchmarks.commands` takes, which measures each bundle.  The same
+command goes on where a killed one stopped.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import ml_collections
+from absl import app, flags
+
+from benchmarks import commands, report
+from tf_speech_transformer import train
+from tf_speech_transformer.configs import commands as preset
+from tf_speech_transformer.grammar import Grammar
+from tflite_convert import convert
+
+ALL = "all"
+LAYERS = 4  # of the encoder
+CONDITIONS = ("clean", "24", "18", "12", "6")
+
+
+def voice_of(source: Any) -> str:
+    """The row that a source of the preset is left out of."""
+    if source["kind"] == "recorded":
+        return Path(source["manifest"]).parent.name if source.get("balanced") else "talk"
+    return source.get("engine", source["kind"])
+
+
+def config_of(row: str, steps: int, examples: int) -> ml_collections.ConfigDict:
+    """The preset without the row's voices, as a short float run.
+
+    Raises ValueError for voices that it has not.
+    """
+    config = preset.get_config()
+    sources = [dict(source) for source in config.corpus.sources]
+    kept = tuple(source for source in sources if voice_of(source) != row)
+    if row != ALL and len(kept) == len(sources):
+        there = ", ".join(sorted({*map(voice_of, sources)} - {"nothing"}))
+        raise ValueError(f"no voices {row!r} in VOICES or TALK: there are {there}")
+    if {voice_of(source) for source in kept} <= {"nothing", "talk"}:
+        raise ValueError(f"without {row} nobody says a command: put other voices into VOICES")
+    config.corpus.sources = kept
+    config.corpus.train_examples = examples
+    config.corpus.dev_examples = 100  # those of rows are of other voices: not compared
+    config.model.encoder_layers = LAYERS
+    config.train.steps = steps
+    if "initial" in config.train:  # it has heard all voices
+        del config.train.initial
+    config.quantization.range_steps = config.quantization.steps = 0
+    return config
+
+
+def bundle_of(row: str, config: ml_collections.ConfigDict, workdir: Path) -> Path:
+    """Trains the row and writes its float32 bundle, where that is not done."""
+    directory = workdir / "bundle_float32"
+    if not directory.is_dir():
+        print(f"{row}: {', '.join(voice_of(source) for source in config.corpus.sources)}")
+        train.train(config, workdir)
+        model, tokenizer, config = train.load(workdir, "float")
+        grammar = Grammar.read(workdir / train.GRAMMAR_FILE)
+        convert.write(model, tokenizer, config, directory, {}, grammar)
+    return directory
+
+
+def accepted(file: Path) -> dict[str, float]:
+    """Share of orders accepted in each condition, of a file of `benchmarks.commands`."""
+    measured = json.loads(file.read_text())["engines"]["bundle"]["conditions"]
+    return {condition: measured[condition]["accepted"] for condition in CONDITIONS}
+
+
+def table(rows: Mapping[str, Mapping[str, float]]) -> str:
+    """Each row, its mean, and what it lacks beside `all`."""
+    means = {row: sum(found.values()) / len(found) for row, found in rows.items()}
+    lines = []
+    for row, found in rows.items():
+        cells = [f"{100 * share:.1f}" for share in (*found.values(), means[row])]
+        less = f"{100 * (means[row] - means[ALL]):+.1f}" if ALL in rows else "-"
+        lines.append([row if row == ALL else f"without {row}", *cells, less])
+    header = ["voices", *(x if x == "clean" else f"{x} dB" for x in CONDITIONS)]
+    return report.table([*header, "mean", "beside all"], lines)
+
+
+def main(argv: Sequence[str]) -> int:
+    arguments: Any = flags.FLAGS
+    out, figures = Path(arguments.out), {"machine": report.machine(), "rows": {}}
+    try:
+        commands.read_recordings(Path(arguments.data), 0)  # all is there before the work begins
+        configs = {
+            row: config_of(row, arguments.steps, arguments.examples) for row in arguments.rows
+        }
+        for row, config in configs.items():
+            bundle = bundle_of(row, config, out / row)
+            measured = out / row / "commands.json"
+            subprocess.run(
+                [
+                    *(sys.executable, "-m", "benchmarks.commands", f"--data={arguments.data}"),
+                    *(f"--bundle={bundle}", f"--json={measured}"),
+                    f"--conditions={','.join(CONDITIONS)}",
+                ],
+                check=True,
+                stdout=subprocess.DEVNULL,
+            )
+            figures["rows"][row] = accepted(measured)
+            report.write_json(arguments.json, figures)
+    except (OSError, ValueError, subprocess.CalledProcessError) as error:
+        return report.fail(error)
+    print(report.heading(f"Orders accepted, %, after {arguments.steps} steps", figures["machine"]))
+    print(table(figures["rows"]))
+    return 0
+
+
+def run() -> None:
+    flags.DEFINE_string("data", None, "Directory of the barista benchmark.", required=True)
+    flags.DEFINE_string("out", None, "Directory of the runs, one a row.", required=True)
+    flags.DEFINE_list(
+        "rows", [ALL, "kokoro", "piper", "flite", "espeak", "talk"], "all, and what is left out."
+    )
+    flags.DEFINE_integer("steps", 4_000, "Of each run.", lower_bound=1)
+    flags.DEFINE_integer("examples", 24_000, "That each run learns from.", lower_bound=1)
+    flags.DEFINE_string("json", None, "Where to write the figures.")
+    app.run(main)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,92 @@
+"""What a voice adds: rows without it, of the same length, trained and measured alike."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from benchmarks import voices
+from tests.benchmarks.test_commands import FLAT
+from tests.conftest import REPOSITORY, run_module
+
+HOME = REPOSITORY / "grammars" / "home.yaml"
+
+
+@pytest.fixture
+def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Voices and talk that are there in name."""
+    for name in ("kokoro", "flite"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "manifest.tsv").write_text("audio\ttext\tspeaker\n")
+    monkeypatch.setenv("VOICES", str(tmp_path))
+    monkeypatch.setenv("GRAMMAR", str(HOME))
+    monkeypatch.setenv("TALK", f"{tmp_path / 'a' / 'a.tsv'}:{tmp_path / 'b' / 'b.tsv'}")
+    monkeypatch.setenv("INITIAL", "pretrained/barista.npz")
+    return tmp_path
+
+
+def test_a_row_lacks_its_voices_alone(prepared: Path) -> None:
+    everything = voices.config_of("all", 10, 20)
+    said = [voices.voice_of(source) for source in everything.corpus.sources]
+    assert said == ["espeak", "kokoro", "flite", "talk", "talk", "nothing"]
+    for row in set(said) - {"nothing"}:
+        config = voices.config_of(row, 10, 20)
+        kept = [voices.voice_of(source) for source in config.corpus.sources]
+        assert kept == [name for name in said if name != row]
+        assert config.train == everything.train and config.model == everything.model
+        assert config.corpus.train_examples == everything.corpus.train_examples == 20
+    assert "initial" not in everything.train  # those weights know all voices
+
+
+def test_voices_that_are_not_there_cannot_be_left_out(
+    prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ValueError, match=r"no voices 'piper' .* espeak, flite, kokoro, talk"):
+        voices.config_of("piper", 10, 20)
+    monkeypatch.setenv("VOICES", str(prepared / "nowhere"))
+    with pytest.raises(ValueError, match="without espeak nobody says a command"):
+        voices.config_of("espeak", 10, 20)
+
+
+def test_rows_are_trained_measured_and_compared(
+    speech: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = run_module(
+        "tf_speech_transformer.commands", f"--grammar={HOME}", "--voices=espeak", "--count=6",
+        f"--out={tmp_path / 'voices' / 'flite'}",
+    )  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    data = tmp_path / "data"
+    for name in ("audio", "noise"):
+        (data / name).mkdir(parents=True)
+    soundfile.write(data / "audio" / "one.flac", speech, 16_000)
+    soundfile.write(data / "noise" / "kitchen.flac", np.tile(speech, 4), 16_000)
+    (data / "grammar.yaml").write_text(FLAT)
+    label = {"intent": "order", "slots": {"drink": "coffee"}}
+    (data / "labels.json").write_text(json.dumps({"one": label}))
+    monkeypatch.setenv("VOICES", str(tmp_path / "voices"))
+    monkeypatch.setenv("GRAMMAR", str(HOME))
+    monkeypatch.delenv("TALK", raising=False)
+    out = tmp_path / "out.json"
+    arguments = (
+        f"--data={data}", f"--out={tmp_path / 'runs'}", f"--json={out}",
+        "--rows=all,flite", "--steps=1", "--examples=4",
+    )  # fmt: skip
+    done = run_module("benchmarks.voices", *arguments)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(out.read_text())["rows"]
+    assert rows == {row: dict.fromkeys(voices.CONDITIONS, 0.0) for row in ("all", "flite")}
+    assert done.stdout.splitlines()[-1].split() == ["without", "flite", *["0.0"] * 6, "+0.0"]
+    bundle = tmp_path / "runs" / "flite" / "bundle_float32" / "manifest.json"
+    assert json.loads(bundle.read_text())["precision"] == "float32"
+
+    written = bundle.stat().st_mtime_ns
+    again = run_module("benchmarks.voices", *arguments)  # nothing is left to train
+    assert again.returncode == 0 and bundle.stat().st_mtime_ns == written
+
+    missing = run_module("benchmarks.voices", *arguments[1:], f"--data={tmp_path / 'nowhere'}")
+    assert missing.returncode == 1
+    assert "labels.json does not exist" in missing.stderr
+    assert "Traceback" not in missing.stderr
