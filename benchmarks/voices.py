@@ -1,15 +1,20 @@
 """What each voice adds: short runs with all voices and without each, heard by the same people.
 
-    export GRAMMAR=grammars/barista.yaml VOICES=DIR TALK=...   # as for configs/commands.py
+    python -m tf_speech_transformer.train --config=tf_speech_transformer/configs/digits.py \
+        --workdir=runs/digits                                   # of it the float stage is enough
+    export GRAMMAR=grammars/barista.yaml VOICES=DIR INITIAL=runs/digits/weights.npz
     python -m benchmarks.voices --data=BARISTA --out=runs/voices --json=OUT.json \
-        [--rows=all,kokoro,piper,flite,espeak,talk] [--steps=4000] [--examples=24000]
+        [--rows=all,kokoro] [--steps=3000] [--examples=16000]
 
-Each row is a run of the `commands` preset in OUT/ROW, from untrained weights, without the row's
-voices; the others are drawn the more often, so that all rows have as many examples and steps.  Of
-so few steps only a shallow encoder makes something, and float32 bundles are compared: the figures
-say what a row lacks beside `all`, not what a bundle can do.  `talk` is other speech than commands,
-of people.  BARISTA is what `benchmarks.commands` takes, which measures each bundle.  The same
-command goes on where a killed one stopped.
+VOICES, INITIAL and TALK are those of `configs/commands.py`.  Each row is a run of that preset in
+OUT/ROW without the row's voices; the others are drawn the more often, so that all rows have as many
+examples and steps.  `talk` is other speech than commands, of people.  INITIAL should have heard
+none of the voices; untrained weights take thousands of steps before they listen.
+
+Of so few steps only a shallow encoder makes something: the float32 bundles are compared, and
+nothing that they hear is rejected.  The figures say what a row lacks beside `all`, not what a
+bundle can do.  BARISTA is what `benchmarks.commands` takes, which measures each.  The same command
+goes on where a killed one stopped.
 """
 
 import json
@@ -29,15 +34,22 @@ from tf_speech_transformer.grammar import Grammar
 from tflite_convert import convert
 
 ALL = "all"
+TALK, NOTHING = "talk", "nothing"  # speech of people that is no command, and none
 LAYERS = 4  # of the encoder
-CONDITIONS = ("clean", "24", "18", "12", "6")
+CONDITIONS = ("clean", "18", "12")
 
 
 def voice_of(source: Any) -> str:
     """The row that a source of the preset is left out of."""
     if source["kind"] == "recorded":
-        return Path(source["manifest"]).parent.name if source.get("balanced") else "talk"
+        return Path(source["manifest"]).parent.name if source.get("balanced") else TALK
     return source.get("engine", source["kind"])
+
+
+def rows() -> list[str]:
+    """All that there are."""
+    sources = preset.get_config().corpus.sources
+    return [ALL, *dict.fromkeys(x for x in map(voice_of, sources) if x != NOTHING)]
 
 
 def config_of(row: str, steps: int, examples: int) -> ml_collections.ConfigDict:
@@ -49,17 +61,15 @@ def config_of(row: str, steps: int, examples: int) -> ml_collections.ConfigDict:
     sources = [dict(source) for source in config.corpus.sources]
     kept = tuple(source for source in sources if voice_of(source) != row)
     if row != ALL and len(kept) == len(sources):
-        there = ", ".join(sorted({*map(voice_of, sources)} - {"nothing"}))
+        there = ", ".join(rows()[1:])
         raise ValueError(f"no voices {row!r} in VOICES or TALK: there are {there}")
-    if {voice_of(source) for source in kept} <= {"nothing", "talk"}:
+    if {voice_of(source) for source in kept} <= {NOTHING, TALK}:
         raise ValueError(f"without {row} nobody says a command: put other voices into VOICES")
     config.corpus.sources = kept
     config.corpus.train_examples = examples
     config.corpus.dev_examples = 100  # those of rows are of other voices: not compared
     config.model.encoder_layers = LAYERS
     config.train.steps = steps
-    if "initial" in config.train:  # it has heard all voices
-        del config.train.initial
     config.quantization.range_steps = config.quantization.steps = 0
     return config
 
@@ -72,7 +82,7 @@ def bundle_of(row: str, config: ml_collections.ConfigDict, workdir: Path) -> Pat
         train.train(config, workdir)
         model, tokenizer, config = train.load(workdir, "float")
         grammar = Grammar.read(workdir / train.GRAMMAR_FILE)
-        convert.write(model, tokenizer, config, directory, {}, grammar)
+        convert.write(model, tokenizer, config, directory, {}, grammar, reject_below=0.0)
     return directory
 
 
@@ -100,7 +110,8 @@ def main(argv: Sequence[str]) -> int:
     try:
         commands.read_recordings(Path(arguments.data), 0)  # all is there before the work begins
         configs = {
-            row: config_of(row, arguments.steps, arguments.examples) for row in arguments.rows
+            row: config_of(row, arguments.steps, arguments.examples)
+            for row in arguments.rows or rows()
         }
         for row, config in configs.items():
             bundle = bundle_of(row, config, out / row)
@@ -126,11 +137,9 @@ def main(argv: Sequence[str]) -> int:
 def run() -> None:
     flags.DEFINE_string("data", None, "Directory of the barista benchmark.", required=True)
     flags.DEFINE_string("out", None, "Directory of the runs, one a row.", required=True)
-    flags.DEFINE_list(
-        "rows", [ALL, "kokoro", "piper", "flite", "espeak", "talk"], "all, and what is left out."
-    )
-    flags.DEFINE_integer("steps", 4_000, "Of each run.", lower_bound=1)
-    flags.DEFINE_integer("examples", 24_000, "That each run learns from.", lower_bound=1)
+    flags.DEFINE_list("rows", None, "all, and what is left out; default: each that is there.")
+    flags.DEFINE_integer("steps", 3_000, "Of each run.", lower_bound=1)
+    flags.DEFINE_integer("examples", 16_000, "That each run learns from.", lower_bound=1)
     flags.DEFINE_string("json", None, "Where to write the figures.")
     app.run(main)
 

@@ -73,6 +73,7 @@ def write(
     wer: dict,
     grammar: Grammar | None = None,
     language_model: tuple[bytes, dict[str, float]] | None = None,
+    reject_below: float = REJECT_BELOW,
 ) -> None:
     """Converts a model and writes its bundle, with the run's grammar and language model."""
     limits = {
@@ -90,7 +91,7 @@ def write(
         tokenizer=tokenizer,
         models=convert_model(model, limits),
         wer=wer,
-        grammar=None if grammar is None else grammar.compile(tokenizer, REJECT_BELOW),
+        grammar=None if grammar is None else grammar.compile(tokenizer, reject_below),
         language=language_model,
     )
 
