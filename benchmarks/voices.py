@@ -4,7 +4,7 @@
         --workdir=runs/digits                                   # of it the float stage is enough
     export GRAMMAR=grammars/barista.yaml VOICES=DIR INITIAL=runs/digits/weights.npz
     python -m benchmarks.voices --data=BARISTA --out=runs/voices --json=OUT.json \
-        [--rows=all,kokoro] [--steps=3000] [--examples=16000]
+        [--rows=all,kokoro] [--steps=3000] [--examples=16000] [--seed=1]
 
 VOICES, INITIAL and TALK are those of `configs/commands.py`.  Each row is a run of that preset in
 OUT/ROW without the row's voices; the others are drawn the more often, so that all rows have as many
@@ -13,8 +13,9 @@ none of the voices; untrained weights take thousands of steps before they listen
 
 Of so few steps only a shallow encoder makes something: the float32 bundles are compared, and
 nothing that they hear is rejected.  The figures say what a row lacks beside `all`, not what a
-bundle can do.  BARISTA is what `benchmarks.commands` takes, which measures each.  The same command
-goes on where a killed one stopped.
+bundle can do; `--rows=all` with another seed, in another OUT, says what is chance.  BARISTA is what
+`benchmarks.commands` takes, which measures each.  The same command goes on where a killed one
+stopped.
 """
 
 import json
@@ -52,12 +53,13 @@ def rows() -> list[str]:
     return [ALL, *dict.fromkeys(x for x in map(voice_of, sources) if x != NOTHING)]
 
 
-def config_of(row: str, steps: int, examples: int) -> ml_collections.ConfigDict:
+def config_of(row: str, steps: int, examples: int, seed: int = 1) -> ml_collections.ConfigDict:
     """The preset without the row's voices, as a short float run.
 
     Raises ValueError for voices that it has not.
     """
     config = preset.get_config()
+    config.seed = seed
     sources = [dict(source) for source in config.corpus.sources]
     kept = tuple(source for source in sources if voice_of(source) != row)
     if row != ALL and len(kept) == len(sources):
@@ -75,7 +77,11 @@ def config_of(row: str, steps: int, examples: int) -> ml_collections.ConfigDict:
 
 
 def bundle_of(row: str, config: ml_collections.ConfigDict, workdir: Path) -> Path:
-    """Trains the row and writes its float32 bundle, where that is not done."""
+    """Trains the row and writes its float32 bundle, where that is not done.
+
+    Raises ValueError for a workdir of another configuration.
+    """
+    train.prepare(config, workdir)
     directory = workdir / "bundle_float32"
     if not directory.is_dir():
         print(f"{row}: {', '.join(voice_of(source) for source in config.corpus.sources)}")
@@ -92,13 +98,13 @@ def accepted(file: Path) -> dict[str, float]:
     return {condition: measured[condition]["accepted"] for condition in CONDITIONS}
 
 
-def table(rows: Mapping[str, Mapping[str, float]]) -> str:
+def table(measured: Mapping[str, Mapping[str, float]]) -> str:
     """Each row, its mean, and what it lacks beside `all`."""
-    means = {row: sum(found.values()) / len(found) for row, found in rows.items()}
+    means = {row: sum(found.values()) / len(found) for row, found in measured.items()}
     lines = []
-    for row, found in rows.items():
+    for row, found in measured.items():
         cells = [f"{100 * share:.1f}" for share in (*found.values(), means[row])]
-        less = f"{100 * (means[row] - means[ALL]):+.1f}" if ALL in rows else "-"
+        less = f"{100 * (means[row] - means[ALL]):+.1f}" if ALL in measured else "-"
         lines.append([row if row == ALL else f"without {row}", *cells, less])
     header = ["voices", *(x if x == "clean" else f"{x} dB" for x in CONDITIONS)]
     return report.table([*header, "mean", "beside all"], lines)
@@ -110,7 +116,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         commands.read_recordings(Path(arguments.data), 0)  # all is there before the work begins
         configs = {
-            row: config_of(row, arguments.steps, arguments.examples)
+            row: config_of(row, arguments.steps, arguments.examples, arguments.seed)
             for row in arguments.rows or rows()
         }
         for row, config in configs.items():
@@ -140,6 +146,7 @@ def run() -> None:
     flags.DEFINE_list("rows", None, "all, and what is left out; default: each that is there.")
     flags.DEFINE_integer("steps", 3_000, "Of each run.", lower_bound=1)
     flags.DEFINE_integer("examples", 16_000, "That each run learns from.", lower_bound=1)
+    flags.DEFINE_integer("seed", 1, "Of examples and training.", lower_bound=0)
     flags.DEFINE_string("json", None, "Where to write the figures.")
     app.run(main)
 

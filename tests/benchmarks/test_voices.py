@@ -85,6 +85,10 @@ def test_rows_are_trained_measured_and_compared(
     again = run_module("benchmarks.voices", *arguments)  # nothing is left to train
     assert again.returncode == 0 and bundle.stat().st_mtime_ns == written
 
+    longer = run_module("benchmarks.voices", *arguments, "--steps=2")
+    assert longer.returncode == 1
+    assert "config.json holds another configuration" in longer.stderr
+
     missing = run_module("benchmarks.voices", *arguments[1:], f"--data={tmp_path / 'nowhere'}")
     assert missing.returncode == 1
     assert "labels.json does not exist" in missing.stderr
