@@ -20,7 +20,6 @@ stopped.
 
 import json
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from typing import Any
 import ml_collections
 from absl import app, flags
 
-from benchmarks import commands, report
+from benchmarks import commands, report, wer
 from tf_speech_transformer import train
 from tf_speech_transformer.configs import commands as preset
 from tf_speech_transformer.grammar import Grammar
@@ -37,7 +36,7 @@ from tflite_convert import convert
 ALL = "all"
 TALK, NOTHING = "talk", "nothing"  # speech of people that is no command, and none
 LAYERS = 4  # of the encoder
-CONDITIONS = ("clean", "18", "12")
+CONDITIONS = (commands.CLEAN, "18", "12")
 
 
 def voice_of(source: Any) -> str:
@@ -106,7 +105,7 @@ def table(measured: Mapping[str, Mapping[str, float]]) -> str:
         cells = [f"{100 * share:.1f}" for share in (*found.values(), means[row])]
         less = f"{100 * (means[row] - means[ALL]):+.1f}" if ALL in measured else "-"
         lines.append([row if row == ALL else f"without {row}", *cells, less])
-    header = ["voices", *(x if x == "clean" else f"{x} dB" for x in CONDITIONS)]
+    header = ["voices", *(x if x == commands.CLEAN else f"{x} dB" for x in CONDITIONS)]
     return report.table([*header, "mean", "beside all"], lines)
 
 
@@ -122,14 +121,10 @@ def main(argv: Sequence[str]) -> int:
         for row, config in configs.items():
             bundle = bundle_of(row, config, out / row)
             measured = out / row / "commands.json"
-            subprocess.run(
-                [
-                    *(sys.executable, "-m", "benchmarks.commands", f"--data={arguments.data}"),
-                    *(f"--bundle={bundle}", f"--json={measured}"),
-                    f"--conditions={','.join(CONDITIONS)}",
-                ],
-                check=True,
-                stdout=subprocess.DEVNULL,
+            wer.call(
+                "benchmarks.commands",
+                *(f"--data={arguments.data}", f"--bundle={bundle}", f"--json={measured}"),
+                f"--conditions={','.join(CONDITIONS)}",
             )
             figures["rows"][row] = accepted(measured)
             report.write_json(arguments.json, figures)
