@@ -10,7 +10,7 @@ from absl import app, flags
 
 from benchmarks import report
 from firmware_sim import bundle as bundles
-from firmware_sim import runtime
+from firmware_sim.runtimes import runtime
 
 NEEDED_KIB = {"encoder": 384, "decoder_step": 64}
 

@@ -45,7 +45,7 @@ import tqdm
 from absl import app, flags
 
 from benchmarks import report
-from tf_speech_transformer.grammar import Choice, Grammar, Phrase, Word
+from firmware_sim.grammar.source import Choice, Grammar, Phrase, Word
 
 HELD = ("bundle", "greedy")  # engines that give slots
 OURS = (*HELD, "free")

@@ -23,11 +23,12 @@ from tqdm import tqdm
 
 from benchmarks import report
 from benchmarks.manifest import Line, read_manifest
-from firmware_sim import audio, bundle, options
-from firmware_sim.decoder import DecodingOptions
-from firmware_sim.frontend import SAMPLE_RATE, Microfrontend
+from firmware_sim import bundle, options
 from firmware_sim.recognizer import Recognizer, Segment, compute_features, quantize_features
-from firmware_sim.stream import BLOCK_SAMPLES, HANGOVER_BLOCKS, Ending, Listener, Utterance
+from firmware_sim.search.decoder import DecodingOptions
+from firmware_sim.sound import audio
+from firmware_sim.sound.frontend import SAMPLE_RATE, Microfrontend
+from firmware_sim.sound.stream import BLOCK_SAMPLES, HANGOVER_BLOCKS, Ending, Listener, Utterance
 
 GAP = (1.0, 4.0)  # seconds
 LOUDEST_NOISE = 10.0  # standard deviation, of 32768; half of the gaps are digital silence

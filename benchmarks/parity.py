@@ -20,11 +20,12 @@ from absl import app, flags
 
 from benchmarks import report
 from benchmarks.manifest import read_manifest
-from firmware_sim import audio, parity
 from firmware_sim import bundle as bundles
-from firmware_sim.decoder import Decoding, DecodingOptions
+from firmware_sim import parity
 from firmware_sim.recognizer import Recognizer, compute_features
-from firmware_sim.runtime import ExecutionError
+from firmware_sim.runtimes.runtime import ExecutionError
+from firmware_sim.search.decoder import Decoding, DecodingOptions
+from firmware_sim.sound import audio
 
 REFERENCE = "litert-reference"
 SEARCH = DecodingOptions(Decoding.BEAM, ctc_weight=None)

@@ -24,9 +24,10 @@ from absl import app, flags
 
 from benchmarks import people, report
 from benchmarks.manifest import read_manifest
-from firmware_sim import audio, bundle
-from firmware_sim.decoder import Decoding, DecodingOptions
+from firmware_sim import bundle
 from firmware_sim.recognizer import Recognizer
+from firmware_sim.search.decoder import Decoding, DecodingOptions
+from firmware_sim.sound import audio
 
 SEED = 3003
 LONG = (12, 20)  # words

@@ -22,10 +22,11 @@ from absl import app, flags
 
 from benchmarks import operators, report
 from benchmarks.manifest import read_manifest
-from firmware_sim import audio, runtime
 from firmware_sim import bundle as bundles
-from firmware_sim.decoder import Decoder, Decoding, DecodingOptions
 from firmware_sim.recognizer import Recognizer, encoder_inputs
+from firmware_sim.runtimes import runtime
+from firmware_sim.search.decoder import Decoder, Decoding, DecodingOptions
+from firmware_sim.sound import audio
 
 PERCENTILES = (50, 90, 99, 100)
 

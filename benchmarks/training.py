@@ -25,9 +25,10 @@ from ml_collections import config_flags
 from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
 from benchmarks import report
-from tf_speech_transformer import dataset, train
-from tf_speech_transformer.model import SpeechTransformer
-from tf_speech_transformer.tokenizer import Tokenizer
+from tf_speech_transformer import train
+from tf_speech_transformer.corpora import dataset
+from tf_speech_transformer.model.transformer import SpeechTransformer
+from tf_speech_transformer.text.tokenizer import Tokenizer
 
 WARM_UP = 5  # steps before the clock starts: tracing, and memory is got
 PROFILED = 5

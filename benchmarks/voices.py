@@ -28,9 +28,9 @@ import ml_collections
 from absl import app, flags
 
 from benchmarks import commands, report, wer
+from firmware_sim.grammar.source import Grammar
 from tf_speech_transformer import train
 from tf_speech_transformer.configs import commands as preset
-from tf_speech_transformer.grammar import Grammar
 from tflite_convert import convert
 
 ALL = "all"

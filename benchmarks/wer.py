@@ -25,7 +25,7 @@ from absl import app, flags
 from benchmarks import people, report
 from benchmarks.manifest import read_manifest
 from firmware_sim import bundle as bundles
-from firmware_sim import frontend
+from firmware_sim.sound import frontend
 
 COUNT = 1000  # strings of the synthesised set
 PER_SPEAKER = 100
@@ -45,7 +45,11 @@ def test_sets(arguments: Any, out: Path) -> dict[str, Path]:
     """Manifests by the name of the set; writes what is not there yet."""
     directory = out / f"synthesised_{arguments.count}"
     if not (directory / "manifest.tsv").exists():
-        call("tf_speech_transformer.digits", f"--out={directory}", f"--count={arguments.count}")
+        call(
+            "tf_speech_transformer.corpora.sources",
+            f"--out={directory}",
+            f"--count={arguments.count}",
+        )
     sets = {SYNTHESISED: directory / "manifest.tsv"}
     if arguments.spoken_digits:
         count = arguments.per_speaker
@@ -91,7 +95,7 @@ def transcribe_in_keras(
     if not file.exists():
         print(f"{name}, Keras", file=sys.stderr)
         call(
-            "tf_speech_transformer.evaluate",
+            "tf_speech_transformer.training.evaluate",
             f"--workdir={workdir}",
             f"--manifest={manifest}",
             "--stages=float,qat",

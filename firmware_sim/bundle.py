@@ -21,10 +21,12 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from firmware_sim import frontend, grammar, language
-from firmware_sim.frontend import Frontend, Wheel
-from firmware_sim.grammar import Grammar
-from firmware_sim.language import LanguageModel
+from firmware_sim.grammar import automaton as grammar
+from firmware_sim.grammar.automaton import Grammar
+from firmware_sim.search import language
+from firmware_sim.search.language import LanguageModel
+from firmware_sim.sound import frontend
+from firmware_sim.sound.frontend import Frontend, Wheel
 
 FORMAT_VERSION: Final = 3
 MANIFEST: Final = "manifest.json"
@@ -195,7 +197,7 @@ def load(path: str | pathlib.Path) -> Bundle:
     except ValueError as error:
         raise BundleError(
             f"{path}/{MANIFEST}: the frontend cannot compute this bundle's features: {error}; "
-            "train with the frontend of firmware_sim.frontend.WHEEL_PARAMETERS."
+            "train with the frontend of firmware_sim.sound.frontend.WHEEL_PARAMETERS."
         ) from error
     content = _checked_files(files, manifest)
     precision = manifest.value("precision", str)

@@ -27,10 +27,11 @@ import numpy as np
 import tqdm
 from absl import app, flags
 
-from firmware_sim import audio, options
+from firmware_sim import options
 from firmware_sim.bundle import BundleError
 from firmware_sim.recognizer import Recognizer, Transcription
-from firmware_sim.runtime import RUNTIMES, ExecutionError
+from firmware_sim.runtimes.runtime import RUNTIMES, ExecutionError
+from firmware_sim.sound import audio
 
 _MANIFEST = flags.DEFINE_string(
     "manifest", None, "Tab-separated corpus: audio, text, speaker.", required=True

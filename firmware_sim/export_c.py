@@ -35,12 +35,15 @@ import numpy as np
 import numpy.typing as npt
 from absl import app, flags
 
-from firmware_sim import audio, frontend, graph, recognizer, runtime
 from firmware_sim import bundle as bundles
+from firmware_sim import recognizer
 from firmware_sim.bundle import Bundle, BundleError, Model, TensorSpec, Tokenizer
-from firmware_sim.decoder import CTC_WEIGHT, Decoder, DecodingOptions, Hypothesis
-from firmware_sim.grammar import Grammar
-from firmware_sim.runtime import Runtime, Tensors
+from firmware_sim.fitting import graph
+from firmware_sim.grammar.automaton import Grammar
+from firmware_sim.runtimes import runtime
+from firmware_sim.runtimes.runtime import Runtime, Tensors
+from firmware_sim.search.decoder import CTC_WEIGHT, Decoder, DecodingOptions, Hypothesis
+from firmware_sim.sound import audio, frontend
 
 SUMS: Final = "SHA256SUMS"
 _SUMS_HEAD: Final = "# Made by firmware_sim.export_c\n"
@@ -231,7 +234,7 @@ def _check(bundle: Bundle) -> tuple[list[Cache], list[TensorSpec]]:
     if not isinstance(bundle.frontend, frontend.Wheel):
         raise ExportError(
             f"{bundle.path}: its features are not those of speech_frontend.h; train with the "
-            "frontend of firmware_sim.frontend.WHEEL_PARAMETERS."
+            "frontend of firmware_sim.sound.frontend.WHEEL_PARAMETERS."
         )
     encoder, step = bundle.encoder, bundle.decoder_step
     if bundle.grammar is not None:

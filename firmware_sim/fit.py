@@ -18,12 +18,15 @@ from typing import Final
 
 from absl import app, flags
 
-from firmware_sim import arena, bundle, cortex_m55, device, frontend, runtime, vela
+from firmware_sim import bundle
 from firmware_sim.bundle import Bundle, BundleError
-from firmware_sim.decoder import Decoding, DecodingOptions
-from firmware_sim.device import Device, Memory
-from firmware_sim.grammar import Grammar
-from firmware_sim.runtime import ExecutionError
+from firmware_sim.fitting import arena, device, vela
+from firmware_sim.fitting.device import Device, Memory
+from firmware_sim.grammar.automaton import Grammar
+from firmware_sim.runtimes import cortex_m55, runtime
+from firmware_sim.runtimes.runtime import ExecutionError
+from firmware_sim.search.decoder import Decoding, DecodingOptions
+from firmware_sim.sound import frontend
 
 _KIB: Final = 1024
 _STEP_BUFFERS: Final = 2  # one fills while the frontend reads the other

@@ -36,11 +36,12 @@ import numpy as np
 import numpy.typing as npt
 from absl import app, flags
 
-from firmware_sim import audio, options
+from firmware_sim import options
 from firmware_sim.bundle import BundleError
-from firmware_sim.frontend import SAMPLE_RATE
-from firmware_sim.runtime import ExecutionError
-from firmware_sim.stream import BLOCK_SAMPLES, Ending, Listener, Utterance
+from firmware_sim.runtimes.runtime import ExecutionError
+from firmware_sim.sound import audio
+from firmware_sim.sound.frontend import SAMPLE_RATE
+from firmware_sim.sound.stream import BLOCK_SAMPLES, Ending, Listener, Utterance
 
 _QUEUED_BLOCKS: Final = 500  # 5 s of the microphone may wait while an utterance is recognised
 _CLIPPED: Final = 0.01  # share of an utterance's samples

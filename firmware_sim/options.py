@@ -5,9 +5,9 @@ import dataclasses
 from absl import flags
 
 from firmware_sim import bundle
-from firmware_sim.decoder import Decoding, DecodingOptions
 from firmware_sim.recognizer import Recognizer
-from firmware_sim.runtime import RUNTIMES
+from firmware_sim.runtimes.runtime import RUNTIMES
+from firmware_sim.search.decoder import Decoding, DecodingOptions
 
 BUNDLE = flags.DEFINE_string("bundle", None, "Directory or .zip of the bundle.", required=True)
 RUNTIME = flags.DEFINE_enum("runtime", "litert", list(RUNTIMES), "What executes the models.")

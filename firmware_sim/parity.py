@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from firmware_sim import runtime
 from firmware_sim.bundle import Bundle
-from firmware_sim.decoder import Decoder, DecodingOptions
 from firmware_sim.recognizer import encoder_inputs
-from firmware_sim.runtime import Tensors
+from firmware_sim.runtimes import runtime
+from firmware_sim.runtimes.runtime import Tensors
+from firmware_sim.search.decoder import Decoder, DecodingOptions
 
 
 @dataclasses.dataclass(frozen=True)

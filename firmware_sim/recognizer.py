@@ -8,11 +8,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from firmware_sim import frontend, runtime, segment
-from firmware_sim import grammar as grammars
 from firmware_sim.bundle import Bundle
-from firmware_sim.decoder import Decoder, DecodingOptions, Hypothesis, merge_repeats, prefix_mask
-from firmware_sim.runtime import Tensors
+from firmware_sim.grammar import automaton as grammars
+from firmware_sim.runtimes import runtime
+from firmware_sim.runtimes.runtime import Tensors
+from firmware_sim.search.decoder import (
+    Decoder,
+    DecodingOptions,
+    Hypothesis,
+    merge_repeats,
+    prefix_mask,
+)
+from firmware_sim.sound import frontend, segment
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,10 +23,11 @@ from typing import Any
 import tqdm
 from absl import app, flags
 
-from firmware_sim import audio, options
+from firmware_sim import options
 from firmware_sim.bundle import BundleError
 from firmware_sim.recognizer import Transcription
-from firmware_sim.runtime import ExecutionError
+from firmware_sim.runtimes.runtime import ExecutionError
+from firmware_sim.sound import audio
 
 
 def main(argv: Sequence[str]) -> int:

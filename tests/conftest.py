@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from firmware_sim import cortex_m55
+from firmware_sim.runtimes import cortex_m55
 
 REPOSITORY = pathlib.Path(__file__).parent.parent
 # `Dimensions` of the smallest model with every part, but for its vocabulary.
@@ -81,8 +81,8 @@ def add_file(
 
 def digit_grammar(path: pathlib.Path, expressions: str, reject_below: float) -> dict[str, Any]:
     """What a bundle of digits carries for expressions: YAML by intent, over `digit` and `pair`."""
-    from tf_speech_transformer.grammar import Grammar
-    from tf_speech_transformer.tokenizer import CharacterTokenizer
+    from firmware_sim.grammar.source import Grammar
+    from tf_speech_transformer.text.tokenizer import CharacterTokenizer
 
     lines = "".join(f"    {line}\n" for line in expressions.strip().splitlines())
     digits = "zero, one, two, three, four, five, six, seven, eight, nine"

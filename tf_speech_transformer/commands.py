@@ -15,10 +15,10 @@ import numpy as np
 import soxr
 from absl import app, flags
 
+from firmware_sim.grammar.source import Command, Grammar
 from tf_speech_transformer import synthesise, voices
-from tf_speech_transformer.digits import Rarity, Spoken, trim
-from tf_speech_transformer.features import SAMPLE_RATE
-from tf_speech_transformer.grammar import Command, Grammar
+from tf_speech_transformer.corpora.features import SAMPLE_RATE
+from tf_speech_transformer.corpora.sources import Rarity, Spoken, trim
 
 MANNERS = {"straight": 0.6, "pauses": 0.2, "filler": 0.08, "false start": 0.05, "framed": 0.07}
 FILLERS = ("um", "uh", "er", "hmm", "so", "like")

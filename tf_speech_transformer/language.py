@@ -8,7 +8,7 @@ discounts (Ney et al. 1994; one each for counts of one, two, and more), one of t
 the corpus that the dev set comes from and one of all texts, are mixed as the dev set's transcripts
 want it, and pruned to --entries n-grams, those that say most (Seymore and Rosenfeld 1996).
 
-The workdir gets `language.npz`, as `firmware_sim/language.py` reads it, and `language.json`:
+The workdir gets `language.npz`, as `firmware_sim/search/language.py` reads it, and `language.json`:
 `weight` for the search and `entropy`, nats a token of the dev set.  `tflite_convert.convert` puts
 both into bundles.
 """
@@ -24,13 +24,14 @@ import numpy as np
 from absl import app, flags
 from tqdm import tqdm
 
-from tf_speech_transformer import corpus, dataset, train
-from tf_speech_transformer.tokenizer import Tokenizer
+from tf_speech_transformer import train
+from tf_speech_transformer.corpora import corpus, dataset
+from tf_speech_transformer.text.tokenizer import Tokenizer
 
 FILE = "language.npz"  # of a workdir
 DESCRIPTION = "language.json"
 MOST_BAD = 0.1  # share of the lines of a file of texts that may have other letters
-COST_STEPS = 16  # of a cost, a nat, as `firmware_sim/language.py` reads it
+COST_STEPS = 16  # of a cost, a nat, as `firmware_sim/search/language.py` reads it
 ROUNDS = 20  # of expectation and maximisation
 
 
@@ -240,7 +241,7 @@ def pack(model: NGrams) -> dict[str, np.ndarray]:
 
 
 def costs(probabilities: np.ndarray) -> np.ndarray:
-    """Uint8, see `firmware_sim.language`."""
+    """Uint8, see `firmware_sim.search.language`."""
     steps = np.rint(-np.log(probabilities) * COST_STEPS)
     return np.clip(steps, 0, 255).astype(np.uint8)
 

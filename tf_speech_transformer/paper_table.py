@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from tf_speech_transformer import train
 from tf_speech_transformer.configs import paper
-from tf_speech_transformer.model import Dimensions
+from tf_speech_transformer.model.transformer import Dimensions
 
 VOCABULARY = 5_004  # of the paper: 5,000 pieces and the four tokens of fairseq's dictionary
 # Millions of parameters, and WER in % on dev-clean, dev-other, test-clean, test-other, as printed.

@@ -31,8 +31,8 @@ import numpy as np
 from absl import app, flags
 from tqdm import tqdm
 
-from tf_speech_transformer import audio, corpus
-from tf_speech_transformer.features import FRONTENDS, SAMPLE_RATE, microfrontend
+from tf_speech_transformer.corpora import audio, corpus
+from tf_speech_transformer.corpora.features import FRONTENDS, SAMPLE_RATE, microfrontend
 
 SHARD = 1000  # utterances
 RECIPE = "corpus.json"  # what a directory of records was made of

@@ -45,15 +45,21 @@ from absl import app, flags
 from ml_collections import config_flags
 from tqdm import tqdm
 
-from tf_speech_transformer import dataset, quantization, rotation
-from tf_speech_transformer.cluster import ALONE, Cluster, join
-from tf_speech_transformer.features import frontend_of
-from tf_speech_transformer.model import TIME_REDUCTION, Dimensions, SpeechTransformer
-from tf_speech_transformer.tokenizer import (
+from tf_speech_transformer.corpora import dataset
+from tf_speech_transformer.corpora.features import frontend_of
+from tf_speech_transformer.model.transformer import (
+    TIME_REDUCTION,
+    Dimensions,
+    SpeechTransformer,
+    quantization,
+    rotation,
+)
+from tf_speech_transformer.text.tokenizer import (
     CharacterTokenizer,
     SentencePieceTokenizer,
     Tokenizer,
 )
+from tf_speech_transformer.training.cluster import ALONE, Cluster, join
 
 STAGES = ("float", "ptq", "qat")
 WEIGHTS_FILE = "weights.npz"  # of a workdir: its float weights, for another run to start from

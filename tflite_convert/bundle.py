@@ -12,14 +12,14 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from tf_speech_transformer.features import (
+from tf_speech_transformer.corpora.features import (
     DENOMINATOR,
     NUMERATOR,
     SCALE,
     ZERO_POINT,
     FrontendParameters,
 )
-from tf_speech_transformer.tokenizer import Tokenizer
+from tf_speech_transformer.text.tokenizer import Tokenizer
 from tflite_convert.flatbuffer import Signature
 
 FORMAT_VERSION = 3

@@ -15,11 +15,11 @@ from pathlib import Path
 from absl import app, flags
 from tqdm import tqdm
 
+from firmware_sim.grammar.source import Grammar
 from tf_speech_transformer import language, train
-from tf_speech_transformer.features import frontend_of
-from tf_speech_transformer.grammar import Grammar
-from tf_speech_transformer.model import TIME_REDUCTION, SpeechTransformer
-from tf_speech_transformer.tokenizer import Tokenizer
+from tf_speech_transformer.corpora.features import frontend_of
+from tf_speech_transformer.model.transformer import TIME_REDUCTION, SpeechTransformer
+from tf_speech_transformer.text.tokenizer import Tokenizer
 from tflite_convert import bundle, flatbuffer, inspect
 
 REJECT_BELOW = 0.6  # confidence under which a device takes speech for no command

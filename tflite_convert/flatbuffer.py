@@ -9,7 +9,11 @@ import numpy as np
 import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 
-from tf_speech_transformer.model import TIME_REDUCTION, CausalConvolution, SpeechTransformer
+from tf_speech_transformer.model.transformer import (
+    TIME_REDUCTION,
+    CausalConvolution,
+    SpeechTransformer,
+)
 from tflite_convert.inspect import operator_code
 
 DTYPES = {

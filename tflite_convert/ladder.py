@@ -22,7 +22,7 @@ import tensorflow as tf
 from absl import app, flags
 from tqdm import tqdm
 
-from tf_speech_transformer import evaluate
+from tf_speech_transformer.training import evaluate
 from tflite_convert import bundle
 
 BUNDLES = ("bundle", "bundle_ptq", "bundle_float32")

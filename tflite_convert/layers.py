@@ -17,8 +17,12 @@ import tf_keras as keras
 from tqdm import tqdm
 
 from tf_speech_transformer import train
-from tf_speech_transformer.model import FLOAT_MASK_VALUE, TIME_REDUCTION, SpeechTransformer
-from tf_speech_transformer.quantization import FixedRange
+from tf_speech_transformer.model.quantization import FixedRange
+from tf_speech_transformer.model.transformer import (
+    FLOAT_MASK_VALUE,
+    TIME_REDUCTION,
+    SpeechTransformer,
+)
 
 Wrapper = tfmot.quantization.keras.QuantizeWrapperV2
 

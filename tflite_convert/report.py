@@ -32,10 +32,17 @@ from absl import app, flags
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from tf_speech_transformer import audio, dataset, train
-from tf_speech_transformer.features import SAMPLE_RATE, STEP, as_float, frontend_of, microfrontend
-from tf_speech_transformer.model import TIME_REDUCTION, SpeechTransformer
-from tf_speech_transformer.tokenizer import Tokenizer
+from tf_speech_transformer import train
+from tf_speech_transformer.corpora import audio, dataset
+from tf_speech_transformer.corpora.features import (
+    SAMPLE_RATE,
+    STEP,
+    as_float,
+    frontend_of,
+    microfrontend,
+)
+from tf_speech_transformer.model.transformer import TIME_REDUCTION, SpeechTransformer
+from tf_speech_transformer.text.tokenizer import Tokenizer
 from tflite_convert import bundle, inspect, layers
 
 ERROR_UTTERANCES = 4  # for the quantization error

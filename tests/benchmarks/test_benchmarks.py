@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from benchmarks import ablations, listen, manifest, people, repeats, report, training, wer
 from firmware_sim.recognizer import Segment
-from firmware_sim.stream import Ending, Utterance
+from firmware_sim.sound.stream import Ending, Utterance
 from tests.conftest import run_module
 
 RATE = 8000

@@ -8,8 +8,8 @@ import pytest
 import soundfile
 
 from benchmarks import commands
+from firmware_sim.grammar.source import Grammar
 from tests.conftest import REPOSITORY, run_module
-from tf_speech_transformer.grammar import Grammar
 
 FLAT = """context:
   expressions:

@@ -7,7 +7,7 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
-from firmware_sim import audio
+from firmware_sim.sound import audio
 
 
 def _write(path: pathlib.Path, samples: NDArray, rate: int = 16000, **options: Any) -> pathlib.Path:

@@ -16,16 +16,18 @@ import soundfile
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
-from firmware_sim import bundle, cortex_m55, parity, recognizer, runtime
+from firmware_sim import bundle, parity, recognizer
 from firmware_sim.bundle import BundleError, Model, TensorSpec
-from firmware_sim.cortex_m55 import CortexM55
-from firmware_sim.runtime import ExecutionError
+from firmware_sim.runtimes import cortex_m55, runtime
+from firmware_sim.runtimes.cortex_m55 import CortexM55
+from firmware_sim.runtimes.runtime import ExecutionError
 from tests.conftest import REPOSITORY, needs_cortex_m55
 
 # Loads a decoder step, says which process QEMU is, and ends as it is told to.
 SCRIPT = """
 import os, signal, sys
-from firmware_sim import bundle, cortex_m55
+from firmware_sim import bundle
+from firmware_sim.runtimes import cortex_m55
 step = cortex_m55.CortexM55(bundle.load(sys.argv[1]).decoder_step)
 print(step._machine._process.pid, flush=True)
 input()

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from firmware_sim import bundle, decoder, recognizer, runtime
-from firmware_sim.decoder import Decoder, Decoding, DecodingOptions
+from firmware_sim import bundle, recognizer
+from firmware_sim.runtimes import runtime
+from firmware_sim.search import decoder
+from firmware_sim.search.decoder import Decoder, Decoding, DecodingOptions
 from tests.conftest import add_grammar, digit_grammar
 
 

@@ -25,10 +25,13 @@ import soundfile
 from numpy.typing import NDArray
 from tflite_micro import runtime as tflite_micro
 
-from firmware_sim import bundle, device, export_c, fit, grammar, recognizer, runtime
-from firmware_sim.decoder import Decoder, Decoding, DecodingOptions
+from firmware_sim import bundle, export_c, fit, recognizer
 from firmware_sim.export_c import ExportError
+from firmware_sim.fitting import device
+from firmware_sim.grammar import automaton as grammar
 from firmware_sim.recognizer import Recognizer
+from firmware_sim.runtimes import runtime
+from firmware_sim.search.decoder import Decoder, Decoding, DecodingOptions
 from tests.conftest import digit_grammar, run_module, synthesise
 
 _run = functools.partial(run_module, "firmware_sim.export_c")

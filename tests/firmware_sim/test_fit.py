@@ -16,10 +16,13 @@ from ai_edge_litert import schema_py_generated as schema
 from setuptools.dist import Distribution
 from tflite_micro import runtime as tflite_micro
 
-from firmware_sim import arena, bundle, device, fit, graph, language, runtime, vela
+from firmware_sim import bundle, fit
 from firmware_sim.bundle import BundleError, Model
-from firmware_sim.decoder import Decoding, DecodingOptions
-from firmware_sim.device import Accelerator, Device, Memory
+from firmware_sim.fitting import arena, device, graph, vela
+from firmware_sim.fitting.device import Accelerator, Device, Memory
+from firmware_sim.runtimes import runtime
+from firmware_sim.search import language
+from firmware_sim.search.decoder import Decoding, DecodingOptions
 from tests.conftest import REPOSITORY, needs_cortex_m55, run_module
 
 _run = functools.partial(run_module, "firmware_sim.fit")

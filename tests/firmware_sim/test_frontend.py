@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from firmware_sim import frontend
+from firmware_sim.sound import frontend
 
 
 @pytest.mark.parametrize("samples", [0, 1, 160, 479, 480, 481, 639, 640, 16000])

@@ -13,15 +13,18 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
-from firmware_sim import bundle, decoder, grammar, segment
+from firmware_sim import bundle
 from firmware_sim.bundle import BundleError
-from firmware_sim.decoder import DecodingOptions
-from firmware_sim.frontend import sample_count
-from firmware_sim.grammar import Command, Grammar, GrammarError
+from firmware_sim.grammar import automaton as grammar
+from firmware_sim.grammar import source as training_grammar
+from firmware_sim.grammar.automaton import Command, Grammar, GrammarError
 from firmware_sim.recognizer import Recognizer
+from firmware_sim.search import decoder
+from firmware_sim.search.decoder import DecodingOptions
+from firmware_sim.sound import segment
+from firmware_sim.sound.frontend import sample_count
 from tests.conftest import REPOSITORY, add_grammar, digit_grammar, pipe_module, synthesise
-from tf_speech_transformer import grammar as training_grammar
-from tf_speech_transformer.tokenizer import CharacterTokenizer
+from tf_speech_transformer.text.tokenizer import CharacterTokenizer
 
 DIGITS = """
 call: ["$digit:first $digit:second $digit:third"]

@@ -10,7 +10,11 @@ import pytest
 import firmware_sim
 
 PACKAGE = pathlib.Path(firmware_sim.__file__).parent
-MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
+MODULES = sorted(
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+    for path in PACKAGE.rglob("*.py")
+    if path.stem != "__init__"
+)
 FORBIDDEN = {
     "tensorflow",
     "tensorflow_io",
@@ -25,7 +29,9 @@ FORBIDDEN = {
 @pytest.mark.parametrize("module", ["__init__", *MODULES])
 def test_a_module_imports_neither_tensorflow_nor_the_other_packages(module: str) -> None:
     imported = set()
-    for node in ast.walk(ast.parse((PACKAGE / f"{module}.py").read_text(encoding="utf-8"))):
+    for node in ast.walk(
+        ast.parse((PACKAGE / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8"))
+    ):
         if isinstance(node, ast.Import):
             imported |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):

@@ -13,8 +13,9 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
-from firmware_sim import bundle, language, recognizer
-from firmware_sim.decoder import DecodingOptions
+from firmware_sim import bundle, recognizer
+from firmware_sim.search import language
+from firmware_sim.search.decoder import DecodingOptions
 from tests.conftest import add_file, run_module, synthesise
 
 START, END = 0, 1

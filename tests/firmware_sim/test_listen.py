@@ -13,9 +13,10 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from firmware_sim import bundle, frontend, stream
+from firmware_sim import bundle
 from firmware_sim.recognizer import Recognizer, Segment, compute_features
-from firmware_sim.stream import Ending, Listener, RingBuffer, Utterance
+from firmware_sim.sound import frontend, stream
+from firmware_sim.sound.stream import Ending, Listener, RingBuffer, Utterance
 from tests.conftest import REPOSITORY, pipe_module, synthesise
 
 SECOND = 16000

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from firmware_sim import bundle, recognizer, runtime
+from firmware_sim import bundle, recognizer
 from firmware_sim.bundle import BundleError
-from firmware_sim.decoder import Decoder, DecodingOptions
+from firmware_sim.runtimes import runtime
+from firmware_sim.search.decoder import Decoder, DecodingOptions
 from tests.conftest import needs_cortex_m55
 
 RUNTIMES = [

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from firmware_sim import segment
+from firmware_sim.sound import segment
 
 SECOND = 16000
 WINDOW = 5 * SECOND

@@ -7,8 +7,8 @@ import pytest
 import soundfile
 import soxr
 
-from firmware_sim import audio as device_audio
-from tf_speech_transformer import audio
+from firmware_sim.sound import audio as device_audio
+from tf_speech_transformer.corpora import audio
 
 KINDS = [
     ("wav", "PCM_16"),

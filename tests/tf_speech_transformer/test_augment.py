@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from tf_speech_transformer import augment
-from tf_speech_transformer.augment import Augmentation, Channel
-from tf_speech_transformer.features import PAPER, WHEEL
+from tf_speech_transformer.corpora import augment
+from tf_speech_transformer.corpora.augment import Augmentation, Channel
+from tf_speech_transformer.corpora.features import PAPER, WHEEL
 
 RATE = 16_000
 NOTHING = Augmentation(

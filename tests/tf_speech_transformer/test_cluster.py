@@ -14,7 +14,7 @@ import pytest
 
 from tests.conftest import REPOSITORY
 from tests.tf_speech_transformer.test_train import command
-from tf_speech_transformer import cluster
+from tf_speech_transformer.training import cluster
 
 # Dropout draws from other generators on each worker.
 SMALL = {"model.dropout": 0.0, "quantization.range_steps": 0, "quantization.steps": 1}

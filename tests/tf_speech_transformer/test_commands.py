@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from firmware_sim.grammar.source import Command, Grammar
 from tests.conftest import run_module
-from tf_speech_transformer import commands, corpus, voices
+from tf_speech_transformer import commands, voices
 from tf_speech_transformer.configs import commands as configs
-from tf_speech_transformer.grammar import Command, Grammar
+from tf_speech_transformer.corpora import corpus
 
 GRAMMARS = Path(__file__).parents[2] / "grammars"
 

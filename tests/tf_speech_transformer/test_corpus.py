@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from tf_speech_transformer import corpus
+from tf_speech_transformer.corpora import corpus
 
 LINES = {
     "1089-134686": ["HE HOPED THERE WOULD BE STEW", "STUFF IT INTO YOU"],

@@ -11,11 +11,12 @@ import pytest
 import soundfile
 
 from tests.conftest import synthesise
-from tf_speech_transformer import dataset, digits
-from tf_speech_transformer.augment import Augmentation
-from tf_speech_transformer.corpus import CorpusError
-from tf_speech_transformer.features import WHEEL, as_float
-from tf_speech_transformer.tokenizer import CharacterTokenizer
+from tf_speech_transformer.corpora import dataset
+from tf_speech_transformer.corpora import sources as digits
+from tf_speech_transformer.corpora.augment import Augmentation
+from tf_speech_transformer.corpora.corpus import CorpusError
+from tf_speech_transformer.corpora.features import WHEEL, as_float
+from tf_speech_transformer.text.tokenizer import CharacterTokenizer
 
 TOKENIZER = CharacterTokenizer()
 ESPEAK = {"kind": "synthesised", "engine": "espeak", "part": "train"}
@@ -329,10 +330,10 @@ def test_making_examples_needs_no_tensorflow(manifest, tmp_path):
     code = f"""
 import sys
 from pathlib import Path, PosixPath
-from tf_speech_transformer import dataset
-from tf_speech_transformer.augment import Augmentation
-from tf_speech_transformer.dataset import Recipe
-from tf_speech_transformer.features import FrontendParameters
+from tf_speech_transformer.corpora import dataset
+from tf_speech_transformer.corpora.augment import Augmentation
+from tf_speech_transformer.corpora.dataset import Recipe
+from tf_speech_transformer.corpora.features import FrontendParameters
 maker = dataset.Maker({recipe!r}, {recordings!r})
 print([maker.example(i)[1] for i in range(10)])
 print(*(x for x in sys.modules if x.split(".")[0] in ("tensorflow", "tensorflow_io", "tf_keras")))

@@ -7,8 +7,9 @@ import pytest
 import soundfile
 import soxr
 
-from tf_speech_transformer import digit_units, voices
-from tf_speech_transformer.digits import trim
+from tf_speech_transformer import voices
+from tf_speech_transformer.corpora import digit_units
+from tf_speech_transformer.corpora.sources import trim
 from tf_speech_transformer.synthesise import SAMPLE_RATE, read_manifest
 
 

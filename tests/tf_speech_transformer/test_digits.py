@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from tests.conftest import synthesise
-from tf_speech_transformer import corpus, digits
-from tf_speech_transformer.augment import Augmentation
-from tf_speech_transformer.features import SAMPLE_RATE
+from tf_speech_transformer.corpora import corpus
+from tf_speech_transformer.corpora import sources as digits
+from tf_speech_transformer.corpora.augment import Augmentation
+from tf_speech_transformer.corpora.features import SAMPLE_RATE
 
 
 @pytest.fixture(scope="module")

@@ -14,11 +14,11 @@ import tensorflow as tf
 
 from tests.conftest import REPOSITORY, synthesise
 from tests.tf_speech_transformer.test_model import TINY
-from tf_speech_transformer import evaluate
-from tf_speech_transformer.features import as_float, microfrontend
-from tf_speech_transformer.model import SpeechTransformer
-from tf_speech_transformer.tokenizer import CharacterTokenizer
+from tf_speech_transformer.corpora.features import as_float, microfrontend
+from tf_speech_transformer.model.transformer import SpeechTransformer
+from tf_speech_transformer.text.tokenizer import CharacterTokenizer
 from tf_speech_transformer.train import build
+from tf_speech_transformer.training import evaluate
 
 FRAMES, TOKENS = 128, 12
 TOKENIZER = CharacterTokenizer()
@@ -79,7 +79,12 @@ def test_word_error_rate_counts_every_kind_of_error() -> None:
 def test_a_missing_manifest_is_one_clear_sentence(tmp_path: pathlib.Path) -> None:
     workdir = tmp_path / "run"
     workdir.mkdir()
-    command = [sys.executable, "-m", "tf_speech_transformer.evaluate", f"--workdir={workdir}"]
+    command = [
+        sys.executable,
+        "-m",
+        "tf_speech_transformer.training.evaluate",
+        f"--workdir={workdir}",
+    ]
     done = subprocess.run(
         [*command, f"--manifest={tmp_path / 'missing.tsv'}"],
         capture_output=True,

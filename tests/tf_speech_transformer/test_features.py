@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from firmware_sim import frontend
-from tf_speech_transformer import features
+from firmware_sim.sound import frontend
+from tf_speech_transformer.corpora import features
 
 
 def test_training_and_device_compute_the_same_bytes(speech):

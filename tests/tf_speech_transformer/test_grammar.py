@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tf_speech_transformer.grammar import Command, Grammar, GrammarError
-from tf_speech_transformer.tokenizer import CharacterTokenizer, SentencePieceTokenizer
+from firmware_sim.grammar.source import Command, Grammar, GrammarError
+from tf_speech_transformer.text.tokenizer import CharacterTokenizer, SentencePieceTokenizer
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "grammars").glob("*.yaml"))
 

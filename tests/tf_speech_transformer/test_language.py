@@ -8,10 +8,15 @@ import ml_collections
 import numpy as np
 import pytest
 
-from firmware_sim import language as device
+from firmware_sim.search import language as device
 from tests.conftest import run_module
-from tf_speech_transformer import corpus, language
-from tf_speech_transformer.tokenizer import CharacterTokenizer, SentencePieceTokenizer, Tokenizer
+from tf_speech_transformer import language
+from tf_speech_transformer.corpora import corpus
+from tf_speech_transformer.text.tokenizer import (
+    CharacterTokenizer,
+    SentencePieceTokenizer,
+    Tokenizer,
+)
 
 TOKENIZER = CharacterTokenizer()
 OWN = ["mark gives up boxing", "kate gives up coffee", "mark loves the sea", "two two five"] * 3

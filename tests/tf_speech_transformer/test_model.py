@@ -7,8 +7,13 @@ import pytest
 import tensorflow as tf
 
 from tests.conftest import TINY_MODEL
-from tf_speech_transformer import quantization
-from tf_speech_transformer.model import Attention, Dimensions, ReciprocalSqrt, SpeechTransformer
+from tf_speech_transformer.model.transformer import (
+    Attention,
+    Dimensions,
+    ReciprocalSqrt,
+    SpeechTransformer,
+    quantization,
+)
 from tf_speech_transformer.train import build, copy_weights
 
 TINY = Dimensions(vocabulary=11, **TINY_MODEL)

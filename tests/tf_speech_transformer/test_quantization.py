@@ -9,8 +9,15 @@ import tensorflow as tf
 import tensorflow_model_optimization as tfmot
 
 from tests.tf_speech_transformer.test_model import TINY
-from tf_speech_transformer import integer, quantization, train
-from tf_speech_transformer.model import Dropout, HeadLinear, SpeechTransformer, bounded
+from tf_speech_transformer import train
+from tf_speech_transformer.model.transformer import (
+    Dropout,
+    HeadLinear,
+    SpeechTransformer,
+    bounded,
+    integer,
+    quantization,
+)
 from tf_speech_transformer.train import build, copy_weights
 from tflite_convert.layers import walk
 

@@ -11,9 +11,10 @@ import soundfile
 import tensorflow as tf
 
 from tests.conftest import REPOSITORY
-from tf_speech_transformer import corpus, dataset, records
-from tf_speech_transformer.features import PAPER, microfrontend
-from tf_speech_transformer.tokenizer import CharacterTokenizer
+from tf_speech_transformer import records
+from tf_speech_transformer.corpora import corpus, dataset
+from tf_speech_transformer.corpora.features import PAPER, microfrontend
+from tf_speech_transformer.text.tokenizer import CharacterTokenizer
 
 COUNT = 7
 

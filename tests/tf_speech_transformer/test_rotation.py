@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 
 from tests.tf_speech_transformer.test_model import BASELINE, TINY, batch
-from tf_speech_transformer import rotation, train
-from tf_speech_transformer.model import Dimensions, SpeechTransformer
+from tf_speech_transformer import train
+from tf_speech_transformer.model.transformer import Dimensions, SpeechTransformer, rotation
 
 
 def rotated(model: SpeechTransformer, quantized: bool = False) -> SpeechTransformer:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tf_speech_transformer.tokenizer import CharacterTokenizer, SentencePieceTokenizer
+from tf_speech_transformer.text.tokenizer import CharacterTokenizer, SentencePieceTokenizer
 
 TEXTS = [
     "the quick brown fox jumps over the lazy dog",

@@ -16,10 +16,11 @@ import pytest
 import tensorflow as tf
 
 from tests.conftest import REPOSITORY
-from tf_speech_transformer import dataset, paper_table, train
+from tf_speech_transformer import paper_table, train
 from tf_speech_transformer.configs import paper
-from tf_speech_transformer.model import SpeechTransformer
-from tf_speech_transformer.tokenizer import SentencePieceTokenizer
+from tf_speech_transformer.corpora import dataset
+from tf_speech_transformer.model.transformer import SpeechTransformer
+from tf_speech_transformer.text.tokenizer import SentencePieceTokenizer
 
 TINY = {
     "corpus.train_examples": 40,

@@ -14,10 +14,12 @@ import tensorflow as tf
 import tf_keras as keras
 
 from tests.conftest import REPOSITORY, TINY_MODEL
-from tf_speech_transformer import dataset, train, xla
-from tf_speech_transformer.augment import Augmentation
+from tf_speech_transformer import train
 from tf_speech_transformer.configs import digits
-from tf_speech_transformer.tokenizer import CharacterTokenizer
+from tf_speech_transformer.corpora import dataset
+from tf_speech_transformer.corpora.augment import Augmentation
+from tf_speech_transformer.text.tokenizer import CharacterTokenizer
+from tf_speech_transformer.training.xla import export as xla
 
 TOKENIZER = CharacterTokenizer()
 
@@ -214,7 +216,12 @@ def test_what_cannot_be_exported_is_refused_with_nothing_written(exported: Path,
 
 
 def test_one_command_does_one_thing():
-    command = [sys.executable, "-m", "tf_speech_transformer.xla", "--workdir=nowhere"]
+    command = [
+        sys.executable,
+        "-m",
+        "tf_speech_transformer.training.xla.export",
+        "--workdir=nowhere",
+    ]
     command.append("--config=tf_speech_transformer/configs/digits_people.py")
     done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
     assert done.returncode != 0
@@ -224,11 +231,11 @@ def test_one_command_does_one_thing():
 def test_jax_trains_the_exported_program(exported: Path, tmp_path: Path):
     """With JAX, which needs another numpy than TensorFlow: JAX_PYTHON names its interpreter."""
     python = os.environ.get("JAX_PYTHON", sys.executable)
-    imports = "import tf_speech_transformer.xla_train"
+    imports = "import tf_speech_transformer.training.xla.train"
     found = subprocess.run([python, "-c", imports], capture_output=True, text=True, cwd=REPOSITORY)
     if found.returncode:
         pytest.skip(f"JAX_PYTHON={python}: {found.stderr.strip().splitlines()[-1]}")
-    command = [python, "-m", "tf_speech_transformer.xla_train"]
+    command = [python, "-m", "tf_speech_transformer.training.xla.train"]
     refused, done = (
         subprocess.run([*command, str(x)], capture_output=True, text=True, cwd=REPOSITORY)
         for x in (tmp_path, exported)

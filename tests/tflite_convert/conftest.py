@@ -11,8 +11,8 @@ import tensorflow as tf
 
 from tests.conftest import TINY_MODEL, synthesise
 from tf_speech_transformer import train
-from tf_speech_transformer.features import as_float, microfrontend
-from tf_speech_transformer.tokenizer import CharacterTokenizer
+from tf_speech_transformer.corpora.features import as_float, microfrontend
+from tf_speech_transformer.text.tokenizer import CharacterTokenizer
 from tflite_convert import convert
 
 CONFIG = ml_collections.ConfigDict(

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 from firmware_sim import bundle as device_bundle
+from firmware_sim.grammar.source import Grammar
 from tests.conftest import REPOSITORY
 from tf_speech_transformer import language
-from tf_speech_transformer.features import WHEEL
-from tf_speech_transformer.grammar import Grammar
-from tf_speech_transformer.tokenizer import CharacterTokenizer
+from tf_speech_transformer.corpora.features import WHEEL
+from tf_speech_transformer.text.tokenizer import CharacterTokenizer
 from tflite_convert import bundle
 
 

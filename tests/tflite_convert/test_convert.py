@@ -14,16 +14,21 @@ from ai_edge_litert import schema_py_generated as schema
 
 from firmware_sim import bundle as device_bundle
 from firmware_sim import parity
-from firmware_sim.decoder import one_hot
-from firmware_sim.frontend import sample_count
 from firmware_sim.recognizer import Recognizer
+from firmware_sim.search.decoder import one_hot
+from firmware_sim.sound.frontend import sample_count
 from tests.conftest import REPOSITORY, TINY_MODEL, synthesise
-from tf_speech_transformer import evaluate, integer, quantization
-from tf_speech_transformer.features import PAPER, WHEEL, as_float, microfrontend
-from tf_speech_transformer.integer import Quantized
-from tf_speech_transformer.model import Dimensions, SpeechTransformer
-from tf_speech_transformer.tokenizer import CharacterTokenizer
+from tf_speech_transformer.corpora.features import PAPER, WHEEL, as_float, microfrontend
+from tf_speech_transformer.model.integer import Quantized
+from tf_speech_transformer.model.transformer import (
+    Dimensions,
+    SpeechTransformer,
+    integer,
+    quantization,
+)
+from tf_speech_transformer.text.tokenizer import CharacterTokenizer
 from tf_speech_transformer.train import build
+from tf_speech_transformer.training import evaluate
 from tflite_convert import convert, flatbuffer, inspect
 
 FRAMES, TOKENS = 128, 16
@@ -110,7 +115,7 @@ def test_tflite_micro_equals_litert_reference_in_every_byte(bundles: pathlib.Pat
 def test_litert_reference_computes_nearly_what_training_simulates(
     quantized: SpeechTransformer, bundles: pathlib.Path
 ) -> None:
-    from firmware_sim import runtime
+    from firmware_sim.runtimes import runtime
 
     loaded = device_bundle.load(bundles / "int8")
     features = microfrontend(synthesise("seven"))[:FRAMES]

@@ -9,14 +9,15 @@ import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 
 from firmware_sim import bundle as device_bundle
-from firmware_sim import runtime
-from firmware_sim.decoder import Decoder, DecodingOptions
 from firmware_sim.recognizer import Recognizer, encoder_inputs
+from firmware_sim.runtimes import runtime
+from firmware_sim.search.decoder import Decoder, DecodingOptions
 from tests.conftest import synthesise
-from tf_speech_transformer import evaluate, train
-from tf_speech_transformer.features import as_float, microfrontend
-from tf_speech_transformer.model import SpeechTransformer
-from tf_speech_transformer.tokenizer import Tokenizer
+from tf_speech_transformer import train
+from tf_speech_transformer.corpora.features import as_float, microfrontend
+from tf_speech_transformer.model.transformer import SpeechTransformer
+from tf_speech_transformer.text.tokenizer import Tokenizer
+from tf_speech_transformer.training import evaluate
 from tflite_convert import convert, flatbuffer
 from tflite_convert.inspect import operator_code
 

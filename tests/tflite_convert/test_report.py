@@ -11,7 +11,7 @@ import shutil
 import pytest
 
 from tf_speech_transformer import train
-from tf_speech_transformer.features import as_float, microfrontend
+from tf_speech_transformer.corpora.features import as_float, microfrontend
 from tflite_convert import layers, report
 from tflite_convert.ladder import RUNGS
 

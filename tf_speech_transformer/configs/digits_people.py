@@ -10,9 +10,9 @@ On a CPU alone:
 
 With the float stage on a machine with a GPU and JAX, as for the shipped bundle (see `xla.py`):
 
-    python -m tf_speech_transformer.xla $PRESET --export=runs/xla
-    python -m tf_speech_transformer.xla_train runs/xla  # there: copy runs/xla to it and back
-    python -m tf_speech_transformer.xla $PRESET $RUN --import=runs/xla/last.npz
+    python -m tf_speech_transformer.training.xla.export $PRESET --export=runs/xla
+    python -m tf_speech_transformer.training.xla.train runs/xla  # there: copy it there and back
+    python -m tf_speech_transformer.training.xla.export $PRESET $RUN --import=runs/xla/last.npz
     python -m tf_speech_transformer.train $PRESET $RUN
 
 The shipped float weights came from the first form of that program, whose schedule was half a cosine
@@ -21,7 +21,7 @@ by time, over 740 seconds, in which it made 5,250 steps: docs/experiments.md.
 VOICES holds a folder with `manifest.tsv` for each of the sources below. They are made like this,
 from two files of texts, one to a line: the ten digit words, and 60 strings of two to five of them.
 
-    UNITS="python -m tf_speech_transformer.digit_units"
+    UNITS="python -m tf_speech_transformer.corpora.digit_units"
     SPEAK="python -m tf_speech_transformer.synthesise"
     $UNITS --kokoro_lists=600 --out=VOICES/kokoro --processes=2  # see voices.py; 25 minutes
     $SPEAK --voices=piper --texts=words.txt --takes=30 --out=VOICES/piper
@@ -76,7 +76,9 @@ def get_config() -> ConfigDict:
     config.train.warmup_steps = 600
     config.train.dev_steps = 1500
     config.train.checkpoint_steps = 1000
-    config.xla = ConfigDict()  # the float stage elsewhere: see `tf_speech_transformer/xla.py`
+    config.xla = (
+        ConfigDict()
+    )  # the float stage elsewhere: see `tf_speech_transformer/training/xla/export.py`
     config.xla.batch_frames = 51_200
     config.xla.learning_rate = 2.5e-3
     config.xla.warmup_steps = 800

@@ -1,0 +1,1 @@
+"""Grammars of phrases: read, compiled, and what a text means."""

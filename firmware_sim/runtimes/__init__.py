@@ -1,0 +1,1 @@
+"""What runs the two models of a bundle."""

@@ -1,0 +1,1 @@
+"""From the outputs of the models to texts."""

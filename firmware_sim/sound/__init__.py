@@ -1,0 +1,1 @@
+"""From audio to features, and where speech is."""

@@ -1,0 +1,203 @@
+"""Features: 16 kHz audio -> the channels of TFLite's audio microfrontend -> int8.
+
+The wheel `pymicro-features` holds the C code that microcontrollers run, with its parameters
+compiled in.  TensorFlow's op of the same name is built from the same code, but fills two tables in
+double precision where the wheel uses single: one window coefficient and one filterbank weight
+differ, and with them about 0.2 % of the int8 features.  Features for this device are therefore
+computed by the wheel, in training too.  Where nothing adapts (no noise reduction, no gain control),
+`log_mel` computes them, with any other parameters.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
+
+import micro_features_cpp
+import numpy as np
+import numpy.typing as npt
+
+from firmware_sim.sound.log_mel import LogMel
+
+SAMPLE_RATE: Final = 16000  # Hz
+WINDOW_SAMPLES: Final = 480  # 30 ms
+STEP_SAMPLES: Final = 160  # 10 ms
+CHANNELS: Final = 40
+
+# What pymicro-features 2.0.2 compiles in (src/micro_features.cpp of its source distribution),
+# under the names of TensorFlow's `audio_microfrontend` op.
+WHEEL_PARAMETERS: Final[Mapping[str, int | float | bool]] = {
+    "sample_rate": SAMPLE_RATE,  # Hz
+    "window_size": 30,  # ms
+    "window_step": 10,  # ms
+    "num_channels": CHANNELS,
+    "upper_band_limit": 7500.0,  # Hz
+    "lower_band_limit": 125.0,  # Hz
+    "smoothing_bits": 10,
+    "even_smoothing": 0.025,
+    "odd_smoothing": 0.06,
+    "min_signal_remaining": 0.05,
+    "enable_pcan": True,
+    "pcan_strength": 0.95,
+    "pcan_offset": 80.0,
+    "gain_bits": 21,
+    "enable_log": True,
+    "scale_shift": 6,
+}
+# Shorter names that a manifest may use for the same parameters.
+_ALIASES: Final = {
+    "window_ms": "window_size",
+    "step_ms": "window_step",
+    "channels": "num_channels",
+}
+# The wheel multiplies each uint16 value by float32 5/128; the product is exact, and so is the way
+# back.
+_VALUES_PER_UNIT: Final = 128 / 5
+
+
+def parameter_mismatch(parameters: Mapping[str, object]) -> str | None:
+    """What keeps the wheel from computing a bundle's features, or None if nothing does.
+
+    Args:
+      parameters: the manifest's `frontend`: names as in `WHEEL_PARAMETERS`; `window_ms`,
+        `step_ms` and `channels` stand for `window_size`, `window_step` and `num_channels`.
+    """
+    named = {_ALIASES.get(name, name): value for name, value in parameters.items()}
+    for name in ("sample_rate", "window_size", "window_step", "num_channels"):
+        if name not in named:
+            return f"{name} is missing"
+    for name, value in named.items():
+        if name not in WHEEL_PARAMETERS:
+            return f"{name} is not a parameter of the audio microfrontend"
+        expected = WHEEL_PARAMETERS[name]
+        if not isinstance(value, (int, float)) or abs(value - expected) > 1e-6:
+            return f"{name} is {value!r}, but this frontend has {expected!r} compiled in"
+    return None
+
+
+def frame_count(samples: int, window: int = WINDOW_SAMPLES) -> int:
+    """Number of whole feature frames in `samples` of 16 kHz audio."""
+    return 0 if samples < window else 1 + (samples - window) // STEP_SAMPLES
+
+
+def sample_count(frames: int, window: int = WINDOW_SAMPLES) -> int:
+    """Most samples of 16 kHz audio that give no more than `frames` feature frames."""
+    return window + frames * STEP_SAMPLES - 1
+
+
+class Stream(Protocol):
+    """The features of one utterance, block by block; see `Microfrontend.process`."""
+
+    def process(self, audio: npt.NDArray[np.int16]) -> npt.NDArray[np.uint16]: ...
+
+
+class Frontend(Protocol):
+    """What computes a bundle's features."""
+
+    @property
+    def channels(self) -> int: ...
+
+    @property
+    def window(self) -> int:
+        """Samples of a frame."""
+        ...
+
+    def stream(self) -> Stream:
+        """For one utterance, from the reset state."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Wheel:
+    """The frontend with `WHEEL_PARAMETERS`."""
+
+    channels: int = CHANNELS
+    window: int = WINDOW_SAMPLES
+
+    def stream(self) -> Stream:
+        return Microfrontend()
+
+
+def find(parameters: Mapping[str, Any]) -> Frontend:
+    """The frontend with a manifest's parameters.
+
+    Raises:
+      ValueError: nothing here computes them; says which parameter is in the way.
+    """
+    adapts = parameters.get("enable_pcan") is not False or (
+        parameters.get("min_signal_remaining") != 1.0
+    )
+    if not adapts and parameters.get("enable_log") and parameters.get("window_step") == 10:
+        try:
+            return LogMel(
+                window=SAMPLE_RATE * int(parameters["window_size"]) // 1000,
+                channels=int(parameters["num_channels"]),
+                lowest=float(parameters["lower_band_limit"]),
+                highest=float(parameters["upper_band_limit"]),
+                scale_shift=int(parameters["scale_shift"]),
+            )
+        except KeyError as error:
+            raise ValueError(f"{error.args[0]} is missing") from error
+    mismatch = parameter_mismatch(parameters)
+    if mismatch:
+        raise ValueError(mismatch)
+    return Wheel()
+
+
+class Microfrontend:
+    """The microfrontend of one utterance, from its reset state, fed block by block."""
+
+    def __init__(self) -> None:
+        self._state = micro_features_cpp.create_frontend()
+        self._rest = b""  # of a step
+
+    def process(self, audio: npt.NDArray[np.int16]) -> npt.NDArray[np.uint16]:
+        """Takes the next samples; the frames do not depend on how the audio is cut into blocks.
+
+        Args:
+          audio: int16 [samples], 16 kHz, as many as there are.
+
+        Returns:
+          uint16 [frames, 40], the frames that these samples complete: all blocks together give
+          `frame_count(samples)`.
+        """
+        if audio.dtype != np.int16 or audio.ndim != 1:
+            raise ValueError(
+                f"The microfrontend takes int16 [samples], not {audio.dtype} {list(audio.shape)}."
+            )
+        step_bytes = 2 * STEP_SAMPLES  # one call takes one step, and returns [] or one frame
+        data = self._rest + audio.tobytes()
+        whole = len(data) - len(data) % step_bytes
+        self._rest = data[whole:]
+        values: list[float] = []
+        for start in range(0, whole, step_bytes):
+            values += micro_features_cpp.process_samples(
+                self._state, data[start : start + step_bytes]
+            )[0]
+        units = np.asarray(values, np.float64).reshape(-1, CHANNELS)
+        return np.rint(units * _VALUES_PER_UNIT).astype(np.uint16)
+
+
+def microfrontend(audio: npt.NDArray[np.int16]) -> npt.NDArray[np.uint16]:
+    """Runs the wheel's microfrontend, from its reset state, over one utterance.
+
+    Args:
+      audio: int16 [samples], 16 kHz.
+
+    Returns:
+      uint16 [frames, 40], frames = `frame_count(samples)`.
+    """
+    return Microfrontend().process(audio)
+
+
+def quantize(
+    features: npt.NDArray[np.uint16],
+    numerator: int = 256,
+    denominator: int = 666,
+    zero_point: int = -128,
+) -> npt.NDArray[np.int8]:
+    """uint16 [frames, channels] -> int8 [frames, channels], as TFLite Micro's micro_speech does it.
+
+    round(value * numerator / denominator) + zero_point, clipped to int8.
+    """
+    scaled = (features.astype(np.int32) * numerator + denominator // 2) // denominator
+    return np.clip(scaled + zero_point, -128, 127).astype(np.int8)

@@ -1,0 +1,1 @@
+"""Speech with transcripts, and examples made of it."""

@@ -1,0 +1,1 @@
+"""The Speech-Transformer, in float and in 8 bits."""

@@ -1,0 +1,1 @@
+"""What the training of a model is made of."""

@@ -1,0 +1,1 @@
+"""The float stage on a machine with a GPU and JAX."""
