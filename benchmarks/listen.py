@@ -24,11 +24,12 @@ from tqdm import tqdm
 from benchmarks import report
 from benchmarks.manifest import Line, read_manifest
 from firmware_sim import bundle, options
-from firmware_sim.recognizer import Recognizer, Segment, compute_features, quantize_features
-from firmware_sim.search.decoder import DecodingOptions
+from firmware_sim.listen import Listener, Utterance
+from firmware_sim.recognizer import Recognizer, Segment, compute_features
+from firmware_sim.search.options import Decoding, DecodingOptions
 from firmware_sim.sound import audio
-from firmware_sim.sound.frontend import SAMPLE_RATE, Microfrontend
-from firmware_sim.sound.stream import BLOCK_SAMPLES, HANGOVER_BLOCKS, Ending, Listener, Utterance
+from firmware_sim.sound.frontend import SAMPLE_RATE, MicroFrontendStream
+from firmware_sim.sound.stream import BLOCK_SAMPLES, HANGOVER_BLOCKS, Ending
 
 GAP = (1.0, 4.0)  # seconds
 LOUDEST_NOISE = 10.0  # standard deviation, of 32768; half of the gaps are digital silence
@@ -82,7 +83,9 @@ def gap(rng: np.random.Generator) -> npt.NDArray[np.int16]:
 
 def equal_features(manifests: Sequence[Path], count: int, seed: int) -> dict[str, Any]:
     """Share of files, and of utterances in their stream, whose features are equal bytes."""
-    recognizer = Recording(bundle.load(options.BUNDLE.value), "litert", DecodingOptions())
+    recognizer = Recording(
+        bundle.load(options.BUNDLE.value), "litert", DecodingOptions(Decoding.GREEDY)
+    )
     recognizer.features = []
     listener = Listener(recognizer)
     rng = np.random.default_rng(seed)
@@ -90,12 +93,12 @@ def equal_features(manifests: Sequence[Path], count: int, seed: int) -> dict[str
     for line, _ in itertools.islice(draw(manifests, seed), count):
         samples = audio.read(line.audio)
         stream += [gap(rng), samples]
-        frontend = Microfrontend()
+        frontend = MicroFrontendStream()
         at, parts = 0, []
         while at < len(samples):
             size = int(rng.integers(1, 3 * BLOCK_SAMPLES))
             parts.append(
-                quantize_features(recognizer.bundle, frontend.process(samples[at : at + size]))
+                recognizer.bundle.features.quantize(frontend.process(samples[at : at + size]))
             )
             at += size
         whole = compute_features(recognizer.bundle, samples)

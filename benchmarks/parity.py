@@ -24,7 +24,7 @@ from firmware_sim import bundle as bundles
 from firmware_sim import parity
 from firmware_sim.recognizer import Recognizer, compute_features
 from firmware_sim.runtimes.runtime import ExecutionError
-from firmware_sim.search.decoder import Decoding, DecodingOptions
+from firmware_sim.search.options import Decoding, DecodingOptions
 from firmware_sim.sound import audio
 
 REFERENCE = "litert-reference"

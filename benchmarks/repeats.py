@@ -26,13 +26,13 @@ from benchmarks import people, report
 from benchmarks.manifest import read_manifest
 from firmware_sim import bundle
 from firmware_sim.recognizer import Recognizer
-from firmware_sim.search.decoder import Decoding, DecodingOptions
+from firmware_sim.search.options import Decoding, DecodingOptions
 from firmware_sim.sound import audio
 
 SEED = 3003
 LONG = (12, 20)  # words
 DECODINGS = {
-    "greedy, attention alone": DecodingOptions(Decoding.GREEDY),
+    "greedy, attention alone": DecodingOptions(Decoding.GREEDY, ctc_weight=0.0),
     "beam, attention alone": DecodingOptions(Decoding.BEAM, ctc_weight=0.0),
     "beam, CTC 0.1": DecodingOptions(Decoding.BEAM, ctc_weight=0.1),
     "beam, CTC 0.3": DecodingOptions(Decoding.BEAM, ctc_weight=0.3),

@@ -25,7 +25,8 @@ from benchmarks.manifest import read_manifest
 from firmware_sim import bundle as bundles
 from firmware_sim.recognizer import Recognizer, encoder_inputs
 from firmware_sim.runtimes import runtime
-from firmware_sim.search.decoder import Decoder, Decoding, DecodingOptions
+from firmware_sim.search.beam import Decoder
+from firmware_sim.search.options import Decoding, DecodingOptions
 from firmware_sim.sound import audio
 
 PERCENTILES = (50, 90, 99, 100)
@@ -137,7 +138,7 @@ def real_time_factor(
     """Seconds of work for a second of audio, and its percentiles over utterances."""
     decoding = DecodingOptions(Decoding.BEAM, ctc_weight=None)  # the tools' default
     if greedy:
-        decoding = DecodingOptions(Decoding.GREEDY)
+        decoding = DecodingOptions(Decoding.GREEDY, ctc_weight=0.0)
     recognizer = Recognizer(bundle, "litert", decoding)
     lines = read_manifest(manifest)[: limit or None]
     recognizer.transcribe(audio.read(lines[0].audio))  # the first time, memory is got

@@ -3,8 +3,8 @@
     encoder.tflite  decoder_step.tflite  tokens.txt  manifest.json  [grammar.json]  [language.npz]
 
 The manifest describes the other files: their sha256, the inputs and outputs of the two models in
-the order of the flatbuffers, the frontend, the limits and the tokens.  `load` refuses whatever
-does not fit, in one sentence.
+the order of the flatbuffers, the frontend, the limits and the tokens.  `load` refuses a bundle with
+anything that does not fit, in one sentence.
 """
 
 import dataclasses
@@ -15,190 +15,69 @@ import pathlib
 import re
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
-
-import numpy as np
-import numpy.typing as npt
 
 from firmware_sim.grammar import automaton as grammar
 from firmware_sim.grammar.automaton import Grammar
+from firmware_sim.runtimes.model import DTYPES, BundleError, Model, TensorSpec
 from firmware_sim.search import language
 from firmware_sim.search.language import LanguageModel
+from firmware_sim.search.speech_model import Limits, SpeechModel, Tokenizer
 from firmware_sim.sound import frontend
-from firmware_sim.sound.frontend import Frontend, Wheel
+from firmware_sim.sound.frontend import FeatureQuantization, Frontend, MicroFrontend
 
 FORMAT_VERSION: Final = 3
 MANIFEST: Final = "manifest.json"
-WORD_START: Final = "\u2581"  # sentencepiece writes a space as this character
-_DTYPES: Final[Mapping[str, type[np.generic]]] = {
-    "int8": np.int8,
-    "int32": np.int32,
-    "float32": np.float32,
-}
 _REBUILD: Final = "copy or export the bundle again"
+# Bundles that belong to the program: of an installed package, and of a checkout.
+_SHIPPED: Final = (
+    pathlib.Path(__file__).parent / "bundles",
+    pathlib.Path(__file__).parent.parent / "pretrained",
+)
 
 
-class BundleError(Exception):
-    """A bundle that cannot be used; the message says which file, what is wrong and what to do."""
-
-
-@dataclasses.dataclass(frozen=True)
-class TensorSpec:
-    """An input or output of a model; real = (stored - zero_point) * scale."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str  # int8, int32 or float32
-    scale: float | None  # None: the values are not quantized
-    zero_point: int | None
-
-    @property
-    def numpy_dtype(self) -> type[np.generic]:
-        return _DTYPES[self.dtype]
-
-    @property
-    def bytes(self) -> int:
-        """What the tensor takes."""
-        return math.prod(self.shape) * np.dtype(self.numpy_dtype).itemsize
-
-    def quantize(self, values: npt.ArrayLike) -> npt.NDArray[Any]:
-        """Real values of any shape -> the values stored in the tensor, rounded and clipped."""
-        real = np.asarray(values, np.float64)
-        if self.scale is None or self.zero_point is None:
-            return real.astype(self.numpy_dtype)
-        limits = np.iinfo(self.dtype)
-        stored = np.rint(real / self.scale) + self.zero_point
-        return np.clip(stored, limits.min, limits.max).astype(self.numpy_dtype)
-
-    def dequantize(self, stored: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """Stored values of any shape -> real values."""
-        if self.scale is None or self.zero_point is None:
-            return stored.astype(np.float32)
-        return (stored.astype(np.float32) - np.float32(self.zero_point)) * np.float32(self.scale)
-
-
-@dataclasses.dataclass(frozen=True)
-class Model:
-    """One flatbuffer and its signature, in the flatbuffer's own order."""
-
-    file: str
-    data: bytes = dataclasses.field(repr=False)
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-
-    def input(self, name: str) -> TensorSpec:
-        """The input of that name.  Raises BundleError if there is none."""
-        return _named(self.inputs, name, f"{self.file} has no input {name!r}")
-
-    def output(self, name: str) -> TensorSpec:
-        """The output of that name.  Raises BundleError if there is none."""
-        return _named(self.outputs, name, f"{self.file} has no output {name!r}")
-
-
-@dataclasses.dataclass(frozen=True)
-class FeatureQuantization:
-    """From what the microfrontend returns (value) to what the model sees (real).
-
-    stored = value * numerator / denominator + zero_point, real = (stored - zero_point) * scale.
-    """
-
-    numerator: int
-    denominator: int
-    scale: float
-    zero_point: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Limits:
-    """Sizes fixed in the flatbuffers."""
-
-    frames: int  # feature frames that the encoder takes, 10 ms each
-    memory_frames: int  # what they become in the encoder
-    tokens: int  # longest text
-
-    def memory_positions(self, frames: int) -> int:
-        """Memory frames that `frames` feature frames become: the valid ones of the memory."""
-        return -(-frames * self.memory_frames // self.frames)
-
-
-@dataclasses.dataclass(frozen=True)
-class Tokenizer:
-    """Token ids <-> text."""
-
-    kind: str  # characters or sentencepiece
-    tokens: tuple[str, ...]  # position = id
-    start: int
-    end: int
-    blank: int
-
-    def text(self, ids: Iterable[int]) -> str:
-        """The text of token ids, without the special tokens."""
-        special = (self.start, self.end, self.blank)
-        pieces = [self.tokens[i] for i in ids if i not in special]
-        if self.kind == "characters":
-            return "".join(" " if piece == "<space>" else piece for piece in pieces).strip()
-        return "".join(pieces).replace(WORD_START, " ").strip()
-
-
-@dataclasses.dataclass(frozen=True)
-class Bundle:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Bundle(SpeechModel):
     """A loaded bundle; every value has been checked against the others."""
 
-    path: pathlib.Path
     preset: str
     precision: str  # int8 or float32
-    wer: Mapping[str, Any]  # what the pipeline that made it measured
+    wer: Mapping[str, Any]  # measured by the pipeline that made it
     features: FeatureQuantization
-    limits: Limits
-    mask_value: float  # real value of a masked position
-    tokenizer: Tokenizer
-    encoder: Model
-    decoder_step: Model
-    grammar: Grammar | None = None  # of the commands that it was trained for
-    language: LanguageModel | None = None  # of texts like those that it shall write
-    frontend: Frontend = dataclasses.field(default_factory=Wheel)
-
-    @property
-    def decoder_layers(self) -> int:
-        return sum(spec.name.startswith("cache_") for spec in self.decoder_step.inputs)
+    frontend: Frontend = dataclasses.field(default_factory=MicroFrontend)
 
     @property
     def window(self) -> int:
-        """Most samples of 16 kHz audio that the encoder hears at once."""
+        """Most samples of 16 kHz audio that the encoder takes at once."""
         return frontend.sample_count(self.limits.frames, self.frontend.window)
 
-    @property
-    def decoder_convolutions(self) -> int:
-        return sum(spec.name.startswith("window_") for spec in self.decoder_step.inputs)
+
+def shipped() -> dict[str, pathlib.Path]:
+    """The bundles that belong to the program, by name."""
+    found: dict[str, pathlib.Path] = {}
+    for directory in _SHIPPED:
+        for manifest in sorted(directory.glob(f"*/{MANIFEST}")):
+            found.setdefault(manifest.parent.name, manifest.parent)
+    return found
 
 
 def load(path: str | pathlib.Path) -> Bundle:
     """Reads and checks a bundle.
 
     Args:
-      path: a bundle's directory, or a .zip with the bundle at its root or in its only directory.
+      path: a bundle's directory, or a .zip with the bundle at its root or in its only directory;
+        or the name of a shipped bundle.
 
     Raises:
       BundleError: if a file is missing or changed, or anything in the manifest does not fit.
     """
-    path = pathlib.Path(path)
+    name, path = str(path), pathlib.Path(path)
+    if not path.is_file() and not (path / MANIFEST).exists():
+        path = shipped().get(name, path)
     files = _Files(path)
     manifest = _parse_manifest(files)
-
-    version = manifest.value("format_version", int)
-    if version != FORMAT_VERSION:
-        raise BundleError(
-            f"{path}/{MANIFEST}: format_version is {version}, this program reads "
-            f"{FORMAT_VERSION}; use the firmware_sim that belongs to the bundle."
-        )
-    try:
-        features_by = frontend.find(manifest.value("frontend", dict))
-    except ValueError as error:
-        raise BundleError(
-            f"{path}/{MANIFEST}: the frontend cannot compute this bundle's features: {error}; "
-            "train with the frontend of firmware_sim.sound.frontend.WHEEL_PARAMETERS."
-        ) from error
+    features_by = _frontend(manifest)
     content = _checked_files(files, manifest)
     precision = manifest.value("precision", str)
     if precision not in ("int8", "float32"):
@@ -242,16 +121,20 @@ class _Files:
         if path.is_dir():
             return
         if not path.exists():
-            raise BundleError(f"{path}: no such bundle; give the directory or .zip of a bundle.")
+            names = ", ".join(shipped()) or "none is shipped"
+            raise BundleError(
+                f"{path}: no such bundle; give the directory or .zip of a bundle, or a shipped "
+                f"bundle's name ({names})."
+            )
         try:
             self._zip = zipfile.ZipFile(path)
         except (zipfile.BadZipFile, OSError) as error:
             raise BundleError(
                 f"{path}: neither a directory nor a readable .zip ({error}); {_REBUILD}."
             ) from error
-        found = [n for n in self._zip.namelist() if pathlib.PurePosixPath(n).name == MANIFEST]
-        if len(found) == 1 and found[0].count("/") <= 1:
-            self._prefix = found[0][: -len(MANIFEST)]
+        paths = [n for n in self._zip.namelist() if pathlib.PurePosixPath(n).name == MANIFEST]
+        if len(paths) == 1 and paths[0].count("/") <= 1:
+            self._prefix = paths[0][: -len(MANIFEST)]
 
     def read(self, name: str) -> bytes:
         """The bytes of one file.  Raises BundleError if it cannot be read."""
@@ -307,6 +190,7 @@ class _Section:
 
 
 def _parse_manifest(files: _Files) -> _Section:
+    """The manifest, if it is of this program's version."""
     where = f"{files.path}/{MANIFEST}"
     try:
         content = json.loads(files.read(MANIFEST).decode("utf-8"))
@@ -314,7 +198,24 @@ def _parse_manifest(files: _Files) -> _Section:
         raise BundleError(f"{where}: not valid JSON ({error}); {_REBUILD}.") from error
     if not isinstance(content, dict):
         raise BundleError(f"{where}: not a JSON object; {_REBUILD}.")
-    return _Section(where, "", content)
+    manifest = _Section(where, "", content)
+    version = manifest.value("format_version", int)
+    if version != FORMAT_VERSION:
+        raise BundleError(
+            f"{where}: format_version is {version}, this program reads {FORMAT_VERSION}; use the "
+            "firmware_sim that belongs to the bundle."
+        )
+    return manifest
+
+
+def _frontend(manifest: _Section) -> Frontend:
+    try:
+        return frontend.find(manifest.value("frontend", dict))
+    except ValueError as error:
+        raise BundleError(
+            f"{manifest.where}: the frontend cannot compute this bundle's features: {error}; "
+            "train with the frontend of firmware_sim.sound.frontend.MICROFRONTEND_PARAMETERS."
+        ) from error
 
 
 def _checked_files(files: _Files, manifest: _Section) -> dict[str, bytes]:
@@ -354,9 +255,8 @@ def _grammar(
     if "grammar" not in manifest.content:
         return None
     name, data = _listed(manifest.section("grammar"), content)
-    special = (tokenizer.start, tokenizer.end, tokenizer.blank)
     try:
-        return grammar.load(data, len(tokenizer.tokens), special)
+        return grammar.load(data, len(tokenizer.tokens), tokenizer.special)
     except grammar.GrammarError as error:
         raise BundleError(f"{manifest.where}: {name}: {error}; {_REBUILD}.") from error
 
@@ -418,8 +318,8 @@ def _specs(section: _Section, key: str) -> tuple[TensorSpec, ...]:
         if not all(isinstance(n, int) and n > 0 for n in shape):
             section.refuse(f"{label}.shape is {shape}, not positive whole numbers")
         dtype = entry.value("dtype", str)
-        if dtype not in _DTYPES:
-            section.refuse(f"{label}.dtype is {dtype!r}, not one of {', '.join(_DTYPES)}")
+        if dtype not in DTYPES:
+            section.refuse(f"{label}.dtype is {dtype!r}, not one of {', '.join(DTYPES)}")
         scale: float | None = None
         zero_point: int | None = None
         if dtype == "int8":
@@ -506,10 +406,3 @@ def _check_same(
             f"{read.name} ({read.dtype} {list(read.shape)}, scale {read.scale}, zero point "
             f"{read.zero_point})"
         )
-
-
-def _named(specs: tuple[TensorSpec, ...], name: str, problem: str) -> TensorSpec:
-    for spec in specs:
-        if spec.name == name:
-            return spec
-    raise BundleError(f"{MANIFEST}: {problem}; {_REBUILD}.")

@@ -1,12 +1,13 @@
-"""Does a bundle run on a device: how much flash and RAM it takes there, and how long.
+"""Tells whether a bundle fits a device: its flash, its RAM, and an estimate of the time.
 
     python -m firmware_sim.fit --bundle=DIR --device=corstone-300 [--operators] [--arena_map=M.svg]
 
-Prints a table; exit status 0 if the bundle fits, 1 if not (and why), or if that cannot be said.
-For a device with an Ethos-U, Vela compiles the models (pip install '.[firmware]'): its file sizes,
-SRAM and cycles are taken.  Without one, or with --noaccelerator, the arena is measured on TFLite
-Micro with its reference kernels (optimised ones may ask for scratch memory beyond that), and the
-time of a Cortex-M55 or M85 is estimated from the instructions that `cortex_m55` counts.
+Prints a table.  The exit status is 0 if the bundle fits, and 1 if it does not or on an error.
+
+For a device with an Ethos-U, Vela compiles the models (extra `firmware`), and the table has its
+file sizes, SRAM and cycles.  Otherwise, or with --noaccelerator, the arena is measured on TFLite
+Micro (extra `tflm`) with its reference kernels; optimised kernels may need more scratch memory.
+The time of a Cortex-M55 or M85 is estimated from the instructions that `cortex_m55` counts.
 """
 
 import collections
@@ -25,7 +26,7 @@ from firmware_sim.fitting.device import Device, Memory
 from firmware_sim.grammar.automaton import Grammar
 from firmware_sim.runtimes import cortex_m55, runtime
 from firmware_sim.runtimes.runtime import ExecutionError
-from firmware_sim.search.decoder import Decoding, DecodingOptions
+from firmware_sim.search.options import Decoding, DecodingOptions
 from firmware_sim.sound import frontend
 
 _KIB: Final = 1024
@@ -38,11 +39,11 @@ _ARMV8_1_M: Final = ("Cortex-M55", "Cortex-M85")  # run the image that instructi
 
 @dataclasses.dataclass(frozen=True)
 class Need:
-    """Something that takes memory."""
+    """A use of memory."""
 
     what: str
     bytes: int
-    memory: Memory | None = None  # where it lies; of RAM alone, None: it fits nowhere
+    memory: Memory | None = None  # its place, for RAM; None: it fits nowhere
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,24 +68,24 @@ class Fit:
     @property
     def refusals(self) -> list[str]:
         """Why the bundle does not fit, a sentence each."""
-        found = []
+        reasons = []
         if self.flash_left < 0:
-            found.append(
+            reasons.append(
                 f"Flash: the bundle takes {_size(self.device.flash - self.flash_left)}, "
                 f"{self.device.name} has {_size(self.device.flash)}."
             )
         largest = max((self.ram_left(memory) for memory in self.device.ram), default=0)
-        homeless = {need.what: need for need in self.ram if need.memory is None}
-        found += [
+        unplaced = {need.what: need for need in self.ram if need.memory is None}
+        reasons += [
             f"RAM for {need.what}: {_size(need.bytes)} in one piece are needed, {_size(largest)} "
             f"of {self.device.name} are left."
-            for need in homeless.values()
+            for need in unplaced.values()
         ]
-        return found
+        return reasons
 
 
 def fit(loaded: Bundle, target: Device, options: DecodingOptions) -> Fit:
-    """Finds out what a bundle takes on a device.
+    """Computes the memory and time of a bundle on a device.
 
     Args:
       loaded: the bundle.
@@ -140,7 +141,7 @@ def _ram(loaded: Bundle, options: DecodingOptions, arenas: dict[str, int]) -> li
     handed_on = {spec.name for spec in encoder.outputs}
     given = {"token", "memory_mask"}  # made anew for each step
     caches = sum(s.bytes for s in step.inputs if s.name not in handed_on | given)
-    hypotheses = _hypotheses(options)
+    hypotheses = options.beam_of(loaded)
     frames, tokens = loaded.limits.memory_frames, loaded.limits.tokens
     shown = ", ".join(f"{file.removesuffix('.tflite')} {_kib(n)}" for file, n in arenas.items())
     needs = [
@@ -163,10 +164,6 @@ def _ram(loaded: Bundle, options: DecodingOptions, arenas: dict[str, int]) -> li
     return needs
 
 
-def _hypotheses(options: DecodingOptions) -> int:
-    return 1 if options.decoding is Decoding.GREEDY else options.beam
-
-
 def place(needs: Sequence[Need], memories: Sequence[Memory]) -> tuple[Need, ...]:
     """Puts each need, the largest first, into the first memory that has room for it."""
     free = {memory: memory.bytes for memory in memories}
@@ -185,7 +182,7 @@ def _time(
     target: Device,
     compiled: dict[str, vela.Compilation],
 ) -> tuple[str, ...]:
-    """Sentences on what a second of speech takes: each an estimate, and called one."""
+    """Sentences on the time for a second of speech; each says that it is an estimate."""
     models = (loaded.encoder, loaded.decoder_step)
     if any(result.on_cpu for result in compiled.values()):
         return ("Time: not estimated: Vela counts no cycles of operators that stay on the core.",)
@@ -195,8 +192,8 @@ def _time(
         source = f"Vela's estimate at {clock / 1e6:.0f} MHz, not measured"
     elif target.core not in _ARMV8_1_M:
         return (f"Time: not estimated: there is no count of instructions for {target.core}.",)
-    elif lacking := cortex_m55.missing():
-        return (f"Time: not estimated: {lacking}",)
+    elif reason := cortex_m55.missing():
+        return (f"Time: not estimated: {reason}",)
     else:
         clock, unit = target.clock_mhz * 1e6, "instructions"
         counts = [cortex_m55.instructions(model) for model in models]
@@ -206,7 +203,7 @@ def _time(
         )
     encoder, step = (count / clock for count in counts)
     window = loaded.limits.frames * frontend.STEP_SAMPLES / frontend.SAMPLE_RATE
-    hypotheses, tokens = _hypotheses(options), loaded.limits.tokens
+    hypotheses, tokens = options.beam_of(loaded), loaded.limits.tokens
     longest = (encoder + tokens * hypotheses * step) / window
     return (
         f"Time, {source}:",
@@ -217,21 +214,21 @@ def _time(
     )
 
 
-def table(loaded: Bundle, found: Fit) -> str:
-    """The answer, and what it rests on."""
-    answer = "no" if found.refusals else "yes"
-    target = found.device
-    lines = [f"{loaded.preset} on {target.name} ({target.title}): {answer}", *found.refusals, ""]
+def table(loaded: Bundle, result: Fit) -> str:
+    """The answer, and the figures behind it."""
+    answer = "no" if result.refusals else "yes"
+    target = result.device
+    lines = [f"{loaded.preset} on {target.name} ({target.title}): {answer}", *result.refusals, ""]
     lines.append(_row("Flash", _size(target.flash)))
-    lines += [_row(f"  {need.what}", _size(need.bytes)) for need in found.flash]
-    lines.append(_row("  left for the program", _size(found.flash_left)))
+    lines += [_row(f"  {need.what}", _size(need.bytes)) for need in result.flash]
+    lines.append(_row("  left for the program", _size(result.flash_left)))
     lines += ["", _row("RAM", _size(sum(memory.bytes for memory in target.ram)))]
-    for need, count in collections.Counter(found.ram).items():
+    for need, count in collections.Counter(result.ram).items():
         what = need.what if count == 1 else f"{need.what}, {count} x {_kib(need.bytes)}"
         where = need.memory.name if need.memory else "does not fit"
         lines.append(_row(f"  {what}", _size(count * need.bytes), where))
     for memory in target.ram:
-        left = _size(found.ram_left(memory))
+        left = _size(result.ram_left(memory))
         lines.append(_row("  left for stack, heap and the program", left, memory.name))
     lines.append("")
     if target.accelerator is None:
@@ -239,17 +236,17 @@ def table(loaded: Bundle, found: Fit) -> str:
     else:
         lines.append("The arena is Vela's; where operators stay on the core, no less than measured")
         lines.append(f"on TFLite Micro. Operators on {target.accelerator.name}:")
-        for file, result in found.compiled.items():
-            placed = result.operators - len(result.on_cpu)
-            share = 100 * placed / result.operators
-            lines.append(f"  {file}: {placed} of {result.operators}, {share:.1f} %")
+        for file, model in result.compiled.items():
+            placed = model.operators - len(model.on_cpu)
+            share = 100 * placed / model.operators
+            lines.append(f"  {file}: {placed} of {model.operators}, {share:.1f} %")
             kept: dict[tuple[str, str], list[str]] = {}
-            for cpu in result.on_cpu:
+            for cpu in model.on_cpu:
                 kept.setdefault((cpu.operator, cpu.reason), []).append(cpu.layer)
             for (operator, reason), layers in kept.items():
                 more = f" and {len(layers) - 1} more" if len(layers) > 1 else ""
                 lines.append(f"    {operator} of {layers[0]}{more} stays on the core: {reason}")
-    lines += ["", *found.time, "", "The device's figures are from:"]
+    lines += ["", *result.time, "", "The device's figures are from:"]
     return "\n".join([*lines, *(f"  {source}" for source in target.sources)])
 
 
@@ -306,28 +303,31 @@ def main(argv: Sequence[str]) -> int:
                 f"--operators lists an Ethos-U's cycles: {target.name} has none, or "
                 "--noaccelerator leaves it out."
             )
-        found = fit(loaded, target, options)
+        result = fit(loaded, target, options)
         if values.arena_map:
             write_map(pathlib.Path(values.arena_map), loaded)
     except (BundleError, ExecutionError, ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
-    print(table(loaded, found))
+    print(table(loaded, result))
     if values.operators:
-        print(f"\n{operator_table(found.compiled)}")
-    return 1 if found.refusals else 0
+        print(f"\n{operator_table(result.compiled)}")
+    return 1 if result.refusals else 0
 
 
 def run() -> None:
     """Entry point of the console script."""
     # Defined here, not on import: tests use this module as a library.
-    flags.DEFINE_string("bundle", None, "Directory or .zip of the bundle.", required=True)
+    flags.DEFINE_string("bundle", None, "Directory, .zip or name of the bundle.", required=True)
     flags.DEFINE_string("device", None, f"One of {', '.join(device.names())}.", required=True)
     flags.DEFINE_enum(
         "decoding", Decoding.BEAM.value, ["greedy", "beam"], "How tokens are to be chosen."
     )
     flags.DEFINE_integer(
-        "beam", DecodingOptions().beam, "Hypotheses kept by --decoding=beam.", lower_bound=1
+        "beam",
+        None,
+        "Hypotheses kept by --decoding=beam. Default: 4, or 12 with a language model.",
+        lower_bound=1,
     )
     flags.DEFINE_bool("accelerator", True, "Let the device's NPU, if any, run the models.")
     flags.DEFINE_bool("operators", False, "List Vela's cycles by operator and layer.")

@@ -1,30 +1,30 @@
-"""Listens: recognises what is said in a stream, utterance by utterance.
+"""Listens: recognises a stream, utterance by utterance.
 
     python -m firmware_sim.listen --bundle=DIR                    the microphone
     python -m firmware_sim.listen --bundle=DIR FILE               a file, as fast as it goes
     arecord -f S16_LE -r 16000 -c 1 -t raw | python -m firmware_sim.listen --bundle=DIR -
 
-Each utterance is a line: when speech began and ended, in seconds of the stream, the time from its
-end to the text, and the text. `...` after it says that speech went on longer than the encoder's
-window, so that it was cut in a pause. --json prints an object a line instead:
+Each utterance is a line: start and end of speech in seconds of the stream, the latency, and the
+text. `...` after it marks speech that was longer than the encoder's window and was cut in a pause.
+--json prints an object a line instead:
 
     start, end   s, of speech
     text
     latency      s, from the end of speech to the text: the audio waited for, and `compute`
     compute      s, from the moment that the end was known to the text
     ending       pause, window (cut), stream (it ended), or early: see --early
-    samples      [first, last + 1] of what was recognised, in the stream at 16 kHz
+    samples      [first, last + 1] of the recognised samples, in the stream at 16 kHz
     commands     of a bundle with a grammar: `intent`, `slots` and more, as by `transcribe --json`;
-                 the text is empty where speech was no command
+                 the text is empty if speech was no command
 
-With --early a text is printed right after the end of speech, 20 ms and `compute` later, at each
-pause in which speech may have ended, and replaced by a later line of the same start; in the lines
-for people it begins with `?`.
+--early also prints a text at each pause in which speech may have ended, 20 ms and `compute` after
+it. A later line with the same start replaces it. Without --json an early line begins with `?`.
 
 The microphone needs the package `sounddevice`. Warnings and errors go to standard error; the exit
 status is 1 if there was no audio, or the bundle could not be used.
 """
 
+import dataclasses
 import json
 import queue
 import sys
@@ -38,16 +38,72 @@ from absl import app, flags
 
 from firmware_sim import options
 from firmware_sim.bundle import BundleError
+from firmware_sim.recognizer import Recognizer, Segment
 from firmware_sim.runtimes.runtime import ExecutionError
 from firmware_sim.sound import audio
 from firmware_sim.sound.frontend import SAMPLE_RATE
-from firmware_sim.sound.stream import BLOCK_SAMPLES, Ending, Listener, Utterance
+from firmware_sim.sound.stream import BLOCK_SAMPLES, Ending, Piece
 
 _QUEUED_BLOCKS: Final = 500  # 5 s of the microphone may wait while an utterance is recognised
 _CLIPPED: Final = 0.01  # share of an utterance's samples
 _OFFSET: Final = 1000  # of 32768
 
 Blocks = Iterator[npt.NDArray[np.int16]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Utterance:
+    """The speech between two pauses of a stream, or a piece of it if it exceeds the window."""
+
+    start: int  # samples into the stream, of the first voiced or audible block
+    end: int  # after the last voiced or audible block, or where it was cut
+    ending: Ending
+    decided: int  # samples into the stream when the end was known
+    seconds: float  # of computing, from then to the text
+    clipped: float  # share of samples at the ends of int16
+    offset: int  # mean of the samples
+    recognized: Segment  # its start and end include the pre-roll and the post-roll
+
+    @property
+    def latency(self) -> float:
+        """Seconds from the end of speech to the text."""
+        return (self.decided - self.end) / SAMPLE_RATE + self.seconds
+
+
+class Listener:
+    """Recognises a stream on a loaded bundle, utterance by utterance; its memory does not grow."""
+
+    def __init__(self, recognizer: Recognizer, early: bool = False) -> None:
+        """`early`: gives the text at each pause too, right after what may be the end of speech."""
+        self._recognizer = recognizer
+        self._endpointer = recognizer.endpointer(early)
+
+    def feed(self, samples: npt.NDArray[np.int16]) -> list[Utterance]:
+        """Takes the next samples; returns the utterances that they complete.
+
+        Args:
+          samples: int16 [samples], 16 kHz, as many as there are.
+        """
+        changes = self._endpointer.feed(samples)
+        return [self._recognize(piece) for piece in changes if isinstance(piece, Piece)]
+
+    def finish(self) -> list[Utterance]:
+        """Ends the stream; returns the last utterance if it is not complete."""
+        return [self._recognize(piece) for piece in self._endpointer.finish()]
+
+    def _recognize(self, piece: Piece) -> Utterance:
+        begin = time.perf_counter()
+        recognized = self._recognizer.recognize(piece.features, piece.first, piece.last)
+        return Utterance(
+            start=piece.start,
+            end=piece.end,
+            ending=piece.ending,
+            decided=piece.decided,
+            seconds=time.perf_counter() - begin,
+            clipped=piece.clipped,
+            offset=piece.offset,
+            recognized=recognized,
+        )
 
 
 def microphone() -> Blocks:
@@ -60,7 +116,8 @@ def microphone() -> Blocks:
         import sounddevice
     except ImportError as error:
         raise audio.AudioError(
-            "The microphone needs the package sounddevice: install it, or name a file."
+            "The microphone needs the package sounddevice: pip install "
+            "'integer-speech-transformer[microphone]', or name a file."
         ) from error
     except OSError as error:
         raise audio.AudioError(f"sounddevice cannot be loaded: {error}; install it.") from error
@@ -82,7 +139,7 @@ def microphone() -> Blocks:
 
 
 def at_own_speed(blocks: Blocks) -> Blocks:
-    """Hands out blocks when they would have been spoken."""
+    """Yields blocks at the speed at which they were spoken."""
     begin = time.monotonic()
     samples = 0
     for block in blocks:
@@ -91,7 +148,7 @@ def at_own_speed(blocks: Blocks) -> Blocks:
         yield block
 
 
-def hear(listener: Listener, blocks: Iterable[npt.NDArray[np.int16]]) -> Iterator[Utterance]:
+def utterances(listener: Listener, blocks: Iterable[npt.NDArray[np.int16]]) -> Iterator[Utterance]:
     """The utterances of a whole stream; the keyboard's interrupt ends it too."""
     try:
         for block in blocks:
@@ -129,8 +186,8 @@ def as_json(utterance: Utterance) -> str:
     )
 
 
-def complaint(utterance: Utterance) -> str | None:
-    """What is wrong with the sound itself."""
+def warning(utterance: Utterance) -> str | None:
+    """A sentence on a fault of the sound, or None."""
     if utterance.clipped > _CLIPPED:
         return f"{utterance.clipped:.0%} of the samples are clipped: turn the input down."
     if abs(utterance.offset) > _OFFSET:
@@ -156,13 +213,15 @@ def main(argv: Sequence[str]) -> int:
         blocks = audio.read_pcm_blocks(sys.stdin.buffer, arguments.rate)
     else:
         blocks = audio.read_blocks(paths[0])
-    complained = False
+    warned = False
     try:
-        for utterance in hear(listener, at_own_speed(blocks) if arguments.own_speed else blocks):
+        for utterance in utterances(
+            listener, at_own_speed(blocks) if arguments.own_speed else blocks
+        ):
             print(as_json(utterance) if arguments.json else line(utterance), flush=True)
-            if not complained and (warning := complaint(utterance)):
-                complained = True
-                print(warning, file=sys.stderr)
+            if not warned and (message := warning(utterance)):
+                warned = True
+                print(message, file=sys.stderr)
     except (audio.AudioError, ExecutionError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
@@ -172,7 +231,7 @@ def main(argv: Sequence[str]) -> int:
 def run() -> None:
     """Entry point of the console script."""
     flags.DEFINE_integer("rate", SAMPLE_RATE, "Hz of raw PCM on standard input.", lower_bound=1000)
-    flags.DEFINE_bool("own_speed", False, "Play a file as fast as it was spoken, and no faster.")
+    flags.DEFINE_bool("own_speed", False, "Play a file at the speed at which it was spoken.")
     flags.DEFINE_bool("early", False, "Print texts before they are final too.")
     flags.DEFINE_bool("json", False, "Print JSON, an object a line.")
     app.run(main)

@@ -1,16 +1,14 @@
 """The command-line flags that the tools of this package share."""
 
-import dataclasses
-
 from absl import flags
 
 from firmware_sim import bundle
 from firmware_sim.recognizer import Recognizer
 from firmware_sim.runtimes.runtime import RUNTIMES
-from firmware_sim.search.decoder import Decoding, DecodingOptions
+from firmware_sim.search.options import Decoding, DecodingOptions
 
-BUNDLE = flags.DEFINE_string("bundle", None, "Directory or .zip of the bundle.", required=True)
-RUNTIME = flags.DEFINE_enum("runtime", "litert", list(RUNTIMES), "What executes the models.")
+BUNDLE = flags.DEFINE_string("bundle", None, "Directory, .zip or name of a bundle.", required=True)
+RUNTIME = flags.DEFINE_enum("runtime", "litert", list(RUNTIMES), "Runtime that runs the models.")
 NUM_THREADS = flags.DEFINE_integer("num_threads", 1, "Threads of LiteRT.", lower_bound=1)
 DECODING = flags.DEFINE_enum(
     "decoding", Decoding.BEAM.value, [d.value for d in Decoding], "How tokens are chosen."
@@ -30,8 +28,8 @@ LENGTH_PENALTY = flags.DEFINE_float(
 CTC_WEIGHT = flags.DEFINE_float(
     "ctc_weight",
     None,
-    "Weight of the CTC score, at every token of a beam; greedy decoding chooses without it, but "
-    "scores by it. Default: 0.3, if the bundle has a CTC head.",
+    "Weight of the CTC score at every token of a beam; greedy decoding chooses without CTC, but "
+    "its scores include it. Default: 0.3, if the bundle has a CTC head.",
     lower_bound=0.0,
     upper_bound=1.0,
 )
@@ -41,8 +39,8 @@ GRAMMAR = flags.DEFINE_bool(
 LANGUAGE_WEIGHT = flags.DEFINE_float(
     "language_weight",
     None,
-    "Weight of the bundle's language model in a beam that is not held to a grammar; 0: without it. "
-    "Default: the bundle's.",
+    "Weight of the bundle's language model in a beam without a grammar; 0: none. Default: the "
+    "bundle's.",
     lower_bound=0.0,
 )
 
@@ -57,12 +55,10 @@ def recognizer(runtime: str | None = None) -> Recognizer:
     loaded = bundle.load(BUNDLE.value)
     options = DecodingOptions(
         decoding=Decoding(DECODING.value),
-        beam=BEAM.value or DecodingOptions.beam,
+        beam=BEAM.value,
         length_penalty=LENGTH_PENALTY.value,
         ctc_weight=CTC_WEIGHT.value,
         grammar=GRAMMAR.value,
         language_weight=LANGUAGE_WEIGHT.value,
     )
-    if BEAM.value is None and options.language_weight_of(loaded):
-        options = dataclasses.replace(options, beam=12)
     return Recognizer(loaded, runtime or RUNTIME.value, options, NUM_THREADS.value)

@@ -1,8 +1,12 @@
-"""The recogniser: 16 kHz audio in, text out, with the time that each part took."""
+"""The recogniser: 16 kHz audio in, text and commands out, with the time of each part."""
 
 import dataclasses
+import enum
 import math
+import os
+import threading
 import time
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -12,38 +16,37 @@ from firmware_sim.bundle import Bundle
 from firmware_sim.grammar import automaton as grammars
 from firmware_sim.runtimes import runtime
 from firmware_sim.runtimes.runtime import Tensors
-from firmware_sim.search.decoder import (
-    Decoder,
-    DecodingOptions,
-    Hypothesis,
-    merge_repeats,
-    prefix_mask,
-)
+from firmware_sim.search.beam import Decoder, Hypothesis, prefix_mask
+from firmware_sim.search.ctc import merge_repeats
+from firmware_sim.search.options import DecodingOptions
+from firmware_sim.sound import audio as sound
 from firmware_sim.sound import frontend, segment
+from firmware_sim.sound.stream import Ending, Endpointer, Onset, Piece
 
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """A command that was heard, in a bundle with a grammar.
+    """A command of a bundle with a grammar.
 
-    `confidence` is the geometric mean of its tokens' probabilities, the end counted as one, as the
-    search scores them: attention's and CTC's together, given the commands before it. A slot's is
-    that times the share of its value among all texts of the beam, each as likely as its score says.
+    `confidence` is the geometric mean of the probabilities of the command's tokens, the end counted
+    as one.  They are the joint probabilities of attention and CTC, given the commands before it.  A
+    slot's confidence is that times the share of its value among all texts of the beam, each
+    weighted by its score.
 
     If the product of the confidences of a window's commands is below the grammar's `reject_below`,
-    none of them was said: speech that is no command is often heard as several.
+    all of them are rejected: other speech often looks like several commands.
     """
 
     text: str
     intent: str
     slots: dict[str, str]
-    confidence: float  # 0 to 1: the geometric mean of its tokens' probabilities
+    confidence: float  # 0 to 1
     slot_confidence: dict[str, float]  # by slot
     start: float  # seconds from the beginning of the audio
     end: float
 
     def fields(self) -> dict[str, Any]:
-        """All of it, rounded, as the tools print it in JSON."""
+        """All fields, rounded, as the tools print them in JSON."""
         return {
             "text": self.text,
             "intent": self.intent,
@@ -57,32 +60,37 @@ class Command:
 
 @dataclasses.dataclass(frozen=True)
 class Segment:
-    """What was recognised in one piece of the audio."""
+    """The result for one piece of the audio."""
 
     start: int  # samples from the beginning of the audio
     end: int
-    text: str  # empty where nothing, or no command, was heard
+    text: str  # empty if there is no speech, or no command
     tokens: tuple[int, ...]
-    score: float  # log probability, see decoder.Hypothesis
+    score: float  # log probability, see search.beam.Hypothesis
     ended: bool  # False if the limit on tokens cut the text off
     frontend_seconds: float
     encoder_seconds: float
     step_seconds: tuple[float, ...]  # of each decoder step
     commands: tuple[Command, ...] = ()  # of a bundle with a grammar
-    free_text: str | None = None  # what CTC hears, if the text was held to a grammar
+    free_text: str | None = None  # CTC's own text, if the text was held to a grammar
     confidence: float | None = None  # of the whole text, a rejected one too
-    speech: tuple[float, float] | None = None  # seconds, from what CTC hears first to last
+    speech: tuple[float, float] | None = None  # seconds, from CTC's first token to its last
+
+    @property
+    def command_confidence(self) -> float:
+        """Confidence of the commands; 0 without one."""
+        return (self.confidence or 0.0) if self.commands else 0.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Transcription:
-    """What was recognised in the audio."""
+    """The result for a whole recording."""
 
     text: str
     tokens: tuple[int, ...]  # of all segments
     score: float  # sum over the segments
     audio_seconds: float
-    seconds: float  # that it took, all together
+    seconds: float  # of computing, in total
     segments: tuple[Segment, ...]  # none for silence
 
     @property
@@ -90,8 +98,40 @@ class Transcription:
         return tuple(command for segment in self.segments for command in segment.commands)
 
 
+class EventKind(str, enum.Enum):
+    """Kinds of `Event`."""
+
+    SPEECH_BEGAN = "speech_began"
+    EARLY_TEXT = "early_text"  # the text so far, at a pause in which speech may have ended
+    SPEECH_ENDED = "speech_ended"
+    TEXT = "text"  # final; of a bundle without a grammar
+    COMMAND = "command"
+    REJECTED = "rejected"  # speech that is no command; of a bundle with a grammar
+
+
+@dataclasses.dataclass(frozen=True)
+class Event:
+    """What happened in a stream."""
+
+    kind: EventKind
+    start: int  # samples into the stream at 16 kHz, of the speech
+    end: int  # likewise; of SPEECH_BEGAN equal to `start`
+    text: str = ""  # of REJECTED, CTC's own text
+    confidence: float | None = None  # 0 to 1; None if there is no text
+    command: Command | None = None  # of COMMAND; its seconds count from the stream's beginning
+
+
 class Recognizer:
-    """A bundle loaded on a runtime; one utterance after the other."""
+    """A bundle loaded on a runtime.  Several threads may call it; one utterance runs at a time.
+
+    Example:
+      >>> import firmware_sim, numpy
+      >>> recognizer = firmware_sim.load("digits")
+      >>> recognizer.transcribe("one_two_three.wav").text  # doctest: +SKIP
+      'one two three'
+      >>> recognizer.transcribe(numpy.zeros(16000, numpy.int16)).text  # a second of silence
+      ''
+    """
 
     def __init__(
         self,
@@ -100,7 +140,7 @@ class Recognizer:
         options: DecodingOptions | None = None,
         num_threads: int = 1,
     ) -> None:
-        """Loads both models.
+        """Loads both models; without `options` the search is that of the tools.
 
         Raises:
           ValueError: if there is no such runtime.
@@ -110,36 +150,50 @@ class Recognizer:
         self.runtime_name = runtime_name
         self._encoder = runtime.load(runtime_name, bundle.encoder, num_threads)
         self._step = runtime.load(runtime_name, bundle.decoder_step, num_threads)
-        self._decoder = Decoder(bundle, self._step, options or DecodingOptions())
+        self._decoder = Decoder(bundle, self._step, options)
+        self._lock = threading.Lock()  # a runtime has one set of input tensors
 
     @property
     def arena_bytes(self) -> dict[str, int | None]:
-        """Tensor memory of the encoder and of the decoder step, where the runtime knows it."""
+        """Tensor memory of the encoder and of the decoder step, if the runtime knows it."""
         return {
             "encoder": self._encoder.arena_bytes,
             "decoder_step": self._step.arena_bytes,
         }
 
-    def transcribe(self, audio: npt.NDArray[np.int16]) -> Transcription:
-        """Recognises audio of any length; what is longer than the window is cut in its pauses.
+    def transcribe(self, audio: npt.NDArray[np.int16] | str | os.PathLike[str]) -> Transcription:
+        """Recognises audio of any length; audio longer than the window is cut in its pauses.
 
-        In noise a pause is hard to find. A bundle with a grammar hears each cut once more in the
-        middle of a window, and if that is a command more surely than what lies on either side, the
-        cut went through it. Noise alone, a second or two of it, is sometimes taken for a command;
-        where it follows one and that window holds both, it has to be heard there too.
+        In noise a pause is hard to find.  So a bundle with a grammar recognises each cut again, in
+        the middle of a window: if the commands there have more confidence than those on either
+        side, the cut went through a command.  Noise of a second or two may look like a command.  So
+        a command after a cut is kept only if a window across the cut also contains it.
 
         Args:
-          audio: int16 [samples], 16 kHz.
+          audio: int16 [samples], 16 kHz; or the path of a file that libsndfile decodes.
+
+        Raises:
+          AudioError: if the file cannot be decoded.
+          ExecutionError: if the runtime fails.
+
+        Example:
+          >>> import firmware_sim, numpy
+          >>> result = firmware_sim.load("barista").transcribe(numpy.zeros(16000, numpy.int16))
+          >>> result.text, result.commands, result.audio_seconds
+          ('', (), 1.0)
         """
+        samples = audio if isinstance(audio, np.ndarray) else sound.read(os.fspath(audio))
         begin = time.perf_counter()
         window = self.bundle.window
         segments: list[Segment] = []
-        for start, end in segment.split(audio, window):
-            piece = self._segment(audio, start, end)
+        for start, end in segment.split(samples, window):
+            piece = self._segment(samples, start, end)
             if self._decoder.grammar is not None and segments and segments[-1].end == start:
-                middle = int(np.clip(start - window // 2, 0, len(audio) - window))
-                across = self._segment(audio, middle, middle + window)
-                if _surety(across) > max(_surety(segments[-1]), _surety(piece)):
+                middle = int(np.clip(start - window // 2, 0, len(samples) - window))
+                across = self._segment(samples, middle, middle + window)
+                if across.command_confidence > max(
+                    segments[-1].command_confidence, piece.command_confidence
+                ):
                     segments[-1] = across
                     continue
                 cut = start / frontend.SAMPLE_RATE
@@ -150,16 +204,44 @@ class Recognizer:
             text=" ".join(s.text for s in segments if s.text),
             tokens=tuple(token for s in segments for token in s.tokens),
             score=sum(s.score for s in segments),
-            audio_seconds=len(audio) / frontend.SAMPLE_RATE,
+            audio_seconds=len(samples) / frontend.SAMPLE_RATE,
             seconds=time.perf_counter() - begin,
             segments=tuple(segments),
         )
 
-    def _segment(self, audio: npt.NDArray[np.int16], start: int, end: int) -> Segment:
-        begin = time.perf_counter()
-        features = compute_features(self.bundle, audio[start:end])
-        seconds = time.perf_counter() - begin
-        return dataclasses.replace(self.recognize(features, start, end), frontend_seconds=seconds)
+    def listen(
+        self, blocks: Iterable[npt.NDArray[np.int16]], early: bool = False
+    ) -> Iterator[Event]:
+        """Recognises a stream, utterance by utterance, as its blocks come.
+
+        For each utterance: `SPEECH_BEGAN`, then `SPEECH_ENDED`, then its result.  The result is one
+        `TEXT`; with a grammar it is a `COMMAND` for each command, or one `REJECTED`.  Speech that
+        is longer than the window gives the result of each piece before `SPEECH_ENDED`.
+
+        Args:
+          blocks: int16 [samples] each, 16 kHz, of any sizes.
+          early: also gives an `EARLY_TEXT` at each pause of 20 ms.
+
+        Raises:
+          ExecutionError: if the runtime fails.
+
+        Example:
+          >>> import firmware_sim, numpy
+          >>> silence = [numpy.zeros(160, numpy.int16)] * 100  # blocks of 10 ms
+          >>> for event in firmware_sim.load("barista").listen(silence):
+          ...     print(event.kind.value, event.start / 16000, event.text)
+        """
+        endpointer = self.endpointer(early)
+        for block in blocks:
+            for change in endpointer.feed(block):
+                yield from self._events(change)
+        for piece in endpointer.finish():
+            yield from self._events(piece)
+
+    def endpointer(self, early: bool = False) -> Endpointer:
+        """Finds the utterances of one stream for this recogniser."""
+        bundle = self.bundle
+        return Endpointer(bundle.frontend, bundle.features, bundle.limits.frames, early)
 
     def recognize(self, features: npt.NDArray[np.int8], start: int, end: int) -> Segment:
         """Recognises one piece of audio from its features.
@@ -169,25 +251,26 @@ class Recognizer:
           start: the piece's first sample, for the result.
           end: the sample after its last one.
         """
-        begin = encoded = time.perf_counter()
-        found = Hypothesis((), 0.0, True, ())
-        if len(features):
-            outputs = self._encoder.invoke(encoder_inputs(self.bundle, features))
-            encoded = time.perf_counter()
-            found = self._decoder.decode(outputs, len(features))
-        tokens, text = found.tokens, self.bundle.tokenizer.text
+        with self._lock:
+            begin = encoded = time.perf_counter()
+            hypothesis = Hypothesis((), 0.0, True, ())
+            if len(features):
+                outputs = self._encoder.invoke(encoder_inputs(self.bundle, features))
+                encoded = time.perf_counter()
+                hypothesis = self._decoder.decode(outputs, len(features))
+        tokens, text = hypothesis.tokens, self.bundle.tokenizer.text
         commands: tuple[Command, ...] = ()
         free_text = confidence = speech = None
-        if found.alignment is not None:
+        if hypothesis.alignment is not None:
             offset = start / frontend.SAMPLE_RATE
             blank = self.bundle.tokenizer.blank
-            heard = np.flatnonzero(found.alignment.best_path != blank)
-            if len(heard):
-                speech = self._seconds(offset, heard[0], heard[-1] + 1)
-            confidence = math.exp(found.score / (len(tokens) + 1))
+            spoken = np.flatnonzero(hypothesis.alignment.best_path != blank)
+            if len(spoken):
+                speech = self._seconds(offset, spoken[0], spoken[-1] + 1)
+            confidence = math.exp(hypothesis.score / (len(tokens) + 1))
             if self._decoder.grammar is not None:
-                free_text = text(merge_repeats(found.alignment.best_path, blank))
-                commands = self._commands(found, offset)
+                free_text = text(merge_repeats(hypothesis.alignment.best_path, blank))
+                commands = self._commands(hypothesis, offset)
                 confidence = math.prod(x.confidence for x in commands) if commands else 0.0
                 if confidence < self._decoder.grammar.reject_below:
                     commands = ()
@@ -197,39 +280,66 @@ class Recognizer:
             end=end,
             text=text(tokens),
             tokens=tokens,
-            score=found.score,
-            ended=found.ended,
+            score=hypothesis.score,
+            ended=hypothesis.ended,
             frontend_seconds=0.0,
             encoder_seconds=encoded - begin,
-            step_seconds=found.step_seconds,
+            step_seconds=hypothesis.step_seconds,
             commands=commands,
             free_text=free_text,
             confidence=confidence,
             speech=speech,
         )
 
-    def _commands(self, found: Hypothesis, offset: float) -> tuple[Command, ...]:
+    def _segment(self, samples: npt.NDArray[np.int16], start: int, end: int) -> Segment:
+        begin = time.perf_counter()
+        features = compute_features(self.bundle, samples[start:end])
+        seconds = time.perf_counter() - begin
+        return dataclasses.replace(self.recognize(features, start, end), frontend_seconds=seconds)
+
+    def _events(self, change: Onset | Piece) -> Iterator[Event]:
+        """The events of a stream at one change of it."""
+        if isinstance(change, Onset):
+            yield Event(EventKind.SPEECH_BEGAN, change.start, change.start)
+            return
+        place = change.start, change.end
+        if change.ending in (Ending.PAUSE, Ending.STREAM):
+            yield Event(EventKind.SPEECH_ENDED, *place)
+        result = self.recognize(change.features, change.first, change.last)
+        if change.ending is Ending.EARLY:
+            yield Event(EventKind.EARLY_TEXT, *place, result.text, result.confidence)
+        elif self._decoder.grammar is None:
+            yield Event(EventKind.TEXT, *place, result.text, result.confidence)
+        elif not result.commands:
+            yield Event(EventKind.REJECTED, *place, result.free_text or "", result.confidence)
+        else:
+            for x in result.commands:
+                start, end = (round(t * frontend.SAMPLE_RATE) for t in (x.start, x.end))
+                yield Event(EventKind.COMMAND, start, end, x.text, x.confidence, x)
+
+    def _commands(self, hypothesis: Hypothesis, offset: float) -> tuple[Command, ...]:
         """The commands of a text held to the grammar; none if the text is not complete.
 
         Args:
           offset: seconds of the audio before the encoder's window.
         """
-        grammar, alignment = self._decoder.grammar, found.alignment
+        grammar, alignment = self._decoder.grammar, hypothesis.alignment
         assert grammar is not None and alignment is not None
-        parsed = grammar.parse(found.tokens)
+        parsed = grammar.parse(hypothesis.tokens)
         if not parsed or alignment.spans is None:
             return ()
-        texts = [(found.tokens, found.score), *found.others]
-        shares = np.exp(np.array([score for _, score in texts]) - found.score)
+        texts = [(hypothesis.tokens, hypothesis.score), *hypothesis.others]
+        shares = np.exp(np.array([score for _, score in texts]) - hypothesis.score)
         shares /= shares.sum()
         meanings = [[self._values(x, tokens) for x in grammar.parse(tokens)] for tokens, _ in texts]
-        # What the search had when each command was complete; the last one's end is the text's.
-        reached = [0.0, *(found.scores[x.last - 1] for x in parsed[:-1]), found.scores[-1]]
+        # Scores at the end of each command; the last one's end is the text's.
+        inner = (hypothesis.scores[x.last - 1] for x in parsed[:-1])
+        scores = [0.0, *inner, hypothesis.scores[-1]]
         commands: list[Command] = []
         for number, command in enumerate(parsed):
-            tokens = found.tokens[command.first : command.last]
-            gained = reached[number + 1] - reached[number]
-            confidence = min(1.0, math.exp(gained / (len(tokens) + 1)))
+            tokens = hypothesis.tokens[command.first : command.last]
+            log_prob = scores[number + 1] - scores[number]
+            confidence = min(1.0, math.exp(log_prob / (len(tokens) + 1)))
             agreeing = {
                 name: sum(
                     float(share)
@@ -254,7 +364,7 @@ class Recognizer:
         return tuple(commands)
 
     def _seconds(self, offset: float, first: int, last: int) -> tuple[float, float]:
-        """When memory frames [first, last) of a window were said that begins at `offset`."""
+        """Start and end of memory frames [first, last) of a window that begins at `offset`."""
         limits = self.bundle.limits
         frame = limits.frames / limits.memory_frames * frontend.STEP_SAMPLES / frontend.SAMPLE_RATE
         return offset + float(first) * frame, offset + float(last) * frame
@@ -267,22 +377,9 @@ class Recognizer:
         }
 
 
-def _surety(heard: Segment) -> float:
-    """Confidence of a segment's commands; 0 without one."""
-    return (heard.confidence or 0.0) if heard.commands else 0.0
-
-
-def quantize_features(bundle: Bundle, values: npt.NDArray[np.uint16]) -> npt.NDArray[np.int8]:
-    """What the frontend gave, uint16 [frames, channels] -> int8, as the bundle says."""
-    quantization = bundle.features
-    return frontend.quantize(
-        values, quantization.numerator, quantization.denominator, quantization.zero_point
-    )
-
-
 def compute_features(bundle: Bundle, audio: npt.NDArray[np.int16]) -> npt.NDArray[np.int8]:
     """int16 [samples] -> int8 [frames, channels], quantized as the bundle says."""
-    return quantize_features(bundle, bundle.frontend.stream().process(audio))
+    return bundle.features.quantize(bundle.frontend.stream().process(audio))
 
 
 def encoder_inputs(bundle: Bundle, features: npt.NDArray[np.int8]) -> Tensors:

@@ -29,7 +29,7 @@ Recogniser = Callable[[np.ndarray], dict[str, Any]]  # int16 [samples] -> answer
 def bundle(directory: str, search: str) -> tuple[Recogniser, int]:
     from firmware_sim import bundle as bundles
     from firmware_sim.recognizer import Recognizer
-    from firmware_sim.search.decoder import Decoding, DecodingOptions
+    from firmware_sim.search.options import Decoding, DecodingOptions
 
     decoding = Decoding.GREEDY if search == "--greedy" else Decoding.BEAM
     options = DecodingOptions(decoding, ctc_weight=None, grammar=search != "--free")

@@ -11,8 +11,8 @@ import html
 from collections.abc import Sequence
 from typing import Final
 
-from firmware_sim.bundle import Model
-from firmware_sim.fitting import graph
+from firmware_sim.runtimes import graph
+from firmware_sim.runtimes.model import Model
 
 _ALIGNMENT: Final = 16  # bytes
 

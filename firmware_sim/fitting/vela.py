@@ -15,9 +15,9 @@ import sys
 import tempfile
 from typing import Final
 
-from firmware_sim.bundle import BundleError, Model
-from firmware_sim.fitting import graph
 from firmware_sim.fitting.device import Accelerator
+from firmware_sim.runtimes import graph
+from firmware_sim.runtimes.model import BundleError, Model
 
 VERSION: Final = "5.2.0"
 _MEMORY_MODE: Final = "Shared_Sram"  # weights in flash, all else in SRAM

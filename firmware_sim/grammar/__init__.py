@@ -1,1 +1,1 @@
-"""Grammars of phrases: read, compiled, and what a text means."""
+"""Grammars of spoken commands: phrases, their automaton, and what a text means."""

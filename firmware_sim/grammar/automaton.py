@@ -1,9 +1,9 @@
-"""The grammar that a bundle was trained for: which token may follow, and what a text means.
+"""The grammar of a bundle: which token may follow, and what a text means.
 
 `grammar.json` holds a finite automaton over tokens: `states` of them, `arcs` [from, token, to,
 slot], `finals` [state, intent], `intents`, `slots`, and `between`, the tokens from one command to
-the next. It has one arc at most for a token and a slot, but perhaps several for a token ("medium"
-of a size, or of a roast), so a text leads to a set of states.
+the next. A state has at most one arc for a token and a slot, but it may have several for a token
+("medium" is a size or a roast). So a text leads to a set of states.
 """
 
 import dataclasses
@@ -20,17 +20,17 @@ States = frozenset[int]
 
 
 class GrammarError(ValueError):
-    """A grammar that does not fit itself or its bundle."""
+    """A grammar that cannot be used; the message says what is wrong."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """What a part of a text means."""
+    """The meaning of a part of a text."""
 
     intent: str
-    first: int  # of its tokens within the text
-    last: int  # after the last
-    slots: dict[str, tuple[int, ...]]  # positions of the value's tokens; in the order of speech
+    first: int  # its first token in the text
+    last: int  # the token after its last one
+    slots: dict[str, tuple[int, ...]]  # positions of each value's tokens, in the order of speech
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,9 +42,9 @@ class Grammar:
     slots: tuple[str, ...]
     start: int
     arcs: tuple[dict[int, tuple[tuple[int, int], ...]], ...]  # by state and token: (slot, to)
-    finals: dict[int, int]  # intent of what ends in a state
+    finals: dict[int, int]  # by state, the intent of a command that ends there
     between: int | None  # token between two commands, if there is one
-    reject_below: float  # confidence under which a result is no command
+    reject_below: float  # confidence below which a result is no command
 
     @property
     def arc_count(self) -> int:
@@ -60,7 +60,7 @@ class Grammar:
         return self._followers(states)[0]
 
     def follow(self, states: States, token: int) -> States:
-        """Where a token leads to; nowhere, the empty set, if it is not allowed."""
+        """The states after a token; none if it is not allowed."""
         return self._followers(states)[1].get(token, frozenset())
 
     def may_end(self, states: States) -> bool:
@@ -69,8 +69,8 @@ class Grammar:
     def parse(self, tokens: Iterable[int]) -> list[Command]:
         """The commands of a text that the grammar allows; none for another text.
 
-        Of several meanings this one is taken: going on in a command before beginning another, a
-        token of no slot before one of a slot, and slots in the order of `slots`.
+        Of several meanings it takes the first, in this order: a command goes on before another
+        begins, a token of no slot comes before one of a slot, and slots in the order of `slots`.
         """
         text = tuple(tokens)
         dead: set[tuple[int, int]] = set()
@@ -232,7 +232,7 @@ def _whole(value: Any, low: int, limit: int, what: str) -> int:
 
 
 def _check_ways(grammar: Grammar) -> None:
-    """A search must never come to a place from where no command ends, nor go round in circles."""
+    """Refuses states that no command ends after, and circles: a search must always end."""
     if grammar.start in grammar.finals:
         raise GrammarError("a command may be empty: its start is a final state")
     order: list[int] = []

@@ -1,1 +1,1 @@
-"""What runs the two models of a bundle."""
+"""Runtimes: they run the two models of a bundle."""

@@ -32,9 +32,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from firmware_sim.bundle import BundleError, Model
-from firmware_sim.fitting import graph
+from firmware_sim.runtimes import graph
 from firmware_sim.runtimes.litert import LiteRtReference
+from firmware_sim.runtimes.model import BundleError, Model
 from firmware_sim.runtimes.runtime import ExecutionError, Tensors
 
 _PACKAGES: Final = {"qemu-system-arm": "qemu-system-arm", "setpriv": "util-linux"}  # of Debian

@@ -6,7 +6,7 @@ from typing import Any
 import numpy.typing as npt
 from ai_edge_litert import interpreter as litert
 
-from firmware_sim.bundle import BundleError, Model
+from firmware_sim.runtimes.model import BundleError, Model
 from firmware_sim.runtimes.runtime import Tensors, check_tensor
 
 

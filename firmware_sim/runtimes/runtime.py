@@ -1,7 +1,7 @@
-"""The runtime: what executes a flatbuffer.
+"""The runtime: it executes a flatbuffer.
 
 A runtime is a class in a file of its own, with the methods of `Runtime`; a line in `RUNTIMES`
-gives it the name that command lines use.  Its module is imported only when it is asked for.
+gives it the name that command lines use.  Its module is imported lazily.
 """
 
 import importlib
@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from firmware_sim.bundle import BundleError, Model, TensorSpec
+from firmware_sim.runtimes.model import BundleError, Model, TensorSpec
 
 Tensors = dict[str, npt.NDArray[Any]]
 
@@ -76,7 +76,8 @@ def load(name: str, model: Model, num_threads: int = 1) -> Runtime:
         runtime = getattr(importlib.import_module(module), class_name)
     except ModuleNotFoundError as error:
         raise ValueError(
-            f"The runtime {name!r} needs the Python package {error.name!r}; install it."
+            f"The runtime {name!r} needs the Python package {error.name!r}: pip install "
+            "'integer-speech-transformer[tflm]'."
         ) from error
     return runtime(model, num_threads=num_threads)
 

@@ -14,20 +14,20 @@ import numpy as np
 import numpy.typing as npt
 from tflite_micro import runtime as tflite_micro
 
-from firmware_sim.bundle import BundleError, Model
-from firmware_sim.fitting import graph
+from firmware_sim.runtimes import graph
+from firmware_sim.runtimes.model import BundleError, Model
 from firmware_sim.runtimes.runtime import Tensors, check_tensor
 
 T = TypeVar("T")
 
 _SMALLEST_ARENA: Final = 1 << 16  # bytes
 _LARGEST_ARENA: Final = 1 << 30
-_LACKING: Final = re.compile(r"Didn't find op for builtin opcode '(\w+)'")
+_MISSING_OPERATOR: Final = re.compile(r"Didn't find op for builtin opcode '(\w+)'")
 _ARENA_TOTAL: Final = re.compile(r"Arena allocation total (\d+) bytes")
 
 
 class TfliteMicro:
-    """TFLite Micro; the arena grows until the model fits, then `arena_bytes` says what it takes."""
+    """TFLite Micro; the arena grows until the model fits, and `arena_bytes` is what it uses."""
 
     name = "tflm"
 
@@ -73,11 +73,11 @@ def _load(model: Model) -> tflite_micro.Interpreter:
         if not isinstance(built, Exception):
             return built
         arena *= 2
-        lacking = _LACKING.search(log)
-        if lacking is not None or arena > _LARGEST_ARENA:
+        missing_operator = _MISSING_OPERATOR.search(log)
+        if missing_operator is not None or arena > _LARGEST_ARENA:
             reason = " ".join(log.split())[:300] or str(built)
-            if lacking is not None:
-                name, content = lacking.group(1), graph.read(model.data)
+            if missing_operator is not None:
+                name, content = missing_operator.group(1), graph.read(model.data)
                 layers = [content.layer(op) for op in content.operators if op.name == name]
                 reason = f"it has no operator {name}, which {' and '.join(layers[:2])} need"
                 reason += f" and {len(layers) - 2} more layers" if len(layers) > 2 else ""

@@ -1,1 +1,1 @@
-"""From the outputs of the models to texts."""
+"""The search: from the outputs of the models to texts."""

@@ -1,1 +1,1 @@
-"""From audio to features, and where speech is."""
+"""Sound: audio, its features, and where speech begins and ends."""

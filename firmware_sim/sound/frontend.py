@@ -1,11 +1,10 @@
 """Features: 16 kHz audio -> the channels of TFLite's audio microfrontend -> int8.
 
-The wheel `pymicro-features` holds the C code that microcontrollers run, with its parameters
+The package `pymicro-features` holds the C code that microcontrollers run, with its parameters
 compiled in.  TensorFlow's op of the same name is built from the same code, but fills two tables in
-double precision where the wheel uses single: one window coefficient and one filterbank weight
-differ, and with them about 0.2 % of the int8 features.  Features for this device are therefore
-computed by the wheel, in training too.  Where nothing adapts (no noise reduction, no gain control),
-`log_mel` computes them, with any other parameters.
+double precision, `pymicro-features` in single.  One window coefficient and one filterbank weight
+differ, and with them about 0.2 % of the int8 features.  So training uses `pymicro-features` too.
+Features without noise reduction and gain control come from `log_mel`, with any parameters.
 """
 
 import dataclasses
@@ -25,7 +24,7 @@ CHANNELS: Final = 40
 
 # What pymicro-features 2.0.2 compiles in (src/micro_features.cpp of its source distribution),
 # under the names of TensorFlow's `audio_microfrontend` op.
-WHEEL_PARAMETERS: Final[Mapping[str, int | float | bool]] = {
+MICROFRONTEND_PARAMETERS: Final[Mapping[str, int | float | bool]] = {
     "sample_rate": SAMPLE_RATE,  # Hz
     "window_size": 30,  # ms
     "window_step": 10,  # ms
@@ -49,16 +48,16 @@ _ALIASES: Final = {
     "step_ms": "window_step",
     "channels": "num_channels",
 }
-# The wheel multiplies each uint16 value by float32 5/128; the product is exact, and so is the way
-# back.
+# pymicro-features multiplies each uint16 value by float32 5/128. The product is exact, and so is
+# the way back.
 _VALUES_PER_UNIT: Final = 128 / 5
 
 
 def parameter_mismatch(parameters: Mapping[str, object]) -> str | None:
-    """What keeps the wheel from computing a bundle's features, or None if nothing does.
+    """Why the microfrontend cannot compute a bundle's features; None if it can.
 
     Args:
-      parameters: the manifest's `frontend`: names as in `WHEEL_PARAMETERS`; `window_ms`,
+      parameters: the manifest's `frontend`: names as in `MICROFRONTEND_PARAMETERS`; `window_ms`,
         `step_ms` and `channels` stand for `window_size`, `window_step` and `num_channels`.
     """
     named = {_ALIASES.get(name, name): value for name, value in parameters.items()}
@@ -66,9 +65,9 @@ def parameter_mismatch(parameters: Mapping[str, object]) -> str | None:
         if name not in named:
             return f"{name} is missing"
     for name, value in named.items():
-        if name not in WHEEL_PARAMETERS:
+        if name not in MICROFRONTEND_PARAMETERS:
             return f"{name} is not a parameter of the audio microfrontend"
-        expected = WHEEL_PARAMETERS[name]
+        expected = MICROFRONTEND_PARAMETERS[name]
         if not isinstance(value, (int, float)) or abs(value - expected) > 1e-6:
             return f"{name} is {value!r}, but this frontend has {expected!r} compiled in"
     return None
@@ -84,14 +83,31 @@ def sample_count(frames: int, window: int = WINDOW_SAMPLES) -> int:
     return window + frames * STEP_SAMPLES - 1
 
 
-class Stream(Protocol):
-    """The features of one utterance, block by block; see `Microfrontend.process`."""
+@dataclasses.dataclass(frozen=True)
+class FeatureQuantization:
+    """From the microfrontend's values to the model's inputs.
+
+    stored = value * numerator / denominator + zero_point, real = (stored - zero_point) * scale.
+    """
+
+    numerator: int
+    denominator: int
+    scale: float
+    zero_point: int
+
+    def quantize(self, values: npt.NDArray[np.uint16]) -> npt.NDArray[np.int8]:
+        """uint16 [frames, channels] of a frontend -> int8 [frames, channels]."""
+        return quantize(values, self.numerator, self.denominator, self.zero_point)
+
+
+class FrontendStream(Protocol):
+    """The features of one utterance, block by block; see `MicroFrontendStream.process`."""
 
     def process(self, audio: npt.NDArray[np.int16]) -> npt.NDArray[np.uint16]: ...
 
 
 class Frontend(Protocol):
-    """What computes a bundle's features."""
+    """Computes a bundle's features."""
 
     @property
     def channels(self) -> int: ...
@@ -101,32 +117,32 @@ class Frontend(Protocol):
         """Samples of a frame."""
         ...
 
-    def stream(self) -> Stream:
+    def stream(self) -> FrontendStream:
         """For one utterance, from the reset state."""
         ...
 
 
 @dataclasses.dataclass(frozen=True)
-class Wheel:
-    """The frontend with `WHEEL_PARAMETERS`."""
+class MicroFrontend:
+    """TFLite's audio microfrontend with `MICROFRONTEND_PARAMETERS`."""
 
     channels: int = CHANNELS
     window: int = WINDOW_SAMPLES
 
-    def stream(self) -> Stream:
-        return Microfrontend()
+    def stream(self) -> FrontendStream:
+        return MicroFrontendStream()
 
 
 def find(parameters: Mapping[str, Any]) -> Frontend:
     """The frontend with a manifest's parameters.
 
     Raises:
-      ValueError: nothing here computes them; says which parameter is in the way.
+      ValueError: no frontend computes them; the message names the parameter that differs.
     """
-    adapts = parameters.get("enable_pcan") is not False or (
+    adaptive = parameters.get("enable_pcan") is not False or (
         parameters.get("min_signal_remaining") != 1.0
     )
-    if not adapts and parameters.get("enable_log") and parameters.get("window_step") == 10:
+    if not adaptive and parameters.get("enable_log") and parameters.get("window_step") == 10:
         try:
             return LogMel(
                 window=SAMPLE_RATE * int(parameters["window_size"]) // 1000,
@@ -140,10 +156,10 @@ def find(parameters: Mapping[str, Any]) -> Frontend:
     mismatch = parameter_mismatch(parameters)
     if mismatch:
         raise ValueError(mismatch)
-    return Wheel()
+    return MicroFrontend()
 
 
-class Microfrontend:
+class MicroFrontendStream:
     """The microfrontend of one utterance, from its reset state, fed block by block."""
 
     def __init__(self) -> None:
@@ -178,7 +194,7 @@ class Microfrontend:
 
 
 def microfrontend(audio: npt.NDArray[np.int16]) -> npt.NDArray[np.uint16]:
-    """Runs the wheel's microfrontend, from its reset state, over one utterance.
+    """Runs the microfrontend, from its reset state, over one utterance.
 
     Args:
       audio: int16 [samples], 16 kHz.
@@ -186,7 +202,7 @@ def microfrontend(audio: npt.NDArray[np.int16]) -> npt.NDArray[np.uint16]:
     Returns:
       uint16 [frames, 40], frames = `frame_count(samples)`.
     """
-    return Microfrontend().process(audio)
+    return MicroFrontendStream().process(audio)
 
 
 def quantize(

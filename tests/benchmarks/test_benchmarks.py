@@ -12,8 +12,9 @@ import soundfile
 import tensorflow as tf
 
 from benchmarks import ablations, listen, manifest, people, repeats, report, training, wer
+from firmware_sim.listen import Utterance
 from firmware_sim.recognizer import Segment
-from firmware_sim.sound.stream import Ending, Utterance
+from firmware_sim.sound.stream import Ending
 from tests.conftest import run_module
 
 RATE = 8000

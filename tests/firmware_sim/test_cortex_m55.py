@@ -17,9 +17,9 @@ from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from firmware_sim import bundle, parity, recognizer
-from firmware_sim.bundle import BundleError, Model, TensorSpec
 from firmware_sim.runtimes import cortex_m55, runtime
 from firmware_sim.runtimes.cortex_m55 import CortexM55
+from firmware_sim.runtimes.model import BundleError, Model, TensorSpec
 from firmware_sim.runtimes.runtime import ExecutionError
 from tests.conftest import REPOSITORY, needs_cortex_m55
 

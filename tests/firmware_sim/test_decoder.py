@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from firmware_sim import bundle, recognizer
 from firmware_sim.runtimes import runtime
-from firmware_sim.search import decoder
-from firmware_sim.search.decoder import Decoder, Decoding, DecodingOptions
+from firmware_sim.search import ctc
+from firmware_sim.search.beam import Decoder, Hypothesis
+from firmware_sim.search.options import Decoding, DecodingOptions
 from tests.conftest import add_grammar, digit_grammar
 
 
@@ -29,9 +30,11 @@ def encoded(loaded: bundle.Bundle, speech: NDArray[np.int16]) -> tuple[runtime.T
 
 def _decode(
     loaded: bundle.Bundle, encoded: tuple[runtime.Tensors, int], **options: float | str
-) -> decoder.Hypothesis:
+) -> Hypothesis:
+    """Greedy, and by attention only, unless `options` say otherwise."""
     step = runtime.load("litert", loaded.decoder_step)
-    return Decoder(loaded, step, DecodingOptions(**options)).decode(*encoded)  # type: ignore[arg-type]
+    chosen = DecodingOptions(**{"decoding": "greedy", "ctc_weight": 0.0, **options})  # type: ignore[arg-type]
+    return Decoder(loaded, step, chosen).decode(*encoded)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +80,7 @@ def test_caches_of_hypotheses_are_their_own(
         if position == loaded.limits.tokens:
             break
         outputs = step.invoke(state.inputs)
-        score += float(decoder.log_softmax(logits.dequantize(outputs["logits"][0]))[token])
+        score += float(ctc.log_softmax(logits.dequantize(outputs["logits"][0]))[token])
         alone.advance(state, outputs, position, token)
     assert best.score == pytest.approx(score, abs=1e-4)
 
@@ -127,7 +130,7 @@ def test_ctc_has_a_say_in_a_beam_unless_told_otherwise(
 
 def ctc_score(log_probabilities: NDArray[np.float32], tokens: tuple[int, ...], blank: int) -> float:
     """Of a whole text, token after token."""
-    prefixes = decoder.CtcPrefixes(log_probabilities, blank)
+    prefixes = ctc.CtcPrefixes(log_probabilities, blank)
     prefix = prefixes.empty()
     for token in tokens:
         prefix = prefixes.grow(prefix, np.array([token]))[token]
@@ -141,8 +144,8 @@ def test_ctc_weight_enters_the_score(
     mixed = _decode(loaded, encoded, ctc_weight=0.5)
     spec = loaded.encoder.output("ctc_logits")
     frames = loaded.limits.memory_positions(encoded[1])
-    ctc = decoder.log_softmax(spec.dequantize(encoded[0]["ctc_logits"][0, :frames]))
-    expected = ctc_score(ctc, attention.tokens, loaded.tokenizer.blank)
+    log_probabilities = ctc.log_softmax(spec.dequantize(encoded[0]["ctc_logits"][0, :frames]))
+    expected = ctc_score(log_probabilities, attention.tokens, loaded.tokenizer.blank)
     assert mixed.tokens == attention.tokens
     assert mixed.score == pytest.approx(0.5 * attention.score + 0.5 * expected)
 
@@ -177,7 +180,7 @@ def test_commands_need_ctc(held: bundle.Bundle) -> None:
     without = dataclasses.replace(held, encoder=dataclasses.replace(held.encoder, outputs=outputs))
     step = runtime.load("litert", held.decoder_step)
     with pytest.raises(bundle.BundleError, match=r"'ctc_logits', which .* commands need"):
-        Decoder(without, step, DecodingOptions())
+        Decoder(without, step, DecodingOptions(Decoding.GREEDY, ctc_weight=0.0))
     Decoder(without, step, DecodingOptions(grammar=False))
 
 
@@ -199,13 +202,13 @@ def test_without_the_grammar_decoding_is_as_of_a_bundle_without_one(
 def test_the_alignment_is_the_best_of_all(tokens: tuple[int, ...], frames: int) -> None:
     blank = 2
     logits = np.random.default_rng(frames).normal(size=(frames, 3)).astype(np.float32)
-    log_probabilities = decoder.log_softmax(logits)
+    log_probabilities = ctc.log_softmax(logits)
     paths = [
         path
         for path in itertools.product(range(3), repeat=frames)
-        if decoder.merge_repeats(np.array(path), blank) == tokens
+        if ctc.merge_repeats(np.array(path), blank) == tokens
     ]
-    spans = decoder.ctc_align(log_probabilities, tokens, blank)
+    spans = ctc.ctc_align(log_probabilities, tokens, blank)
     if not paths:
         assert spans is None
         return
@@ -215,7 +218,7 @@ def test_the_alignment_is_the_best_of_all(tokens: tuple[int, ...], frames: int) 
     for token, (first, last) in zip(tokens, spans, strict=True):
         assert first < last
         found[first:last] = token
-    assert decoder.merge_repeats(found, blank) == tokens
+    assert ctc.merge_repeats(found, blank) == tokens
     best = max(log_probabilities[range(frames), path].sum() for path in paths)
     assert log_probabilities[range(frames), found].sum() == pytest.approx(best, rel=1e-5)
 
@@ -238,7 +241,7 @@ def test_scores_fall_where_a_text_was_not_said(
 def test_ctc_score_sums_over_all_alignments(tokens: tuple[int, ...]) -> None:
     blank, frames = 2, 4
     logits = np.random.default_rng(3).normal(size=(frames, 3)).astype(np.float32)
-    log_probabilities = decoder.log_softmax(logits)
+    log_probabilities = ctc.log_softmax(logits)
     total = -np.inf
     for path in itertools.product(range(3), repeat=frames):
         merged = tuple(t for t, _ in itertools.groupby(path) if t != blank)
@@ -255,10 +258,10 @@ def test_a_text_longer_than_the_audio_is_very_unlikely() -> None:
 def test_ctc_greedy_merges_repeats_and_drops_blanks() -> None:
     path = [2, 0, 0, 2, 0, 1, 1, 2]
     log_probabilities = np.log(np.eye(3, dtype=np.float32)[path] * 0.7 + 0.1)
-    tokens, score = decoder.ctc_greedy(log_probabilities, blank=2)
+    tokens, score = ctc.ctc_greedy(log_probabilities, blank=2)
     assert tokens == (0, 0, 1)
     assert score == pytest.approx(8 * np.log(0.8), rel=1e-5)
-    assert decoder.ctc_greedy(log_probabilities[:0], blank=2) == ((), 0.0)
+    assert ctc.ctc_greedy(log_probabilities[:0], blank=2) == ((), 0.0)
 
 
 @pytest.mark.parametrize(

@@ -26,12 +26,16 @@ from numpy.typing import NDArray
 from tflite_micro import runtime as tflite_micro
 
 from firmware_sim import bundle, export_c, fit, recognizer
+from firmware_sim.c import self_test
 from firmware_sim.export_c import ExportError
 from firmware_sim.fitting import device
 from firmware_sim.grammar import automaton as grammar
 from firmware_sim.recognizer import Recognizer
 from firmware_sim.runtimes import runtime
-from firmware_sim.search.decoder import Decoder, Decoding, DecodingOptions
+from firmware_sim.search import options as search_options
+from firmware_sim.search import speech_model
+from firmware_sim.search.beam import Decoder
+from firmware_sim.search.options import Decoding, DecodingOptions
 from tests.conftest import digit_grammar, run_module, synthesise
 
 _run = functools.partial(run_module, "firmware_sim.export_c")
@@ -292,7 +296,8 @@ def test_c_finds_the_text_of_the_decoder(
     encoded = reference(True, recognizer.encoder_inputs(loaded, features))
     assert encoded is not None
     step = runtime.load("litert-reference", loaded.decoder_step)
-    options = DecodingOptions() if beam == 1 else DecodingOptions(Decoding.BEAM, beam, 0.0, None)
+    greedy = DecodingOptions(Decoding.GREEDY, ctc_weight=0.0)
+    options = greedy if beam == 1 else DecodingOptions(Decoding.BEAM, beam)
     expected = Decoder(loaded, step, options).decode(encoded, len(features))
     assert expected.tokens
     assert firmware.decode(features, beam=beam) == (OK, loaded.tokenizer.text(expected.tokens))
@@ -443,8 +448,8 @@ def test_c_finds_the_commands_of_the_decoder(
     export_c.write(export_c.export(held, spoken[0]), tmp_path / "c")
     firmware = build(tmp_path / "c", held, reference, tmp_path)
     listeners = {
-        1: Recognizer(held, "litert-reference", DecodingOptions(ctc_weight=None)),
-        4: Recognizer(held, "litert-reference", DecodingOptions(Decoding.BEAM, ctc_weight=None)),
+        1: Recognizer(held, "litert-reference", DecodingOptions(Decoding.GREEDY)),
+        4: Recognizer(held, "litert-reference"),
     }
     counts = set()
     for audio, (beam, listener) in itertools.product(utterances, listeners.items()):
@@ -484,7 +489,7 @@ def test_fit_counts_what_the_sources_of_a_grammar_take(
 def test_pieces_of_any_script_are_in_the_token_table(
     loaded: bundle.Bundle, speech: NDArray[np.int16], tmp_path: pathlib.Path
 ) -> None:
-    pieces = [f"{bundle.WORD_START}größe", "語", '"\\', "??/", "%d\t", "9"]
+    pieces = [f"{speech_model.WORD_START}größe", "語", '"\\', "??/", "%d\t", "9"]
     tokens = (*loaded.tokenizer.tokens[: -len(pieces) - 1], *pieces, "<blank>")
     changed = dataclasses.replace(loaded.tokenizer, kind="sentencepiece", tokens=tokens)
     odd = dataclasses.replace(loaded, tokenizer=changed, preset="größe */ x")
@@ -522,7 +527,7 @@ def test_errors_have_a_status_of_their_own(
     features = recognizer.compute_features(loaded, speech)
     for frames in (-1, 0, loaded.limits.frames + 1):
         assert firmware.decode(features, frames)[0] == FRAMES
-    for beam in (-1, DecodingOptions.beam + 1):
+    for beam in (-1, search_options.BEAM + 1):
         assert firmware.decode(features, beam=beam)[0] == BEAM
     assert firmware.decode(features)[0] == OK
     assert firmware.result[0] > 0
@@ -606,20 +611,20 @@ def test_what_an_export_did_not_write_is_not_overwritten(tmp_path: pathlib.Path)
     files = {"a.h": "1\n"}
     export_c.write(files, target)
     (target / "a.h").write_text("mine\n")
-    with pytest.raises(ExportError, match=r"a\.h: is not as an export wrote it"):
+    with pytest.raises(ExportError, match=r"a\.h: differs from what an export wrote"):
         export_c.write(files, target)
     assert (target / "a.h").read_text() == "mine\n"
 
     (target / "a.h").write_text("1\n")
     (target / "main.c").write_text("int main(void) { return 0; }\n")
-    with pytest.raises(ExportError, match=r"main\.c: is not as an export wrote it"):
+    with pytest.raises(ExportError, match=r"main\.c: differs from what an export wrote"):
         export_c.write(files, target)
     assert (target / "main.c").exists()
 
     (target / "main.c").unlink()
     (target / "SHA256SUMS").write_text(f"{hashlib.sha256(b'1').hexdigest()}  a.h\n")
     (target / "a.h").write_text("1")
-    with pytest.raises(ExportError, match="SHA256SUMS: is not as an export wrote it"):
+    with pytest.raises(ExportError, match="SHA256SUMS: differs from what an export wrote"):
         export_c.write(files, target)
 
     with pytest.raises(ExportError, match="is a file"):
@@ -671,7 +676,7 @@ def test_the_command_needs_a_bundle_and_a_directory_alone(
     assert checked.returncode == 0
     assert {path.name for path in out.iterdir()} == {
         "SHA256SUMS",
-        *export_c.export(loaded, export_c.noise()),
+        *export_c.export(loaded, self_test.noise()),
     }
 
 

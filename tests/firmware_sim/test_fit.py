@@ -17,12 +17,12 @@ from setuptools.dist import Distribution
 from tflite_micro import runtime as tflite_micro
 
 from firmware_sim import bundle, fit
-from firmware_sim.bundle import BundleError, Model
-from firmware_sim.fitting import arena, device, graph, vela
+from firmware_sim.fitting import arena, device, vela
 from firmware_sim.fitting.device import Accelerator, Device, Memory
-from firmware_sim.runtimes import runtime
+from firmware_sim.runtimes import graph, runtime
+from firmware_sim.runtimes.model import BundleError, Model
 from firmware_sim.search import language
-from firmware_sim.search.decoder import Decoding, DecodingOptions
+from firmware_sim.search.options import Decoding, DecodingOptions
 from tests.conftest import REPOSITORY, needs_cortex_m55, run_module
 
 _run = functools.partial(run_module, "firmware_sim.fit")

@@ -40,7 +40,7 @@ def test_features_agree_with_tensorflows_op(speech: NDArray[np.int16]) -> None:
     from tensorflow.lite.experimental.microfrontend.python.ops import audio_microfrontend_op
 
     op = audio_microfrontend_op.audio_microfrontend(
-        tf.constant(speech), out_scale=1, out_type=tf.uint16, **frontend.WHEEL_PARAMETERS
+        tf.constant(speech), out_scale=1, out_type=tf.uint16, **frontend.MICROFRONTEND_PARAMETERS
     ).numpy()
     wheel = frontend.microfrontend(speech)
     assert op.shape == wheel.shape
@@ -54,13 +54,13 @@ def test_quantization_is_micro_speechs() -> None:
 
 
 def test_other_parameters_are_named() -> None:
-    assert frontend.parameter_mismatch(frontend.WHEEL_PARAMETERS) is None
-    for name, value in frontend.WHEEL_PARAMETERS.items():
-        changed = dict(frontend.WHEEL_PARAMETERS) | {name: value + 1}
+    assert frontend.parameter_mismatch(frontend.MICROFRONTEND_PARAMETERS) is None
+    for name, value in frontend.MICROFRONTEND_PARAMETERS.items():
+        changed = dict(frontend.MICROFRONTEND_PARAMETERS) | {name: value + 1}
         assert name in str(frontend.parameter_mismatch(changed))
     assert "window_size" in str(frontend.parameter_mismatch({"sample_rate": 16000}))
     assert "dither" in str(
-        frontend.parameter_mismatch(dict(frontend.WHEEL_PARAMETERS) | {"dither": 1})
+        frontend.parameter_mismatch(dict(frontend.MICROFRONTEND_PARAMETERS) | {"dither": 1})
     )
 
 
@@ -71,7 +71,7 @@ def test_other_audio_than_mono_int16_is_refused(audio: NDArray[np.int16]) -> Non
 
 
 PAPER = {
-    **frontend.WHEEL_PARAMETERS,
+    **frontend.MICROFRONTEND_PARAMETERS,
     "window_size": 25,
     "num_channels": 80,
     "min_signal_remaining": 1.0,
@@ -114,8 +114,8 @@ def test_log_mel_in_a_stream_is_that_of_the_whole(speech: np.ndarray) -> None:
 
 
 def test_a_frontend_that_nothing_computes_is_refused() -> None:
-    assert isinstance(frontend.find(frontend.WHEEL_PARAMETERS), frontend.Wheel)
+    assert isinstance(frontend.find(frontend.MICROFRONTEND_PARAMETERS), frontend.MicroFrontend)
     with pytest.raises(ValueError, match="num_channels is 80"):
-        frontend.find({**frontend.WHEEL_PARAMETERS, "num_channels": 80})
+        frontend.find({**frontend.MICROFRONTEND_PARAMETERS, "num_channels": 80})
     with pytest.raises(ValueError, match="num_channels is missing"):
         frontend.find({name: x for name, x in PAPER.items() if name != "num_channels"})

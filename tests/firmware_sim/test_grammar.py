@@ -19,8 +19,7 @@ from firmware_sim.grammar import automaton as grammar
 from firmware_sim.grammar import source as training_grammar
 from firmware_sim.grammar.automaton import Command, Grammar, GrammarError
 from firmware_sim.recognizer import Recognizer
-from firmware_sim.search import decoder
-from firmware_sim.search.decoder import DecodingOptions
+from firmware_sim.search.options import Decoding, DecodingOptions
 from firmware_sim.sound import segment
 from firmware_sim.sound.frontend import sample_count
 from tests.conftest import REPOSITORY, add_grammar, digit_grammar, pipe_module, synthesise
@@ -330,7 +329,7 @@ def values_of(commands: tuple[Any, ...]) -> list[dict[str, str]]:
 def test_a_command_has_slots_confidence_and_times(
     path: pathlib.Path, spoken: dict[str, NDArray[np.int16]]
 ) -> None:
-    options = DecodingOptions(decoding=decoder.Decoding.BEAM, ctc_weight=0.1)
+    options = DecodingOptions(decoding=Decoding.BEAM, ctc_weight=0.1)
     recognizer = Recognizer(bundle.load(path), options=options)
     audio = spoken["five six seven"]
     late = np.concatenate([np.zeros(16_000, np.int16), audio, np.zeros(8_000, np.int16)])
@@ -461,7 +460,7 @@ def test_noise_after_a_command_is_no_command(
 
 def test_the_shipped_barista_takes_orders() -> None:
     loaded = bundle.load(REPOSITORY / "pretrained" / "barista")
-    options = DecodingOptions(decoder.Decoding.BEAM, ctc_weight=None)
+    options = DecodingOptions(Decoding.BEAM, ctc_weight=None)
     recognizer = Recognizer(loaded, options=options)
     (order,) = recognizer.transcribe(
         synthesise("give me a large latte with soy milk", "en-us+m3")

@@ -1,4 +1,4 @@
-"""firmware_sim knows nothing but the bundle."""
+"""firmware_sim depends only on the bundle, and its imports go down."""
 
 import ast
 import pathlib
@@ -24,19 +24,43 @@ FORBIDDEN = {
     "tf_speech_transformer",
     "tflite_convert",
 }
+# Every import goes to the right, or stays within a folder. All other modules are commands.
+ORDER = [
+    *("options", "c", "recognizer", "bundle"),
+    *("search", "grammar", "sound", "fitting", "runtimes"),
+]
+FOLDERS = {module.split(".")[0] for module in MODULES if "." in module}
+
+
+def imported(module: str) -> set[str]:
+    """Full names of the modules that a module imports, inside functions too."""
+    path = PACKAGE / f"{module.replace('.', '/')}.py"
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
 
 
 @pytest.mark.parametrize("module", ["__init__", *MODULES])
 def test_a_module_imports_neither_tensorflow_nor_the_other_packages(module: str) -> None:
-    imported = set()
-    for node in ast.walk(
-        ast.parse((PACKAGE / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8"))
-    ):
-        if isinstance(node, ast.Import):
-            imported |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            imported.add((node.module or "").split(".")[0])
-    assert not imported & FORBIDDEN
+    assert not {name.split(".")[0] for name in imported(module)} & FORBIDDEN
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_go_down(module: str) -> None:
+    """A command imports no other command."""
+    here = module.split(".")[0]
+    parts = (name.split(".") for name in imported(module))
+    targets = {part[1] for part in parts if part[0] == "firmware_sim" and len(part) > 1}
+    allowed = ORDER[ORDER.index(here) + 1 :] if here in ORDER else ORDER
+    assert targets <= {*allowed, *({here} & FOLDERS)}
+
+
+def test_the_order_has_every_folder() -> None:
+    assert set(ORDER) >= FOLDERS
 
 
 def test_importing_every_module_loads_no_tensorflow() -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from firmware_sim import bundle, recognizer
 from firmware_sim.search import language
-from firmware_sim.search.decoder import DecodingOptions
+from firmware_sim.search.options import DecodingOptions
 from tests.conftest import add_file, run_module, synthesise
 
 START, END = 0, 1

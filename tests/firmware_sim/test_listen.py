@@ -14,9 +14,10 @@ import soxr
 from numpy.typing import NDArray
 
 from firmware_sim import bundle
+from firmware_sim.listen import Listener, Utterance
 from firmware_sim.recognizer import Recognizer, Segment, compute_features
 from firmware_sim.sound import frontend, stream
-from firmware_sim.sound.stream import Ending, Listener, RingBuffer, Utterance
+from firmware_sim.sound.stream import Ending, RingBuffer
 from tests.conftest import REPOSITORY, pipe_module, synthesise
 
 SECOND = 16000
@@ -104,7 +105,7 @@ def test_features_of_a_stream_are_those_of_the_whole_file(
     sizes: list[int], strings: list[NDArray[np.int16]]
 ) -> None:
     for audio in strings:
-        state, at, frames = frontend.Microfrontend(), 0, []
+        state, at, frames = frontend.MicroFrontendStream(), 0, []
         for size in itertools.cycle(sizes):
             if at >= len(audio):
                 break
@@ -292,7 +293,7 @@ def test_a_file_and_the_same_samples_on_standard_input_give_the_same_lines(
 def test_an_early_text_comes_right_after_the_end_of_speech(
     loaded: Recognizer, conversation: NDArray[np.int16]
 ) -> None:
-    listener = stream.Listener(loaded, early=True)
+    listener = Listener(loaded, early=True)
     heard = [*listener.feed(conversation), *listener.finish()]
     final = [u for u in heard if u.ending is not Ending.EARLY]
     usual = hear(loaded, conversation, [160])

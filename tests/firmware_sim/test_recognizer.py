@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from firmware_sim import bundle, recognizer
 from firmware_sim.recognizer import Recognizer
+from firmware_sim.search.options import Decoding, DecodingOptions
 from tests.conftest import synthesise
 
 TEXTS = {
@@ -19,7 +20,7 @@ TEXTS = {
 
 @pytest.fixture(scope="module")
 def loaded(digits_bundle: pathlib.Path) -> Recognizer:
-    return Recognizer(bundle.load(digits_bundle))
+    return Recognizer(bundle.load(digits_bundle), options=DecodingOptions(Decoding.GREEDY))
 
 
 def test_digits_are_recognised(loaded: Recognizer) -> None:

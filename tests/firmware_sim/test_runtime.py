@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from firmware_sim import bundle, recognizer
 from firmware_sim.bundle import BundleError
 from firmware_sim.runtimes import runtime
-from firmware_sim.search.decoder import Decoder, DecodingOptions
+from firmware_sim.search.beam import Decoder
+from firmware_sim.search.options import DecodingOptions
 from tests.conftest import needs_cortex_m55
 
 RUNTIMES = [

@@ -15,7 +15,7 @@ def test_training_and_device_compute_the_same_bytes(speech):
 
 
 def test_manifest_names_the_parameters_that_the_device_has():
-    assert dict(frontend.WHEEL_PARAMETERS) == dataclasses.asdict(features.WHEEL)
+    assert dict(frontend.MICROFRONTEND_PARAMETERS) == dataclasses.asdict(features.WHEEL)
     assert frontend.parameter_mismatch(dataclasses.asdict(features.WHEEL)) is None
 
 

@@ -1,0 +1,211 @@
+"""The compiler: phrases -> the smallest deterministic automaton of their sentences.
+
+A network of places with free arcs comes first.  Its deterministic form has a state for each set of
+places that the same labels reach.  States with the same continuations are merged at the end.
+"""
+
+import dataclasses
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from typing import Final
+
+from firmware_sim.grammar.automaton import NO_SLOT, GrammarError
+from firmware_sim.grammar.phrase import Choice, Phrase, Slots, Word
+
+MOST_STATES: Final = 100_000  # of an automaton; barista's has 300
+
+Label = tuple[Hashable, int]  # a token, and the index of the slot it belongs to or NO_SLOT
+Spelling = Callable[[str, bool], Sequence[Hashable]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Automaton:
+    """The sentences of a grammar as token sequences: minimal, without cycles, state 0 first.
+
+    `arcs[state]` leads by (token, slot) to a state: at most one for each label, but a token may
+    come with several slots. `finals` gives the intent of a sentence that ends in a state.
+    """
+
+    arcs: list[dict[Label, int]]
+    finals: dict[int, int]
+
+    def count(self) -> int:
+        """Number of sentences, each with its slots."""
+        counts: dict[int, int] = {}
+        for state in _backwards(self.arcs):
+            following = sum(counts[target] for target in self.arcs[state].values())
+            counts[state] = following + (state in self.finals)
+        return counts[0]
+
+
+def build(
+    name: str,
+    expressions: Mapping[str, Sequence[Phrase]],
+    slots: Slots,
+    slot_names: Sequence[str],
+    spell: Spelling,
+) -> Automaton:
+    """The automaton of a grammar's expressions.
+
+    Args:
+      name: of the grammar, for messages.
+      expressions: phrases by intent.
+      slots: values by slot.
+      slot_names: names in results; their positions become the labels' slots.
+      spell: tokens of a word; the second argument says whether it is a sentence's first.
+
+    Raises:
+      GrammarError: a sentence has two intents, or there are more than `MOST_STATES` states.
+    """
+    network = _Network(slots, slot_names, spell)
+    start = network.place()
+    intent_of: dict[int, int] = {}  # by place
+    for intent, phrases in enumerate(expressions.values()):
+        for phrase in phrases:
+            for end in network.lay(phrase, None, {True: start}).values():
+                intent_of[end] = intent
+    return _minimal(*_deterministic(name, list(expressions), network, start, intent_of))
+
+
+class _Network:
+    """Places and arcs; an arc without a label is free."""
+
+    def __init__(self, slots: Slots, slot_names: Sequence[str], spell: Spelling) -> None:
+        self._slots, self._slot_names, self._spell = slots, slot_names, spell
+        self.arcs: list[list[tuple[Label | None, int]]] = []  # by place
+
+    def place(self) -> int:
+        """A new place."""
+        self.arcs.append([])
+        return len(self.arcs) - 1
+
+    def lay(self, phrase: Phrase, slot: str | None, starts: dict[bool, int]) -> dict[bool, int]:
+        """Adds the arcs of a phrase.
+
+        Args:
+          slot: the slot around the phrase.
+          starts: places that it begins at, by whether the next word is the sentence's first.
+
+        Returns:
+          the places after it, likewise.
+        """
+        for item in phrase:
+            ends: dict[bool, int] = {}
+            for first, start in starts.items():
+                if isinstance(item, Word):
+                    self._join(ends, False, self._lay_word(item.text, slot, first, start))
+                    continue
+                if isinstance(item, Choice):
+                    phrases, inner = item.phrases, slot
+                else:
+                    phrases, inner = tuple(self._slots[item.slot]), item.name or slot
+                for alternative in phrases:
+                    begin = self.place()
+                    self.arcs[start].append((None, begin))
+                    for still_first, end in self.lay(alternative, inner, {first: begin}).items():
+                        self._join(ends, still_first, end)
+            starts = ends
+        return starts
+
+    def reach(self, seeds: set[int], intent_of: Mapping[int, int]) -> frozenset[int]:
+        """All places that free arcs reach."""
+        places, stack = set(seeds), list(seeds)
+        while stack:
+            for label, target in self.arcs[stack.pop()]:
+                if label is None and target not in places:
+                    places.add(target)
+                    stack.append(target)
+        # Places with only free arcs would make equal states look different.
+        return frozenset(
+            x
+            for x in places
+            if x in intent_of or any(label is not None for label, _ in self.arcs[x])
+        )
+
+    def _lay_word(self, word: str, slot: str | None, first: bool, start: int) -> int:
+        index = NO_SLOT if slot is None else self._slot_names.index(slot)
+        for token in self._spell(word, first):
+            self.arcs[start].append(((token, index), len(self.arcs)))
+            start = self.place()
+        return start
+
+    def _join(self, ends: dict[bool, int], first: bool, end: int) -> None:
+        """Leads from `end` to the place after the item."""
+        if first not in ends:
+            ends[first] = self.place()
+        self.arcs[end].append((None, ends[first]))
+
+
+def _deterministic(
+    name: str, intents: list[str], network: _Network, start: int, intent_of: Mapping[int, int]
+) -> tuple[list[dict[Label, int]], dict[int, int]]:
+    """Arcs and finals of an automaton with one state for each set of places."""
+    first_state = network.reach({start}, intent_of)
+    numbers = {first_state: 0}
+    waiting: list[tuple[frozenset[int], tuple[Hashable, ...]]] = [(first_state, ())]
+    arcs: list[dict[Label, int]] = []
+    finals: dict[int, int] = {}
+    for places, prefix in waiting:  # grows during the loop
+        ending = sorted({intent_of[x] for x in places if x in intent_of})
+        if len(ending) > 1:
+            one, other, *_ = (intents[i] for i in ending)
+            sentence = " ".join(map(str, prefix))
+            raise GrammarError(
+                f"grammar {name}: {sentence!r} is both {one} and {other}: "
+                "take it out of one of them"
+            )
+        if ending:
+            finals[len(arcs)] = ending[0]
+        targets: dict[Label, set[int]] = {}
+        for place in sorted(places):
+            for label, target in network.arcs[place]:
+                if label is not None:
+                    targets.setdefault(label, set()).add(target)
+        here: dict[Label, int] = {}
+        for label, seeds in targets.items():
+            following = network.reach(seeds, intent_of)
+            if following not in numbers:
+                numbers[following] = len(numbers)
+                waiting.append((following, (*prefix, label[0])))
+            here[label] = numbers[following]
+        arcs.append(here)
+        if len(numbers) > MOST_STATES:
+            raise GrammarError(
+                f"grammar {name} needs more than {MOST_STATES} states: "
+                "use fewer alternatives side by side"
+            )
+    return arcs, finals
+
+
+def _minimal(arcs: list[dict[Label, int]], finals: dict[int, int]) -> Automaton:
+    """Merges states with the same continuations; numbers states from the start on."""
+    merged: dict[int, int] = {}
+    known: dict[Hashable, int] = {}
+    for state in _backwards(arcs):
+        followers = frozenset((label, merged[target]) for label, target in arcs[state].items())
+        merged[state] = known.setdefault((finals.get(state), followers), state)
+    numbers = {merged[0]: 0}
+    order = [merged[0]]
+    for state in order:  # grows during the loop
+        for target in arcs[state].values():
+            if merged[target] not in numbers:
+                numbers[merged[target]] = len(numbers)
+                order.append(merged[target])
+    return Automaton(
+        [{label: numbers[merged[x]] for label, x in arcs[state].items()} for state in order],
+        {numbers[state]: finals[state] for state in order if state in finals},
+    )
+
+
+def _backwards(arcs: list[dict[Label, int]]) -> list[int]:
+    """The states that can be reached from 0, each after all that follow it."""
+    done: dict[int, None] = {}
+    stack: list[tuple[int, Iterator[int]]] = [(0, iter(arcs[0].values()))]
+    while stack:
+        state, targets = stack[-1]
+        target = next((x for x in targets if x not in done), None)
+        if target is None:
+            done[state] = None
+            stack.pop()
+        else:
+            stack.append((target, iter(arcs[target].values())))
+    return list(done)
