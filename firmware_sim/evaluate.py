@@ -7,8 +7,8 @@ The manifest is tab-separated with a header: `audio` (relative to the manifest),
 optionally `speaker`; other columns are ignored. Texts are compared in lower case. Bad files are
 skipped, counted and reported; more than --max_bad of them fail the run.
 
-Of a bundle with a grammar the text of its commands is measured; --nogrammar measures what it hears
-without being held to the grammar.
+For a bundle with a grammar the text of its commands is measured, or with --nogrammar its text
+without the grammar.
 """
 
 import csv
@@ -64,7 +64,7 @@ class Utterance:
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """An utterance and what was recognised in it."""
+    """An utterance and its transcription."""
 
     utterance: Utterance
     transcription: Transcription
@@ -166,8 +166,8 @@ def transcribe_all(
     """
     results: list[Result] = []
     bad: list[str] = []
-    progress = tqdm.tqdm(utterances, desc=recognizer.runtime_name, unit="utt", file=sys.stderr)
-    for utterance in progress:
+    name = recognizer.runtime_name
+    for utterance in tqdm.tqdm(utterances, desc=name, unit="utt", disable=None):  # on terminals
         try:
             samples = audio.read(utterance.audio)
         except audio.AudioError as error:

@@ -9,10 +9,10 @@ transcribed, and the exit status is 1.
 
 With --json each line is a JSON object: `audio`, `text`, `intent`, `slots`, `confidence` (0 to 1,
 see `recognizer.Command`), `slot_confidence` by slot, `start` and `end` of the speech in seconds. A
-bundle with a grammar gives a line for each command that it hears in a file; another bundle one for
-each piece of the file that fits its window, with `intent` null and no slots. A file without any has
-one line: what CTC hears freely, `intent` null, the confidence of the best command that was
-rejected; `start`, `end` and `confidence` are null where nothing was heard.
+bundle with a grammar gives a line for each command in a file. Another bundle gives a line for each
+piece of the file that fits its window, with `intent` null and no slots. A file without a command
+has one line: CTC's own text, `intent` null, and the confidence of the best rejected command. If
+there is no speech, `start`, `end` and `confidence` are null.
 """
 
 import json
@@ -20,7 +20,6 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-import tqdm
 from absl import app, flags
 
 from firmware_sim import options
@@ -43,49 +42,39 @@ def main(argv: Sequence[str]) -> int:
         return 1
 
     status = 0
-    bar = tqdm.tqdm(
-        paths,
-        unit="file",
-        leave=False,
-        file=sys.stderr,
-        disable=None if len(paths) > 1 else True,  # None: shown on terminals alone
-    )
-    for path in bar:
+    for path in paths:
         try:
             samples = audio.read_stream(sys.stdin.buffer) if path == "-" else audio.read(path)
-            heard = recognizer.transcribe(samples)
+            result = recognizer.transcribe(samples)
         except audio.AudioError as error:
-            with bar.external_write_mode(sys.stderr):
-                print(error, file=sys.stderr)
+            print(error, file=sys.stderr)
             status = 1
             continue
         except ExecutionError as error:
-            bar.close()
             print(error, file=sys.stderr)
             return 1
-        with bar.external_write_mode(sys.stdout):
-            if flags.FLAGS.json:
-                for line in objects(path, heard):
-                    print(json.dumps(line, ensure_ascii=False), flush=True)
-            else:
-                print(heard.text if len(paths) == 1 else f"{path}\t{heard.text}", flush=True)
+        if flags.FLAGS.json:
+            for line in objects(path, result):
+                print(json.dumps(line, ensure_ascii=False), flush=True)
+        else:
+            print(result.text if len(paths) == 1 else f"{path}\t{result.text}", flush=True)
     return status
 
 
-def objects(path: str, heard: Transcription) -> list[dict[str, Any]]:
-    """What --json prints for a file."""
-    if heard.commands:
-        return [{"audio": path, **command.fields()} for command in heard.commands]
+def objects(path: str, result: Transcription) -> list[dict[str, Any]]:
+    """The objects that --json prints for a file."""
+    if result.commands:
+        return [{"audio": path, **command.fields()} for command in result.commands]
     pieces = [
         _no_command(path, x.text, x.confidence, x.speech)
-        for x in heard.segments
+        for x in result.segments
         if x.text and x.free_text is None
     ]
     if pieces:
         return pieces
-    text = " ".join(x.free_text for x in heard.segments if x.free_text)
-    confidences = [x.confidence for x in heard.segments if x.confidence is not None]
-    seconds = [second for x in heard.segments if x.speech is not None for second in x.speech]
+    text = " ".join(x.free_text for x in result.segments if x.free_text)
+    confidences = [x.confidence for x in result.segments if x.confidence is not None]
+    seconds = [second for x in result.segments if x.speech is not None for second in x.speech]
     speech = (seconds[0], seconds[-1]) if seconds else None
     return [_no_command(path, text, max(confidences, default=None), speech)]
 
@@ -109,7 +98,7 @@ def _no_command(
 def run() -> None:
     """Entry point of the console script."""
     # Defined here, not on import: another tool has a flag of this name.
-    flags.DEFINE_bool("json", False, "Print a JSON object for each command heard.")
+    flags.DEFINE_bool("json", False, "Print a JSON object for each command.")
     app.run(main)
 
 

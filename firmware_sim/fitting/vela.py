@@ -1,8 +1,7 @@
-"""Vela: Arm's compiler for the Ethos-U: what of a model the NPU runs, and its estimate of the time.
+"""Vela, Arm's compiler for the Ethos-U: the operators that the NPU runs, and estimated cycles.
 
-    pip install ethos-u-vela==5.2.0
-
-Cycles are those that Vela's model of NPU and memories foresees, not measured ones.
+Vela is in the extra `firmware`.  Cycles come from its model of NPU and memories; nothing is
+measured.
 """
 
 import csv
@@ -102,15 +101,13 @@ def _table(path: pathlib.Path) -> list[dict[str, str]]:
 
 
 def _check_installed() -> None:
-    install = f"install it (pip install ethos-u-vela=={VERSION})"
+    install = "pip install 'integer-speech-transformer[firmware]'"
     try:
-        found = importlib.metadata.version("ethos-u-vela")
+        version = importlib.metadata.version("ethos-u-vela")
     except importlib.metadata.PackageNotFoundError as error:
-        raise ValueError(
-            f"What an Ethos-U makes of a model is Vela's to say: {install}."
-        ) from error
-    if found != VERSION:
-        raise ValueError(f"Vela {found} is installed, but {VERSION} is needed: {install}.")
+        raise ValueError(f"An Ethos-U needs Vela to compile its models: {install}.") from error
+    if version != VERSION:
+        raise ValueError(f"Vela {version} is installed, but {VERSION} is needed: {install}.")
 
 
 def _on_cpu(compiled: bytes, log: str) -> tuple[OnCpu, ...]:

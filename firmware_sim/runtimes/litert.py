@@ -1,5 +1,6 @@
 """LiteRT (formerly TensorFlow Lite): optimised kernels with XNNPACK, and the reference kernels."""
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy.typing as npt
 from ai_edge_litert import interpreter as litert
 
 from firmware_sim.runtimes.model import BundleError, Model
-from firmware_sim.runtimes.runtime import Tensors, check_tensor
+from firmware_sim.runtimes.runtime import Tensors, check_tensor, with_stderr
 
 
 class LiteRt:
@@ -17,17 +18,24 @@ class LiteRt:
     _op_resolver = litert.OpResolverType.AUTO
 
     def __init__(self, model: Model, num_threads: int = 1) -> None:
-        try:
-            self._interpreter = litert.Interpreter(
+        def build() -> litert.Interpreter:
+            interpreter = litert.Interpreter(
                 model_content=model.data,
                 num_threads=num_threads,
                 experimental_op_resolver_type=self._op_resolver,
             )
-            self._interpreter.allocate_tensors()
+            interpreter.allocate_tensors()
+            return interpreter
+
+        try:
+            self._interpreter, log = with_stderr(build)
         except (ValueError, RuntimeError) as error:
             raise BundleError(
                 f"{model.file}: LiteRT cannot load it ({error}); export the bundle again."
             ) from error
+        for line in log.splitlines():
+            if not line.startswith("INFO: "):  # LiteRT has no switch for these
+                print(line, file=sys.stderr)
         self._inputs = _indices(model, model.inputs, self._interpreter.get_input_details())
         self._outputs = _indices(model, model.outputs, self._interpreter.get_output_details())
 
@@ -44,7 +52,7 @@ class LiteRt:
 
 
 class LiteRtReference(LiteRt):
-    """LiteRT's reference kernels: slow, and what TFLite Micro must equal byte for byte."""
+    """LiteRT's reference kernels: slow; TFLite Micro must equal them byte for byte."""
 
     name = "litert-reference"
     _op_resolver = litert.OpResolverType.BUILTIN_REF

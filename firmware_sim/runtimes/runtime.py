@@ -4,16 +4,24 @@ A runtime is a class in a file of its own, with the methods of `Runtime`; a line
 gives it the name that command lines use.  Its module is imported lazily.
 """
 
+import contextlib
 import importlib
-from collections.abc import Mapping
-from typing import Any, Final, Protocol
+import os
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from firmware_sim.runtimes.model import BundleError, Model, TensorSpec
 
+T = TypeVar("T")
 Tensors = dict[str, npt.NDArray[Any]]
+
+_STDERR: Final = threading.Lock()
 
 RUNTIMES: Final[Mapping[str, tuple[str, str]]] = {
     "litert": ("firmware_sim.runtimes.litert", "LiteRt"),
@@ -106,3 +114,25 @@ def check_tensor(
             f"says {spec.dtype} {list(spec.shape)} with {spec.scale} and {spec.zero_point}; "
             "export the bundle again."
         )
+
+
+def with_stderr(call: Callable[[], T]) -> tuple[T, str]:
+    """The result of `call`, and what C++ wrote to file descriptor 2 meanwhile."""
+    with _STDERR:  # two threads would restore each other's file
+        with contextlib.suppress(AttributeError, OSError, ValueError):
+            sys.stderr.flush()
+        try:
+            saved = os.dup(2)
+        except OSError:  # a process without standard error
+            return call(), ""
+        try:
+            with tempfile.TemporaryFile() as log:
+                os.dup2(log.fileno(), 2)
+                try:
+                    result = call()
+                finally:
+                    os.dup2(saved, 2)
+                log.seek(0)
+                return result, log.read().decode("utf-8", "replace")
+        finally:
+            os.close(saved)

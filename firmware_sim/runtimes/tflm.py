@@ -3,12 +3,9 @@
 Its bytes are what a firmware computes; its speed is not (a firmware has optimised kernels).
 """
 
-import os
 import re
-import sys
-import tempfile
 from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +13,7 @@ from tflite_micro import runtime as tflite_micro
 
 from firmware_sim.runtimes import graph
 from firmware_sim.runtimes.model import BundleError, Model
-from firmware_sim.runtimes.runtime import Tensors, check_tensor
-
-T = TypeVar("T")
+from firmware_sim.runtimes.runtime import Tensors, check_tensor, with_stderr
 
 _SMALLEST_ARENA: Final = 1 << 16  # bytes
 _LARGEST_ARENA: Final = 1 << 30
@@ -45,7 +40,7 @@ class TfliteMicro:
     @property
     def arena_bytes(self) -> int | None:
         if self._arena_bytes is None:
-            _, log = _with_stderr(self._interpreter.print_allocations)
+            _, log = with_stderr(self._interpreter.print_allocations)
             found = _ARENA_TOTAL.search(log)
             self._arena_bytes = int(found.group(1)) if found else None
         return self._arena_bytes
@@ -69,7 +64,7 @@ def _load(model: Model) -> tflite_micro.Interpreter:
             except (RuntimeError, ValueError, MemoryError) as error:
                 return error
 
-        built, log = _with_stderr(build)
+        built, log = with_stderr(build)
         if not isinstance(built, Exception):
             return built
         arena *= 2
@@ -101,20 +96,3 @@ def _check(
     check_tensor(
         model, spec, shape, detail["dtype"], parameters["scales"], parameters["zero_points"]
     )
-
-
-def _with_stderr(call: Callable[[], T]) -> tuple[T, str]:
-    """What `call` returns, and what C++ wrote to file descriptor 2 meanwhile."""
-    sys.stderr.flush()
-    saved = os.dup(2)
-    try:
-        with tempfile.TemporaryFile() as log:
-            os.dup2(log.fileno(), 2)
-            try:
-                result = call()
-            finally:
-                os.dup2(saved, 2)
-            log.seek(0)
-            return result, log.read().decode("utf-8", "replace")
-    finally:
-        os.close(saved)

@@ -2,9 +2,11 @@ import dataclasses
 import pathlib
 
 import numpy as np
+import soundfile
 from numpy.typing import NDArray
 
 from firmware_sim import bundle, parity, recognizer
+from tests.conftest import run_module
 
 
 def test_tflite_micro_equals_the_reference_kernels(
@@ -31,3 +33,26 @@ def test_a_difference_is_named() -> None:
 
 def test_nothing_compared_is_not_equal(digits_bundle: pathlib.Path) -> None:
     assert not parity.compare_runtimes(bundle.load(digits_bundle), []).equal
+
+
+def test_the_command_compares_recordings(tmp_path: pathlib.Path, speech: NDArray[np.int16]) -> None:
+    soundfile.write(tmp_path / "a.wav", speech, 16000)
+    done = run_module("firmware_sim.parity", "--bundle=digits", tmp_path / "a.wav")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("tflm against litert-reference: 0 of ")
+
+
+def test_the_command_fails_if_nothing_is_compared(tmp_path: pathlib.Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.zeros(16000, np.int16), 16000)
+    done = run_module("firmware_sim.parity", "--bundle=digits", tmp_path / "a.wav")
+    assert done.returncode == 1
+    assert "silent" in done.stdout
+
+
+def test_a_summary_names_the_first_difference() -> None:
+    first = parity.Difference(3, "decoder_step", 2, "logits", (0, 2), 7.0, 0.0)
+    text = parity.summary(parity.Parity("tflm", "litert-reference", 4, 20, 100, 1, first))
+    assert text.splitlines() == [
+        "tflm against litert-reference: 1 of 100 bytes differ, in 4 utterances and 20 invocations",
+        "first difference: utterance 3, decoder_step, step 2, logits[0, 2]: 7 instead of 0",
+    ]
