@@ -3,14 +3,14 @@ PYTHON ?= python3
 PY := .venv/bin/python
 RUN := runs/digits
 
-.PHONY: demo test benchmark clean
+.PHONY: demo test dist clean
 
-.venv/installed: pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit(None if (3, 10) <= sys.version_info < (3, 12) else "Python 3.10 or 3.11 is needed (TensorFlow 2.16): make PYTHON=python3.11 ...")'
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(None if (3, 10) <= sys.version_info < (3, 13) else "Python 3.10, 3.11 or 3.12 is needed (TensorFlow 2.16): make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv .venv
 	$(PY) -m pip install --quiet --upgrade pip
-	$(PY) -m pip install --editable '.[train,firmware,test]'
-	# Not an extra: all that is used of it is a firmware image, and what it depends on wants numpy 2.
+	$(PY) -m pip install --constraint constraints.txt --editable '.[train,firmware,test]'
+	# Not an extra: only its firmware image is used, and its dependencies need numpy 2.
 	$(PY) -m pip install --no-deps mlia-ethos-u==0.1.0
 	touch $@
 
@@ -31,5 +31,9 @@ test: .venv/installed
 	.venv/bin/mypy firmware_sim tf_speech_transformer tflite_convert benchmarks
 	$(PY) -m pytest --numprocesses=auto --dist=loadfile
 
+# The wheel and the sdist, with the shipped bundles in them.
+dist: .venv/installed
+	$(PY) -m build
+
 clean:
-	rm -rf .venv runs
+	rm -rf .venv build dist runs

@@ -55,11 +55,11 @@ class Bundle(SpeechModel):
 
 def shipped() -> dict[str, pathlib.Path]:
     """The bundles that belong to the program, by name."""
-    found: dict[str, pathlib.Path] = {}
+    bundles: dict[str, pathlib.Path] = {}
     for directory in _SHIPPED:
         for manifest in sorted(directory.glob(f"*/{MANIFEST}")):
-            found.setdefault(manifest.parent.name, manifest.parent)
-    return found
+            bundles.setdefault(manifest.parent.name, manifest.parent)
+    return bundles
 
 
 def load(path: str | pathlib.Path) -> Bundle:

@@ -55,7 +55,7 @@ def export(bundle: Bundle, samples: npt.NDArray[np.int16], beam: int = BEAM) -> 
 
     Raises:
       ExportError: if the bundle is not int8 or has tensors that the decoder loop does not know,
-        if the samples do not fit the window, or if nothing is heard in them.
+        if the samples do not fit the window, or if they have no text.
       BundleError: if TFLite Micro cannot load the bundle.
       ValueError: if TFLite Micro is not installed.
     """

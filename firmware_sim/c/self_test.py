@@ -73,8 +73,7 @@ def golden(
     hypothesis = Decoder(bundle, recorder, options).decode(encoded, len(features))
     if not hypothesis.tokens:
         raise ExportError(
-            "Nothing is heard in the self-test's audio, which would test no cache; name speech by "
-            "--audio."
+            "The self-test's audio has no text, so it would test no cache; name speech by --audio."
         )
     commands = 0
     if bundle.grammar is not None:

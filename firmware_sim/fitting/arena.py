@@ -1,9 +1,9 @@
-"""The tensor arena over the run of a graph: which tensor lies where, and for how long.
+"""The tensor arena during a run of a graph: the place and the life of each tensor.
 
 TFLite Micro plans the arena before the first inference: tensors by size, the largest first, each
 at the lowest offset that is free for as long as the tensor lives (greedy by size; Pisarchyk and
-Lee, arXiv 2001.03288).  `plan` does the same.  What the arena takes beyond the plan holds the
-interpreter's own structures, and scratch memory where a kernel asks for it.
+Lee, arXiv 2001.03288).  `plan` does the same.  The rest of the arena holds the interpreter's own
+structures, and scratch memory of kernels.
 """
 
 import dataclasses
@@ -195,12 +195,12 @@ def _part(tensor: Placement) -> str:
 
 def _sections(layers: Sequence[str]) -> list[tuple[int, str]]:
     """Operator (from 1) and name where a block of layers, `encoder_0` and the like, begins."""
-    found: list[tuple[int, str]] = []
+    sections: list[tuple[int, str]] = []
     for position, layer in enumerate(layers, 1):
         block = layer.split("/")[0]
-        if "/" in layer and block not in [name for _, name in found]:
-            found.append((position, block))
-    return found
+        if "/" in layer and block not in [name for _, name in sections]:
+            sections.append((position, block))
+    return sections
 
 
 def _kib(size: int) -> str:

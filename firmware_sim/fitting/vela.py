@@ -28,7 +28,7 @@ _REASON: Final = re.compile(r"operator: \S+ ofm: '([^']*)'\s*\n\s*(?:Reason|-)[:
 
 @dataclasses.dataclass(frozen=True)
 class LayerCycles:
-    """What an operator takes; where Vela splits one into many, they are added up."""
+    """Cycles of an operator; if Vela splits one into many, their sum."""
 
     operator: str
     layer: str  # empty where values are only moved
@@ -136,5 +136,5 @@ def _layers(rows: list[dict[str, str]]) -> tuple[LayerCycles, ...]:
             layer = ""
         key = (operator, layer, row["Target"].strip() == "NPU")
         cycles[key] = cycles.get(key, 0) + int(row["Op Cycles"])
-    found = tuple(LayerCycles(*key, count) for key, count in cycles.items())
-    return found[::-1]
+    layers = tuple(LayerCycles(*key, count) for key, count in cycles.items())
+    return layers[::-1]

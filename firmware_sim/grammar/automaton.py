@@ -2,8 +2,8 @@
 
 `grammar.json` holds a finite automaton over tokens: `states` of them, `arcs` [from, token, to,
 slot], `finals` [state, intent], `intents`, `slots`, and `between`, the tokens from one command to
-the next. A state has at most one arc for a token and a slot, but it may have several for a token
-("medium" is a size or a roast). So a text leads to a set of states.
+the next. A state has at most one arc for a token and a slot. It may have several for a token, as
+"medium" is a size or a roast. So a text leads to a set of states.
 """
 
 import dataclasses

@@ -1,14 +1,14 @@
-"""An emulated Cortex-M55 with TFLite Micro and CMSIS-NN: the very bytes that a firmware computes.
+"""An emulated Cortex-M55 with TFLite Micro and CMSIS-NN: it computes the bytes of a firmware.
 
     apt-get install qemu-system-arm
     pip install --no-deps mlia-ethos-u==0.1.0
 
 The wheel holds Arm's prebuilt inference runner, which QEMU runs on its MPS3 AN547 board.  That
-image runs one inference and ends; QEMU's gdb stub
+image runs one inference and ends.  QEMU's gdb stub
 (https://sourceware.org/gdb/current/onlinedocs/gdb.html/Remote-Protocol.html) stops it before and
-after, and for each invocation sets the processor back to before, so that one machine serves a whole
-decoder loop.  Model, inputs and outputs are bytes in the board's DDR, which is memory shared with
-this process: no file is written.
+after the inference.  For each invocation it sets the processor back, so that one machine serves a
+whole decoder loop.  Model, inputs and outputs are in the board's DDR, which is memory shared with
+this process, so no file is written.
 
 QEMU counts instructions and knows no cycles: its speed is not the chip's.
 """
@@ -86,8 +86,8 @@ class CortexM55:
         self._before = self._machine.registers()
         self._after = _register(self._before, _LR) & ~1  # the lowest bit says Thumb
         self._machine.stop_at(self._after)
-        found = re.search(r"tensor arena\) size used: (\d+)", self._machine.log())
-        self._arena_bytes = int(found.group(1)) if found else None
+        used = re.search(r"tensor arena\) size used: (\d+)", self._machine.log())
+        self._arena_bytes = int(used.group(1)) if used else None
 
     @property
     def arena_bytes(self) -> int | None:
@@ -120,7 +120,7 @@ class CortexM55:
 
 
 def missing() -> str | None:
-    """What the runtime needs and this computer lacks, in a sentence; None if nothing."""
+    """A sentence on what the runtime needs and this computer lacks; None if nothing."""
     for program, package in _PACKAGES.items():
         if shutil.which(program) is None:
             return (
@@ -166,7 +166,7 @@ def instructions(model: Model) -> int:
 
 
 class _Machine:
-    """QEMU with the image and a model, stopped where it has come to; its end is that of QEMU."""
+    """QEMU with the image and a model, stopped at an address; it ends with this object."""
 
     def __init__(self, model: Model, first_stop: int, *options: str) -> None:
         """Starts the machine, and runs it until it comes to the address `first_stop`.
@@ -187,7 +187,7 @@ class _Machine:
             )
         self._file = model.file
         self._received = b""
-        # The log has no name, so that nothing is left of it whatever happens.
+        # The log has no name, so that the system removes it with the process.
         self._log = tempfile.TemporaryFile("a+b")  # noqa: SIM115 - it lives as long as the machine
         memory = os.memfd_create("ddr")
         try:
@@ -214,7 +214,7 @@ class _Machine:
                 stderr=self._log,
                 bufsize=0,
                 pass_fds=[memory],
-                start_new_session=True,  # an interrupt from the keyboard is ours alone
+                start_new_session=True,  # an interrupt from the keyboard does not reach it
             )
         finally:
             os.close(memory)
@@ -260,14 +260,14 @@ class _Machine:
         self._log.truncate(0)
 
     def log_end(self) -> str:
-        """The last lines of the log that say something, as one."""
+        """The last messages of the log, in one line."""
         prefix = re.compile(r"^((E:|INFO -|TFLM -) ?)+")
         lines = [prefix.sub("", line).strip() for line in self.log().splitlines()]
-        told = [line for line in lines if line and not line.startswith("Operator ")]
-        return " / ".join(told[-_LOG_LINES:])[-1000:] or "it is empty"
+        messages = [line for line in lines if line and not line.startswith("Operator ")]
+        return " / ".join(messages[-_LOG_LINES:])[-1000:] or "it is empty"
 
     def failure(self, what: str) -> ExecutionError:
-        """Ends the machine; what is to be raised."""
+        """Ends the machine; returns the error to raise."""
         self.close()
         return ExecutionError(f"{self._file}: {what}; the end of its log: {self.log_end()}")
 
@@ -291,7 +291,7 @@ class _Machine:
         try:
             readable.register(stdout, select.POLLIN)
             stdin.write(b"+$%s#%02x" % (packet, sum(packet) % 256))
-            while not (found := re.search(rb"\$([^#]*)#..", self._received, re.DOTALL)):
+            while not (packet_match := re.search(rb"\$([^#]*)#..", self._received, re.DOTALL)):
                 if not readable.poll(max(0.0, deadline - time.monotonic()) * 1000):
                     raise self.failure(
                         f"the emulated Cortex-M55 did not stop within {_TIME_LIMIT:.0f} s"
@@ -302,8 +302,8 @@ class _Machine:
                 self._received += received
         except (BrokenPipeError, ValueError) as error:  # ValueError: it was closed before
             raise self.failure("QEMU has ended") from error
-        self._received = self._received[found.end() :]
-        return found.group(1).decode()
+        self._received = self._received[packet_match.end() :]
+        return packet_match.group(1).decode()
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

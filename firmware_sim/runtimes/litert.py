@@ -12,7 +12,7 @@ from firmware_sim.runtimes.runtime import Tensors, check_tensor, with_stderr
 
 
 class LiteRt:
-    """LiteRT as an Android app runs it on the CPU: XNNPACK, one thread unless told otherwise."""
+    """LiteRT as an Android app runs it on the CPU: XNNPACK, by default one thread."""
 
     name = "litert"
     _op_resolver = litert.OpResolverType.AUTO

@@ -32,7 +32,7 @@ RUNTIMES: Final[Mapping[str, tuple[str, str]]] = {
 
 
 class ExecutionError(Exception):
-    """A runtime that failed, whatever the model; the message says how."""
+    """A runtime failed; the message says how."""
 
 
 class Runtime(Protocol):

@@ -41,8 +41,8 @@ class TfliteMicro:
     def arena_bytes(self) -> int | None:
         if self._arena_bytes is None:
             _, log = with_stderr(self._interpreter.print_allocations)
-            found = _ARENA_TOTAL.search(log)
-            self._arena_bytes = int(found.group(1)) if found else None
+            total = _ARENA_TOTAL.search(log)
+            self._arena_bytes = int(total.group(1)) if total else None
         return self._arena_bytes
 
     def invoke(self, inputs: Mapping[str, npt.NDArray[Any]]) -> Tensors:

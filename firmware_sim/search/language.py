@@ -1,12 +1,12 @@
-"""What texts of a language look like: a back-off model of n-grams of tokens, in 8-bit costs.
+"""The language model: a back-off model of n-grams of tokens, in 8-bit costs.
 
 `language.npz` holds a trie.  Level n has the n-grams of n + 1 tokens that the model knows, sorted
 by their tokens; the children of an n-gram are those that begin with it and have one token more:
 
-    cost_0      uint8 [V]  of each token, whatever came before it
-    backoff_n   int8 [N]   what a token costs more after the n-gram than after its last n tokens
-                           alone, if the trie does not have the token there; not on the last level
-    children_n  uint [N]   how many n-grams of level n + 1 begin with the n-gram; likewise
+    cost_0      uint8 [V]  of each token, without context
+    backoff_n   int8 [N]   added to a token's cost after the last n tokens of the n-gram, if the
+                           trie does not have the token after the n-gram; not on the last level
+    children_n  uint [N]   number of n-grams of level n + 1 that begin with the n-gram; likewise
     token_n     uint [N]   the last token of an n-gram; from level 1 on
     cost_n      uint8 [N]  of that token after the others; from level 1 on
 
@@ -31,7 +31,7 @@ class LanguageError(ValueError):
 
 
 class LanguageModel:
-    """How likely tokens are after others."""
+    """Log probabilities of tokens after others."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class LanguageModel:
         Args:
           start: the token before a text.
           weight: of its log probabilities in the score of a search.
-          entropy: nats a token of texts that it was not made of.
+          entropy: nats a token, on texts outside of its training data.
         """
         self.weight = weight
         self.entropy = entropy

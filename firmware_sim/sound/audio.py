@@ -58,7 +58,7 @@ def read_blocks(path: str | pathlib.Path) -> Iterator[npt.NDArray[np.int16]]:
       int16 [samples], 16 kHz; about 160 of them.
 
     Raises:
-      AudioError: as `read`; but damage amid the file is found after the blocks before it.
+      AudioError: as `read`, but damage within the file raises only after the blocks before it.
     """
     with _open(path) as stream, _sound_file(stream, str(path)) as file:
         resample = Resampler(file.samplerate)

@@ -1,11 +1,10 @@
 """Log-mel features in integers: the audio microfrontend without noise reduction and gain control.
 
-The wheel `pymicro-features` has one set of parameters compiled in; Bie et al. have another (80
-channels of 25 ms windows, nothing adaptive).  This is the same arithmetic of 16, 32 and 64 bits as
-TensorFlow's C library has, for all frames at once: window, kissfft's fixed-point transform,
-triangular filters, square root, logarithm.  Tables are filled in the precision in which the op of
-TensorFlow fills them, so that training on it and this compute the same bytes; a test holds them
-equal.
+The package `pymicro-features` has one set of parameters compiled in.  Bie et al. use another (80
+channels of 25 ms windows, nothing adaptive).  This module has the arithmetic of TensorFlow's C
+library, in 16, 32 and 64 bits, for all frames at once: window, kissfft's fixed-point transform,
+triangular filters, square root, logarithm.  Its tables have the precision of TensorFlow's op, so
+that both compute the same bytes; a test compares them.
 """
 
 import dataclasses
@@ -30,7 +29,7 @@ _LOG_TABLE: Ints = np.rint(
 
 @dataclasses.dataclass(frozen=True)
 class LogMel:
-    """What the features depend on; Hz and samples."""
+    """Parameters of the features; Hz and samples."""
 
     sample_rate: int = 16_000
     window: int = 400
@@ -112,9 +111,9 @@ class LogMelStream:
     def process(self, audio: npt.NDArray[np.int16]) -> npt.NDArray[np.uint16]:
         """int16 [samples] -> uint16 [frames, channels], the frames that these samples complete."""
         samples = np.concatenate([self._rest, audio])
-        found = self._log_mel.features(samples)
-        self._rest = samples[len(found) * self._log_mel.step :]
-        return found
+        features = self._log_mel.features(samples)
+        self._rest = samples[len(features) * self._log_mel.step :]
+        return features
 
 
 def _mel(frequency: np.float32) -> np.float32:
@@ -126,7 +125,7 @@ def _filter_weight(share: float | np.floating[Any]) -> int:
 
 
 def _bits(x: Ints) -> Ints:
-    """How many bits a number that is not negative has."""
+    """Number of bits of a number that is not negative."""
     return np.frexp(x.astype(np.float64))[1].astype(np.int64)
 
 
