@@ -18,7 +18,7 @@ RUN := runs/digits
 demo: .venv/installed
 	$(PY) -m tf_speech_transformer.train --config=tf_speech_transformer/configs/digits.py --workdir=$(RUN)
 	$(PY) -m tflite_convert.convert --workdir=$(RUN) --ptq --float32
-	$(PY) -m tf_speech_transformer.corpora.sources --out=$(RUN)/test --count=1000
+	$(PY) -m tf_speech_transformer.synthesise --digits=1000 --out=$(RUN)/test
 	$(PY) -m tflite_convert.ladder --workdir=$(RUN) --manifest=$(RUN)/test/manifest.tsv --limit=300
 	$(PY) -m firmware_sim.evaluate --bundle=$(RUN)/bundle --manifest=$(RUN)/test/manifest.tsv --runtime=litert --json=$(RUN)/litert.json
 	$(PY) -m tflite_convert.report --workdir=$(RUN)

@@ -46,9 +46,9 @@ def test_sets(arguments: Any, out: Path) -> dict[str, Path]:
     directory = out / f"synthesised_{arguments.count}"
     if not (directory / "manifest.tsv").exists():
         call(
-            "tf_speech_transformer.corpora.sources",
+            "tf_speech_transformer.synthesise",
             f"--out={directory}",
-            f"--count={arguments.count}",
+            f"--digits={arguments.count}",
         )
     sets = {SYNTHESISED: directory / "manifest.tsv"}
     if arguments.spoken_digits:

@@ -95,7 +95,7 @@ def synthesise(text: str, speaker: str = "en-us+m3") -> npt.NDArray[np.int16]:
     """Speech of espeak-ng: int16 [samples], 16 kHz."""
     import soxr
 
-    from tf_speech_transformer.voices import Espeak
+    from tf_speech_transformer.voices.espeak import Espeak
 
     engine = Espeak()
     samples = soxr.resample(engine.synthesise(text, speaker), engine.sample_rate, 16000)
@@ -104,8 +104,14 @@ def synthesise(text: str, speaker: str = "en-us+m3") -> npt.NDArray[np.int16]:
 
 @pytest.fixture(scope="session")
 def speech() -> npt.NDArray[np.int16]:
-    """ "one two three" by espeak-ng: int16 [samples], 16 kHz."""
-    return synthesise("one two three")
+    """ "one two three" by espeak-ng: int16 [samples], 16 kHz.
+
+    In a process of its own: what espeak-ng says depends on what it said before.
+    """
+    code = "import sys, tests.conftest as x; sys.stdout.buffer.write(x.synthesise('one two three'))"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.PIPE, check=True)
+    return np.frombuffer(done.stdout, np.int16).copy()
 
 
 @pytest.fixture

@@ -32,9 +32,9 @@ import soxr
 from absl import app, flags
 from tqdm import tqdm
 
-from tf_speech_transformer import synthesise, voices
-from tf_speech_transformer.corpora.sources import WORDS
-from tf_speech_transformer.synthesise import SAMPLE_RATE
+from tf_speech_transformer.corpora.digit_strings import WORDS
+from tf_speech_transformer.voices import kokoro, reading
+from tf_speech_transformer.voices.reading import SAMPLE_RATE
 
 # ruff: noqa: RUF001 - IPA is meant, not the Latin letters it looks like
 # Pronunciations in Kokoro's letters, by accent: of natives, and of speakers of other languages.
@@ -173,12 +173,12 @@ def cut_corpus(transcripts: Path, out: Path) -> tuple[int, int]:
         pieces = cut_at_pauses(mono, [1] * len(words)) if len(words) > 1 else None
         for k, (word, piece) in enumerate(zip(words, pieces or (), strict=False)):
             file = f"audio/{audio.stem}_{k}.flac"
-            synthesise.write_audio(units / file, piece)
+            reading.write_audio(units / file, piece)
             rows.append((file, word, f"{name}_{speaker}"))
     out.mkdir(parents=True, exist_ok=True)
-    synthesise.write_manifest(out / synthesise.MANIFEST, whole)
+    reading.write_manifest(out / reading.MANIFEST, whole)
     if rows:
-        synthesise.write_manifest(units / synthesise.MANIFEST, rows)
+        reading.write_manifest(units / reading.MANIFEST, rows)
     return len(whole), len(rows)
 
 
@@ -206,11 +206,11 @@ def list_speakers(names: Sequence[str]) -> list[str]:
         weight = chance.choice((0.3, 0.4, 0.5, 0.6, 0.7))
         if one != other and frozenset((one, other)) not in pairs:
             pairs.add(frozenset((one, other)))
-            blends.append(voices.blend(one, other, weight))
+            blends.append(kokoro.blend(one, other, weight))
     return [*english, *foreign, *blends]
 
 
-def speak_list(engine: voices.Kokoro, number: int) -> list[tuple[str, np.ndarray, str]]:
+def speak_list(engine: kokoro.Kokoro, number: int) -> list[tuple[str, np.ndarray, str]]:
     """Text, audio (16 kHz) and speaker of what one list gave; the same for the same number.
 
     Two lists in three are ten single digits; the third is strings of two to five.
@@ -242,8 +242,8 @@ def speak_list(engine: voices.Kokoro, number: int) -> list[tuple[str, np.ndarray
 
 
 @functools.cache
-def _engine_of_process(kokoro_voices: str | None) -> voices.Kokoro:
-    return voices.Kokoro(kokoro_voices, english_only=False)
+def _engine_of_process(kokoro_voices: str | None) -> kokoro.Kokoro:
+    return kokoro.Kokoro(kokoro_voices, english_only=False)
 
 
 def write_list(kokoro_voices: str | None, out: Path, number: int) -> None:
@@ -253,7 +253,7 @@ def write_list(kokoro_voices: str | None, out: Path, number: int) -> None:
         speak_list(_engine_of_process(kokoro_voices), number)
     ):
         file = f"audio/{number:05d}_{k}.flac"
-        synthesise.write_audio(out / file, audio)
+        reading.write_audio(out / file, audio)
         rows.append((file, text, speaker))
     journal = out / "lists" / f"{number:05d}.json"
     journal.parent.mkdir(parents=True, exist_ok=True)
@@ -277,7 +277,7 @@ def speak_lists(kokoro_voices: str | None, out: Path, lists: int, processes: int
     rows: list[tuple[str, ...]] = []
     for number in range(lists):
         rows += map(tuple, json.loads((out / "lists" / f"{number:05d}.json").read_text()))
-    synthesise.write_manifest(out / synthesise.MANIFEST, rows)
+    reading.write_manifest(out / reading.MANIFEST, rows)
     return len(rows)
 
 
@@ -294,7 +294,7 @@ def main(argv: list[str]) -> None:
             print(f"{whole} utterances: {out}; {units} words cut from them: {out}_units")
         else:
             units = speak_lists(chosen.kokoro_voices, out, chosen.kokoro_lists, chosen.processes)
-            print(f"{units} units of {chosen.kokoro_lists} lists: {out / synthesise.MANIFEST}")
+            print(f"{units} units of {chosen.kokoro_lists} lists: {out / reading.MANIFEST}")
     except (ValueError, OSError, RuntimeError) as error:
         sys.exit(f"digit_units: {error}")
     except KeyboardInterrupt:

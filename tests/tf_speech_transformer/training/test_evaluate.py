@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 
 from tests.conftest import REPOSITORY, synthesise
-from tests.tf_speech_transformer.test_model import TINY
+from tests.tf_speech_transformer.model.test_transformer import TINY
 from tf_speech_transformer.corpora.features import as_float, microfrontend
 from tf_speech_transformer.model.transformer import SpeechTransformer
 from tf_speech_transformer.text.tokenizer import CharacterTokenizer

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.tf_speech_transformer.test_model import BASELINE, TINY, batch
+from tests.tf_speech_transformer.model.test_transformer import BASELINE, TINY, batch
 from tf_speech_transformer import train
 from tf_speech_transformer.model.transformer import Dimensions, SpeechTransformer, rotation
 

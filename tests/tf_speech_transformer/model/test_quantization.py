@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_model_optimization as tfmot
 
-from tests.tf_speech_transformer.test_model import TINY
+from tests.tf_speech_transformer.model.test_transformer import TINY
 from tf_speech_transformer import train
 from tf_speech_transformer.model.transformer import (
     Dropout,

@@ -11,8 +11,7 @@ import pytest
 import soundfile
 
 from tests.conftest import synthesise
-from tf_speech_transformer.corpora import dataset
-from tf_speech_transformer.corpora import sources as digits
+from tf_speech_transformer.corpora import dataset, digit_strings
 from tf_speech_transformer.corpora.augment import Augmentation
 from tf_speech_transformer.corpora.corpus import CorpusError
 from tf_speech_transformer.corpora.features import WHEEL, as_float
@@ -28,7 +27,7 @@ def manifest(tmp_path_factory) -> Path:
     directory: Path = tmp_path_factory.mktemp("voices")
     rows = ["audio\ttext\tspeaker"]
     for speaker in ("en-us+m3", "en+f2"):
-        for word in digits.WORDS:
+        for word in digit_strings.WORDS:
             name = f"{speaker}-{word}.flac"
             soundfile.write(directory / name, synthesise(word, speaker), 16_000)
             rows.append(f"{name}\t{word}\t{speaker}")
@@ -161,7 +160,7 @@ def test_source_that_is_missing_or_unknown_is_refused(manifest, tmp_path):
 def test_whole_recordings_are_a_source_too(manifest, small_shards, tmp_path):
     source = {"kind": "recorded", "manifest": str(manifest), "weight": 1.0}
     ((_, _, texts),) = make(recipe_of(manifest, sources=(source,)), tmp_path, range(1))
-    assert set(texts) <= set(digits.WORDS)
+    assert set(texts) <= set(digit_strings.WORDS)
 
 
 def test_nobody_speaking_is_a_source_too(manifest, tmp_path):

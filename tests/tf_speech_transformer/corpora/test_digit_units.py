@@ -7,15 +7,15 @@ import pytest
 import soundfile
 import soxr
 
-from tf_speech_transformer import voices
 from tf_speech_transformer.corpora import digit_units
-from tf_speech_transformer.corpora.sources import trim
-from tf_speech_transformer.synthesise import SAMPLE_RATE, read_manifest
+from tf_speech_transformer.corpora.recording import trim
+from tf_speech_transformer.voices.espeak import Espeak
+from tf_speech_transformer.voices.reading import SAMPLE_RATE, read_manifest
 
 
 def spoken(words: str, pause: float) -> np.ndarray:
     """Words of espeak-ng, each followed by `pause` seconds of faint noise."""
-    engine = voices.Espeak()
+    engine = Espeak()
     noise = np.random.default_rng(5)
     pieces = []
     for word in words.split():
