@@ -260,7 +260,7 @@ def main(argv: Sequence[str]) -> int:
         window = recognizer.bundle.window
         segments = assign(spoken, final(heard), window)
         errors = word_errors(recognizer, spoken)
-        found = {
+        figures = {
             "machine": machine,
             "features": equal,
             "memory": rss,
@@ -269,11 +269,20 @@ def main(argv: Sequence[str]) -> int:
             "words": errors,
             "times": times(heard),
         }
-        report.write_json(arguments.json, found)
+        report.write_json(arguments.json, figures)
     except (OSError, ValueError, audio.AudioError, bundle.BundleError) as error:
         return report.fail(error)
 
     print(report.heading("Streaming, LiteRT, 1 thread", machine))
+    rows = [*stream_rows(figures), *time_rows(figures["times"])]
+    print(report.table(["figure", "measured", "needed", "holds"], rows))
+    return 0
+
+
+def stream_rows(figures: dict[str, Any]) -> list[list[str]]:
+    """Cells of features, memory, segments and word error rates."""
+    rss, durations, segments = (figures[name] for name in ("memory", "seconds", "segments"))
+    equal = figures["features"]
     growth = rss["rss_end"] - rss["rss_warm"]
     rows: list[list[str]] = []
     for kind in ("files", "utterances"):
@@ -293,11 +302,16 @@ def main(argv: Sequence[str]) -> int:
     short = "  of them, files that would fit it"
     rows.append([short, str(segments["cut_though_short"]), "", ""])
     rows.append(["  without a string", str(segments["false"]), "", ""])
-    for name, own in errors.items():
+    for name, own in figures["words"].items():
         rows.append([f"WER of the stream, {name}", f"{own['wer_stream']:.2%}", "", ""])
         rows.append(["  of whole files", f"{own['wer_whole']:.2%}", "", ""])
         rows.append(["  equal texts", f"{own['equal']:.1%}", "", ""])
-    measured = found["times"]
+    return rows
+
+
+def time_rows(measured: dict[str, float]) -> list[list[str]]:
+    """Cells of `times`."""
+    rows: list[list[str]] = []
     median = measured["compute_p50"]
     bound = [f"<= {NEEDED_COMPUTE * 1000:.0f}", report.verdict(median <= NEEDED_COMPUTE)]
     rows.append(["end-point to text, ms, p50", f"{median * 1000:.1f}", *bound])
@@ -314,8 +328,7 @@ def main(argv: Sequence[str]) -> int:
     rows.append(["  utterances that have one", f"{measured['early']:.1%}", "", ""])
     rows.append(["  equal to the final text", f"{measured['early_equal']:.1%}", "", ""])
     rows.append(["  early texts for an utterance", f"{measured['early_runs']:.1f}", "", ""])
-    print(report.table(["figure", "measured", "needed", "holds"], rows))
-    return 0
+    return rows
 
 
 def run() -> None:

@@ -167,80 +167,85 @@ def percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.2f} %"
 
 
+Rows = list[list[str]]
+
+
+def against_keras(name: str, manifest: Path, arguments: Any) -> tuple[dict[str, Any], Rows]:
+    """Figures and rows of the bundle beside the Keras models of its run, all decoded greedily."""
+    out, bundle, limit = Path(arguments.out), Path(arguments.bundle), arguments.limit
+    keras = transcribe_in_keras(out, name, manifest, Path(arguments.workdir), limit)
+    reference_limit = min(filter(None, (limit, arguments.reference_limit)), default=0)
+    reference = transcribe(out, name, manifest, bundle, "litert-reference", reference_limit, GREEDY)
+    greedy = transcribe(out, name, manifest, bundle, "litert", limit, GREEDY)
+    long = longer_than_window(manifest, bundle)
+    fitting = error_rate(greedy["results"], long)
+    in_float, in_qat = (error_rate(keras[stage]["results"], long) for stage in ("float", "qat"))
+    difference = fitting - in_float
+    kept = [row for row in keras["qat"]["results"] if _key(row) not in long]
+    share, compared = identical(kept, reference["results"])
+    same, _ = identical(greedy["results"], reference["results"])
+    figures = {
+        "longer_than_window": len(long),
+        "int8_wer_fitting": fitting,
+        "float_wer": in_float,
+        "qat_wer": in_qat,
+        "int8_minus_float": difference,
+        "identical_qat_and_reference": share,
+        "identical_xnnpack_and_reference": same,
+        "compared": compared,
+    }
+    bounds, identical_cells = ["", ""], ["", ""]
+    if NEEDED.get(name):
+        bounds = _at_most(difference, NEEDED_DIFFERENCE)
+        identical_cells = [
+            f">= {percent(NEEDED_IDENTICAL)}",
+            report.verdict(share >= NEEDED_IDENTICAL),
+        ]
+    reference_row = f"  same text, QAT Keras and LiteRT reference, {compared} strings"
+    return figures, [
+        [f"  int8 greedy, without {len(long)} beyond the window", percent(fitting), "", ""],
+        ["  float Keras, the same", percent(in_float), "", ""],
+        ["  QAT Keras, the same", percent(in_qat), "", ""],
+        ["  int8 - float, points", percent(difference), *bounds],
+        [reference_row, percent(share), *identical_cells],
+        ["  same text, XNNPACK and LiteRT reference", percent(same), "", ""],
+    ]
+
+
+def measure(name: str, manifest: Path, arguments: Any) -> tuple[dict[str, Any], Rows, str]:
+    """Figures and rows of a test set, and the confusions of its digits."""
+    out, bundle = Path(arguments.out), Path(arguments.bundle)
+    device = transcribe(out, name, manifest, bundle, "litert", arguments.limit)
+    figures = {k: device[k] for k in ("wer", "cer", "words", "utterances", "wer_by_speaker")}
+    label = f"int8 WER, {name}, {device['utterances']} strings"
+    rows = [[label, percent(device["wer"]), *_at_most(device["wer"], NEEDED.get(name))]]
+    if arguments.workdir:
+        beside_keras, more = against_keras(name, manifest, arguments)
+        figures |= beside_keras
+        rows += more
+    if name == SYNTHESISED:
+        return figures, rows, ""
+    by_speaker = device["wer_by_speaker"].items()
+    rows += [[f"  {speaker}", percent(wer), "", ""] for speaker, wer in by_speaker]
+    counts = confusions(device["results"])
+    figures["confusions"] = {a: dict(b) for a, b in counts.items()}
+    return figures, rows, f"\nDigits, {name}\n{confusion_table(counts)}"
+
+
 def main(argv: Sequence[str]) -> int:
     arguments: Any = flags.FLAGS
-    out = Path(arguments.out)
-    limit = arguments.limit
-    bundle = Path(arguments.bundle)
+    out, bundle = Path(arguments.out), Path(arguments.bundle)
     machine = report.machine()
     figures: dict[str, Any] = {"machine": machine, "bundle": str(bundle), "sets": {}}
-    rows, details = [], []
+    rows: Rows = []
+    details = []
     try:
         bundles.load(bundle)  # says what is wrong before anything lengthy
         out.mkdir(parents=True, exist_ok=True)
         for name, manifest in test_sets(arguments, out).items():
-            device = transcribe(out, name, manifest, bundle, "litert", limit)
-            entry = {k: device[k] for k in ("wer", "cer", "words", "utterances", "wer_by_speaker")}
-            needed = NEEDED.get(name)
-            what = f"int8 WER, {name}, {device['utterances']} strings"
-            rows.append([what, percent(device["wer"]), *_at_most(device["wer"], needed)])
-            if arguments.workdir:
-                keras = transcribe_in_keras(out, name, manifest, Path(arguments.workdir), limit)
-                reference_limit = min(filter(None, (limit, arguments.reference_limit)), default=0)
-                # Keras models are decoded greedily: so is what they are compared with.
-                reference = transcribe(
-                    out, name, manifest, bundle, "litert-reference", reference_limit, GREEDY
-                )
-                greedy = transcribe(out, name, manifest, bundle, "litert", limit, GREEDY)
-                long = longer_than_window(manifest, bundle)
-                fitting = error_rate(greedy["results"], long)
-                in_float, in_qat = (
-                    error_rate(keras[stage]["results"], long) for stage in ("float", "qat")
-                )
-                difference = fitting - in_float
-                heard = [row for row in keras["qat"]["results"] if _key(row) not in long]
-                share, compared = identical(heard, reference["results"])
-                same, _ = identical(greedy["results"], reference["results"])
-                entry |= {
-                    "longer_than_window": len(long),
-                    "int8_wer_fitting": fitting,
-                    "float_wer": in_float,
-                    "qat_wer": in_qat,
-                    "int8_minus_float": difference,
-                    "identical_qat_and_reference": share,
-                    "identical_xnnpack_and_reference": same,
-                    "compared": compared,
-                }
-                required = NEEDED_DIFFERENCE if needed else None
-                rows += [
-                    [
-                        f"  int8 greedy, without {len(long)} beyond the window",
-                        percent(fitting),
-                        "",
-                        "",
-                    ],
-                    ["  float Keras, the same", percent(in_float), "", ""],
-                    ["  QAT Keras, the same", percent(in_qat), "", ""],
-                    [
-                        "  int8 - float, points",
-                        percent(difference),
-                        *_at_most(difference, required),
-                    ],
-                    [
-                        f"  same text, QAT Keras and LiteRT reference, {compared} strings",
-                        percent(share),
-                        f">= {percent(NEEDED_IDENTICAL)}" if needed else "",
-                        report.verdict(share >= NEEDED_IDENTICAL) if needed else "",
-                    ],
-                    ["  same text, XNNPACK and LiteRT reference", percent(same), "", ""],
-                ]
-            if name != SYNTHESISED:
-                by_speaker = device["wer_by_speaker"].items()
-                rows += [[f"  {speaker}", percent(wer), "", ""] for speaker, wer in by_speaker]
-                counts = confusions(device["results"])
-                entry["confusions"] = {a: dict(b) for a, b in counts.items()}
-                details.append(f"\nDigits, {name}\n{confusion_table(counts)}")
-            figures["sets"][name] = entry
+            figures["sets"][name], more, detail = measure(name, manifest, arguments)
+            rows += more
+            details += [detail] if detail else []
         report.write_json(arguments.json, figures)
     except (
         OSError,

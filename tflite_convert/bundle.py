@@ -23,6 +23,13 @@ from tf_speech_transformer.text.tokenizer import Tokenizer
 from tflite_convert.flatbuffer import Signature
 
 FORMAT_VERSION = 3
+# From the frontend's integers to the model's int8.
+FEATURES = {
+    "numerator": NUMERATOR,
+    "denominator": DENOMINATOR,
+    "scale": SCALE,
+    "zero_point": ZERO_POINT,
+}
 
 
 def write_bundle(
@@ -39,84 +46,82 @@ def write_bundle(
     grammar: dict[str, Any] | None = None,
     language: tuple[bytes, dict[str, float]] | None = None,
 ) -> None:
-    """Makes `directory` and `directory`.zip, whole or not at all.
+    """Makes `directory` and `directory`.zip, whole or not at all; replaces an older bundle.
 
-    `models` holds, for "encoder" and "decoder_step", the flatbuffer and its inputs and outputs;
-    `grammar` what `Grammar.compile` gave; `language` what `language.read` gave.
-    An older bundle of that name is replaced.
+    Args:
+        models: for "encoder" and "decoder_step", the flatbuffer and its inputs and outputs.
+        grammar: of `Grammar.compile`.
+        language: of `language.read`.
+
+    Raises OSError, with the older bundle kept, if it cannot be written.
     """
-    directory = directory.resolve()
+    files = {f"{name}.tflite": content for name, (content, _) in models.items()}
+    files["tokens.txt"] = "".join(f"{token}\n" for token in tokenizer.tokens()).encode()
+    manifest = {
+        "format_version": FORMAT_VERSION,
+        "preset": preset,
+        "precision": precision,
+        "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "git_revision": git_revision(),
+        "wer": wer,
+        "frontend": dataclasses.asdict(frontend),
+        "features": FEATURES,
+        "limits": limits,
+        "mask_value": mask_value,
+        "tokenizer": {
+            "kind": tokenizer.kind,
+            "file": "tokens.txt",
+            "start": tokenizer.start,
+            "end": tokenizer.end,
+            "blank": tokenizer.blank,
+        },
+        "files": {},
+        "models": {
+            name: {"file": f"{name}.tflite", **signature} for name, (_, signature) in models.items()
+        },
+    }
+    if grammar is not None:
+        files["grammar.json"] = f"{json.dumps(grammar)}\n".encode()
+        manifest["grammar"] = {"file": "grammar.json"}
+    if language is not None:
+        files["language.npz"] = language[0]
+        manifest["language"] = {"file": "language.npz", **language[1]}
+    manifest["files"] = {
+        name: {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+        for name, content in files.items()
+    }
+    write_whole(directory.resolve(), files, manifest)
+
+
+def write_whole(directory: Path, files: dict[str, bytes], manifest: dict[str, Any]) -> None:
+    """Writes files and manifest beside `directory`, then puts them into its place and its zip's."""
     directory.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
+    archive = temporary.with_suffix(".zip.tmp")
     try:
-        files = {f"{name}.tflite": content for name, (content, _) in models.items()}
-        files["tokens.txt"] = "".join(f"{token}\n" for token in tokenizer.tokens()).encode()
-        if grammar is not None:
-            files["grammar.json"] = f"{json.dumps(grammar)}\n".encode()
-        if language is not None:
-            files["language.npz"] = language[0]
         for name, content in files.items():
             (temporary / name).write_bytes(content)
-        manifest = {
-            "format_version": FORMAT_VERSION,
-            "preset": preset,
-            "precision": precision,
-            "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-            "git_revision": git_revision(),
-            "wer": wer,
-            "frontend": dataclasses.asdict(frontend),
-            "features": {
-                "numerator": NUMERATOR,
-                "denominator": DENOMINATOR,
-                "scale": SCALE,
-                "zero_point": ZERO_POINT,
-            },
-            "limits": limits,
-            "mask_value": mask_value,
-            "tokenizer": {
-                "kind": tokenizer.kind,
-                "file": "tokens.txt",
-                "start": tokenizer.start,
-                "end": tokenizer.end,
-                "blank": tokenizer.blank,
-            },
-            "files": {
-                name: {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-                for name, content in files.items()
-            },
-            "models": {
-                name: {"file": f"{name}.tflite", **signature}
-                for name, (_, signature) in models.items()
-            },
-        }
-        if grammar is not None:
-            manifest["grammar"] = {"file": "grammar.json"}
-        if language is not None:
-            manifest["language"] = {"file": "language.npz", **language[1]}
         (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
-        archive = temporary.with_suffix(".zip.tmp")
-        try:
-            with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
-                for part in sorted(temporary.iterdir()):
-                    file.write(part, part.name)
-            temporary.chmod(0o755)
-            replace_directory(temporary, directory)
-            archive.replace(directory.with_name(directory.name + ".zip"))
-        finally:
-            archive.unlink(missing_ok=True)
+        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+            for part in sorted(temporary.iterdir()):
+                file.write(part, part.name)
+        temporary.chmod(0o755)
+        replace_directory(temporary, directory)
+        archive.replace(directory.with_name(directory.name + ".zip"))
     except OSError as error:
         if error.filename is not None:
             raise
         # A full disk does not say where.
         raise OSError(error.errno, error.strerror, str(directory)) from error
     finally:
+        archive.unlink(missing_ok=True)
         shutil.rmtree(temporary, ignore_errors=True)
 
 
 def update_wer(directory: Path, wer: dict[str, Any]) -> None:
     """Puts measured word error rates into the manifest of a bundle and of its zip, if it has one.
 
-    Each of the two changes whole or not at all.  Raises FileNotFoundError without a manifest.
+    Each of the two changes whole or not at all. Raises FileNotFoundError without a manifest.
     """
     directory = directory.resolve()
     file = directory / "manifest.json"
@@ -146,7 +151,7 @@ def update_wer(directory: Path, wer: dict[str, Any]) -> None:
 def replace_directory(new: Path, target: Path) -> None:
     """Puts `new` in the place of `target`; at every moment there is a whole directory of that name.
 
-    Where the file system cannot exchange two names at once, the old one is moved aside first.
+    If the file system cannot exchange two names at once, the old one is moved aside first.
     """
     if not target.exists():
         new.replace(target)

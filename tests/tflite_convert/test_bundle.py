@@ -7,7 +7,6 @@ import os
 import pathlib
 import subprocess
 import sys
-import textwrap
 from typing import Any
 
 import numpy as np
@@ -16,8 +15,8 @@ import pytest
 from firmware_sim import bundle as device_bundle
 from firmware_sim.grammar.source import Grammar
 from tests.conftest import REPOSITORY
-from tf_speech_transformer import language
 from tf_speech_transformer.corpora.features import WHEEL
+from tf_speech_transformer.text import ngrams
 from tf_speech_transformer.text.tokenizer import CharacterTokenizer
 from tflite_convert import bundle
 
@@ -107,7 +106,7 @@ def test_a_language_model_goes_with_the_bundle(
 ) -> None:
     tokenizer = CharacterTokenizer()
     texts = [tokenizer.encode(text) for text in ("one two", "one three", "one two two")]
-    packed = language.pack(language.absolute_discounting(texts, tokenizer, order=3))
+    packed = ngrams.pack(ngrams.absolute_discounting(texts, tokenizer, order=3))
     file = io.BytesIO()
     np.savez_compressed(file, **packed)  # type: ignore[arg-type]
     description = {"weight": 0.5, "entropy": 1.25}
@@ -120,58 +119,59 @@ def test_a_language_model_goes_with_the_bundle(
         assert likeliest == tokenizer.encode("w")[0]
 
 
+# Kills itself half-way through the n-th file operation, and right after it, for every n.
+KILLED = """
+import os, pathlib, shutil, signal, sys, zipfile
+from firmware_sim import bundle as device_bundle
+from tests.tflite_convert.test_bundle import presets, write
+from tflite_convert import bundle
+
+source, target = map(pathlib.Path, sys.argv[1:])
+countdown = 0
+
+def killing(function, half):
+    def wrapped(*args, **kwargs):
+        global countdown
+        countdown -= half
+        if countdown == 0 and half:
+            function(args[0], args[1][: len(args[1]) // 2])
+            os.kill(os.getpid(), signal.SIGKILL)
+        countdown -= 1
+        result = function(*args, **kwargs)
+        if countdown == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+    return wrapped
+
+for owner, name, half in (
+    (pathlib.Path, "write_bytes", True),
+    (pathlib.Path, "write_text", True),
+    (pathlib.Path, "replace", False),
+    (zipfile.ZipFile, "write", False),
+    (shutil, "rmtree", False),
+    (bundle, "replace_directory", False),
+):
+    setattr(owner, name, killing(getattr(owner, name), half))
+for n in range(1, 100):
+    child = os.fork()
+    if not child:
+        countdown = n
+        write(source, target, "new")
+        os._exit(0)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert status in (0, -signal.SIGKILL), status
+    print(status, *presets(target))
+    if status == 0:
+        break
+"""
+
+
 def test_kill_9_at_any_moment_leaves_a_whole_bundle(
     target: pathlib.Path, digits_bundle: pathlib.Path
 ) -> None:
     """Killed half-way through the n-th file operation, and right after it, for every n."""
-    script = textwrap.dedent(
-        """
-        import os, pathlib, shutil, signal, sys, zipfile
-        from firmware_sim import bundle as device_bundle
-        from tests.tflite_convert.test_bundle import presets, write
-        from tflite_convert import bundle
-
-        source, target = map(pathlib.Path, sys.argv[1:])
-        countdown = 0
-
-        def killing(function, half):
-            def wrapped(*args, **kwargs):
-                global countdown
-                countdown -= half
-                if countdown == 0 and half:
-                    function(args[0], args[1][: len(args[1]) // 2])
-                    os.kill(os.getpid(), signal.SIGKILL)
-                countdown -= 1
-                result = function(*args, **kwargs)
-                if countdown == 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                return result
-            return wrapped
-
-        for owner, name, half in (
-            (pathlib.Path, "write_bytes", True),
-            (pathlib.Path, "write_text", True),
-            (pathlib.Path, "replace", False),
-            (zipfile.ZipFile, "write", False),
-            (shutil, "rmtree", False),
-            (bundle, "replace_directory", False),
-        ):
-            setattr(owner, name, killing(getattr(owner, name), half))
-        for n in range(1, 100):
-            child = os.fork()
-            if not child:
-                countdown = n
-                write(source, target, "new")
-                os._exit(0)
-            status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-            assert status in (0, -signal.SIGKILL), status
-            print(status, *presets(target))
-            if status == 0:
-                break
-        """
-    )
     done = subprocess.run(
-        [sys.executable, "-c", script, str(digits_bundle), str(target)],
+        [sys.executable, "-c", KILLED, str(digits_bundle), str(target)],
         capture_output=True,
         text=True,
         cwd=REPOSITORY,

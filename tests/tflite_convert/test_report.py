@@ -14,6 +14,7 @@ from tf_speech_transformer import train
 from tf_speech_transformer.corpora.features import as_float, microfrontend
 from tflite_convert import layers, report
 from tflite_convert.ladder import RUNGS
+from tflite_convert.sections.run import MissingError
 
 VOID = {"meta", "img", "br", "path", "use", "rect", "image"}
 
@@ -116,7 +117,7 @@ def test_run_without_ladder_bundle_and_checkpoint_has_a_page(
 
 
 def test_directory_that_is_no_run_is_refused(tmp_path: pathlib.Path) -> None:
-    with pytest.raises(report.MissingError, match="must name a training run"):
+    with pytest.raises(MissingError, match="must name a training run"):
         report.write(tmp_path)
     assert list(tmp_path.iterdir()) == []
 

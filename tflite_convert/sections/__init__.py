@@ -1,0 +1,1 @@
+"""The sections of a report: each makes HTML of a training run."""
