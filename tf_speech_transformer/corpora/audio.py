@@ -44,7 +44,7 @@ def decode(content: bytes, name: str) -> np.ndarray:
     Raises:
         AudioError: it is empty, truncated or no audio, or holds infinities or NaN.
     """
-    # Here, not above: examples are made of decoded recordings without TensorFlow (`xla_train`).
+    # Imported lazily: `training.xla.train` makes examples without TensorFlow.
     import tensorflow as tf
 
     if not content:

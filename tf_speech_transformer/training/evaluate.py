@@ -3,15 +3,15 @@
     python -m tf_speech_transformer.training.evaluate --workdir=runs/digits --manifest=TEST.tsv \
         [--stages=float,ptq,qat] [--limit=N]
 
-prints a line for each stage of training and writes `keras.json` into the workdir: for each stage
-`wer` and `results`, with `audio`, `reference` and `hypothesis` of each utterance, and whether it
-was `cut` to the encoder's window.  Models of 8 bits are evaluated in a device's own arithmetic
+prints a line for each stage of training and writes `keras.json` into the workdir. It holds `wer`
+and `results` of each stage: `audio`, `reference` and `hypothesis` of each utterance, and whether it
+was `cut` to the encoder's window. Models of 8 bits are evaluated in a device's own arithmetic
 (`quantization.exact`).
 """
 
 import json
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -33,55 +33,43 @@ from tf_speech_transformer.model.transformer import (
 from tf_speech_transformer.text.tokenizer import Tokenizer
 
 
-def greedy_decoder(
-    model: SpeechTransformer, tokenizer: Tokenizer, max_tokens: int
-) -> Callable[[tf.Tensor, tf.Tensor], list[str]]:
-    """A function of features float32 [B, T, F] and frames int32 [B] that returns B texts."""
-    dims = model.dims
-    size = max_tokens + 1
+class GreedyDecoder:
+    """Decodes batches greedily, one token of each text at a time, as a device does."""
 
-    @tf.function(
-        input_signature=[
-            tf.TensorSpec([None, None, dims.feature_channels], tf.float32),
+    def __init__(self, model: SpeechTransformer, tokenizer: Tokenizer, max_tokens: int) -> None:
+        self.model, self.tokenizer, self.max_tokens = model, tokenizer, max_tokens
+        signature = [
+            tf.TensorSpec([None, None, model.dims.feature_channels], tf.float32),
             tf.TensorSpec([None], tf.int32),
         ]
-    )
-    def decode(features, frames):
+        self._decode = tf.function(self._tokens, input_signature=signature)
+
+    def __call__(self, features: tf.Tensor, frames: tf.Tensor) -> list[str]:
+        """B texts of features float32 [B, T, F] and frames int32 [B]."""
+        rows, end = self._decode(features, frames).numpy(), self.tokenizer.end
+        return [self.tokenizer.decode(row[: _length(row, end)].tolist()) for row in rows]
+
+    def _tokens(self, features, frames):
+        """int32 [B, U]"""
+        dims = self.model.dims
         batch = tf.shape(features)[0]
-        memory_mask = model.memory_mask(frames, tf.shape(features)[1] // TIME_REDUCTION)
-        memory, _ = model.encode(features, memory_mask)
-        caches = tuple(tf.zeros([batch, max_tokens, dims.d_model]) for _ in model.decoder)
+        memory_mask = self.model.memory_mask(frames, tf.shape(features)[1] // TIME_REDUCTION)
+        memory, _ = self.model.encode(features, memory_mask)
+        caches = tuple(tf.zeros([batch, self.max_tokens, dims.d_model]) for _ in self.model.decoder)
         before = CausalConvolution.WIDTH - 1
         windows = tuple(tf.zeros([batch, before, channels]) for channels in dims.window_channels)
-        token = tf.fill([batch, 1], tokenizer.start)
+        token = tf.fill([batch, 1], self.tokenizer.start)
         texts = tf.fill([batch, 0], 0)
         done = tf.zeros([batch], tf.bool)
 
         def more(step, token, texts, done, caches, windows):
-            return tf.logical_and(step < max_tokens, tf.logical_not(tf.reduce_all(done)))
+            unfinished = tf.logical_not(tf.reduce_all(done))
+            return tf.logical_and(step < self.max_tokens, unfinished)
 
-        def advance(step, token, texts, done, caches, windows):
-            positions = tf.range(size)
-            valid = tf.logical_or(positions < step, tf.equal(positions, max_tokens))
-            mask = tf.where(valid, 0.0, model.mask_value)[None, None, None, :]
-            one_hot = tf.one_hot(token, dims.vocabulary)
-            position = tf.one_hot(step, max_tokens)[None, None, :]
-            logits, rows, newest = model.decode_step(
-                one_hot, mask, memory_mask, caches, memory, windows, position
-            )
-            forbidden = tf.one_hot([tokenizer.start, tokenizer.blank], dims.vocabulary, 1e9, 0.0)
-            best = tf.argmax(logits - tf.reduce_sum(forbidden, 0), -1, output_type=tf.int32)
-            best = tf.where(done, tokenizer.end, best)
-            slot = tf.one_hot(step, max_tokens)[None, :, None]
-            caches = tuple(cache + slot * row for cache, row in zip(caches, rows, strict=True))
-            windows = tuple(
-                tf.concat([window[:, 1:], tf.convert_to_tensor(row)], 1)
-                for window, row in zip(windows, newest, strict=True)
-            )
-            texts = tf.concat([texts, best[:, None]], 1)
-            done = tf.logical_or(done, tf.equal(best, tokenizer.end))
-            return step + 1, best[:, None], texts, done, caches, windows
+        def advance(*state):
+            return self._advance(memory, memory_mask, *state)
 
+        cache_shape = tf.TensorShape([None, self.max_tokens, dims.d_model])
         loop = tf.while_loop(
             more,
             advance,
@@ -91,19 +79,35 @@ def greedy_decoder(
                 tf.TensorShape([None, 1]),
                 tf.TensorShape([None, None]),
                 tf.TensorShape([None]),
-                tuple(tf.TensorShape([None, max_tokens, dims.d_model]) for _ in caches),
-                tuple(
-                    tf.TensorShape([None, before, channels]) for channels in dims.window_channels
-                ),
+                tuple(cache_shape for _ in caches),
+                tuple(tf.TensorShape([None, before, size]) for size in dims.window_channels),
             ),
         )
         return loop[2]
 
-    def texts(features: tf.Tensor, frames: tf.Tensor) -> list[str]:
-        rows = decode(features, frames).numpy()
-        return [tokenizer.decode(row[: _length(row, tokenizer.end)].tolist()) for row in rows]
-
-    return texts
+    def _advance(self, memory, memory_mask, step, token, texts, done, caches, windows):
+        """The state of the loop after one more token of each text."""
+        model, tokenizer, dims = self.model, self.tokenizer, self.model.dims
+        positions = tf.range(self.max_tokens + 1)
+        valid = tf.logical_or(positions < step, tf.equal(positions, self.max_tokens))
+        mask = tf.where(valid, 0.0, model.mask_value)[None, None, None, :]
+        one_hot = tf.one_hot(token, dims.vocabulary)
+        position = tf.one_hot(step, self.max_tokens)[None, None, :]
+        logits, rows, newest = model.decode_step(
+            one_hot, mask, memory_mask, caches, memory, windows, position
+        )
+        forbidden = tf.one_hot([tokenizer.start, tokenizer.blank], dims.vocabulary, 1e9, 0.0)
+        best = tf.argmax(logits - tf.reduce_sum(forbidden, 0), -1, output_type=tf.int32)
+        best = tf.where(done, tokenizer.end, best)
+        slot = tf.one_hot(step, self.max_tokens)[None, :, None]
+        caches = tuple(cache + slot * row for cache, row in zip(caches, rows, strict=True))
+        windows = tuple(
+            tf.concat([window[:, 1:], tf.convert_to_tensor(row)], 1)
+            for window, row in zip(windows, newest, strict=True)
+        )
+        texts = tf.concat([texts, best[:, None]], 1)
+        done = tf.logical_or(done, tf.equal(best, tokenizer.end))
+        return step + 1, best[:, None], texts, done, caches, windows
 
 
 def _length(row: np.ndarray, end: int) -> int:
@@ -122,7 +126,7 @@ def transcribe(
 ) -> list[str]:
     """Texts of utterances given as float features [frames, F], each padded to `max_frames`."""
     utterances = list(features)
-    decode = greedy_decoder(model, tokenizer, max_tokens)
+    decode = GreedyDecoder(model, tokenizer, max_tokens)
     texts: list[str] = []
     for first in tqdm(range(0, len(utterances), batch_size), description, leave=False):
         part = utterances[first : first + batch_size]

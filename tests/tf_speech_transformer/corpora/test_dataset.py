@@ -322,7 +322,7 @@ def test_several_caches_are_one(examples):
 
 
 def test_making_examples_needs_no_tensorflow(manifest, tmp_path):
-    """On a machine that trains without it: see `xla_train`."""
+    """On a machine that trains without it: see `training.xla.train`."""
     source = {"kind": "joined", "manifest": str(manifest), "weight": 1.0}
     recipe = recipe_of(manifest, sources=(source, {**ESPEAK, "weight": 1.0}))
     recordings = [dataset.decode_source(x, tmp_path) for x in recipe.sources]

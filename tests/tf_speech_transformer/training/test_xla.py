@@ -241,7 +241,7 @@ def test_jax_trains_the_exported_program(exported: Path, tmp_path: Path):
         for x in (tmp_path, exported)
     )
     assert refused.returncode != 0
-    assert refused.stderr.startswith(f"xla_train: {tmp_path} has no index.json")
+    assert refused.stderr.startswith(f"train: {tmp_path} has no index.json")
     assert done.returncode == 0, done.stderr
     assert "3/3" in done.stderr
     first = initial(exported)

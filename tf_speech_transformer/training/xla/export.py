@@ -1,4 +1,4 @@
-"""The float stage on another machine: its training step as XLA programs, and its weights back.
+"""The float stage on another machine: exports its step as XLA programs, imports its weights.
 
     XLA="python -m tf_speech_transformer.training.xla.export --config=PRESET"
     $XLA --export=DIR
@@ -6,9 +6,9 @@
     $XLA --workdir=RUN --import=DIR/last.npz
     python -m tf_speech_transformer.train --config=PRESET --workdir=RUN  # goes on: ptq, qat
 
-The TensorFlow of this project runs on a GPU with CUDA 12.3 alone; newer machines have JAX on CUDA
-13.  So TensorFlow translates `train.update` (forward, losses, gradients, Adam with its schedule,
-dropout) into HLO here, and JAX compiles and runs it there.  The preset's section `xla` holds
+The TensorFlow of this project needs CUDA 12.3 on a GPU; newer machines have JAX on CUDA 13. So
+TensorFlow translates a step of training (forward, losses, gradients, Adam with its schedule,
+dropout) into HLO here, and JAX compiles and runs it there. The preset's section `xla` holds
 `batch_frames`, `learning_rate`, `warmup_steps` and `steps` in the place of those of `train`, and
     lengths: frames to which utterances are padded, multiples of 4; there is a program for each
     tokens: to which texts are padded; longer ones are drawn again
@@ -43,13 +43,13 @@ from tf_speech_transformer.model.transformer import TIME_REDUCTION, SpeechTransf
 from tf_speech_transformer.text.tokenizer import CharacterTokenizer, Tokenizer
 
 METRICS = ("loss", "attention", "ctc", "accuracy")
-NEVER = -1e9  # logarithm of the probability of what cannot be
+NEVER = -1e9  # logarithm of a probability of 0
 
 
 def dense_ctc(
     tokens: tf.Tensor, lengths: tf.Tensor, logits: tf.Tensor, frames: tf.Tensor
 ) -> tf.Tensor:
-    """What `train.sparse_ctc` computes, of static shapes alone, as XLA wants them.
+    """What `train.sparse_ctc` computes, with static shapes, as XLA needs them.
 
     The forward variables of all utterances advance together, in the logarithm.
     """
@@ -274,16 +274,16 @@ def main(argv: list[str]) -> None:
         else:
             raise app.UsageError("name --export, or --workdir and --import")
     except (ValueError, OSError) as error:
-        sys.exit(f"xla: {error}")
+        sys.exit(f"export: {error}")
     except tf.errors.OpError as error:  # what writes checkpoints has exceptions of its own
-        sys.exit(f"xla: {error.message.splitlines()[0]}")
+        sys.exit(f"export: {error.message.splitlines()[0]}")
 
 
 def run() -> None:
     config_flags.DEFINE_config_file("config", None, "Preset, a Python file.")
-    flags.DEFINE_string("export", None, "Directory to make, for xla_train.")
+    flags.DEFINE_string("export", None, "Directory to make, for `training.xla.train`.")
     flags.DEFINE_string("workdir", None, "Directory of the run that --import begins.")
-    flags.DEFINE_string("import", None, "Weights that xla_train wrote, an .npz file.")
+    flags.DEFINE_string("import", None, "Weights that `training.xla.train` wrote, an .npz file.")
     flags.mark_flags_as_required(["config"])
     app.run(main)
 

@@ -1,4 +1,4 @@
-"""Trains the float model that `xla.py` exported, with JAX and without TensorFlow.
+"""Trains the float model that `export` wrote, with JAX and without TensorFlow.
 
     pip install "jax[cuda13]" absl-py espeakng-loader ml_collections pymicro-features scipy \
         sentencepiece soundfile soxr tqdm
@@ -174,7 +174,7 @@ def save(file: Path, state: dict[str, Any]) -> None:
 def train(directory: Path) -> None:
     """Trains to the end of the schedule; writes `last.npz` and `average.npz`."""
     if not (directory / "index.json").is_file():
-        raise ValueError(f"{directory} has no index.json: make it with xla.py --export={directory}")
+        raise ValueError(f"{directory} has no index.json: make it with `training.xla.export`")
     index = json.loads((directory / "index.json").read_text())
     fields = dict(index["recipe"])
     fields["augmentation"] = augment.Augmentation(**fields["augmentation"])
@@ -220,14 +220,14 @@ def train(directory: Path) -> None:
 
 def main(argv: list[str]) -> None:
     if len(argv) != 2:
-        raise app.UsageError("name the directory that xla.py exported, and nothing else")
+        raise app.UsageError("name one directory: the one that `training.xla.export` made")
     # Autotuning takes longer than what it gives: see docs/experiments.md.
     os.environ.setdefault("XLA_FLAGS", "--xla_gpu_autotune_level=0")
     jax.config.update("jax_enable_x64", True)  # steps and the state of dropout are int64
     try:
         train(Path(argv[1]))
     except (ValueError, OSError) as error:
-        sys.exit(f"xla_train: {error}")
+        sys.exit(f"train: {error}")
 
 
 if __name__ == "__main__":
