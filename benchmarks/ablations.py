@@ -4,10 +4,10 @@
         --out=runs/ablations [--rows=proposed,positions,conv_context]
 
 Each row is a run in RUNS/ROW, converted with `--ptq --float32`.  Every bundle decodes the whole
-test set on LiteRT, by attention alone (greedy, as the paper's ablations compare models), by the
-joint search, and by that with the bundle's language model, if it carries one.  `cost` is the word
-error rate of the quantization-aware model in 8 bits less that of its float model.  Transcripts stay
-in --out, where a second run finds them.
+test set on LiteRT in three ways: greedily by attention, as the paper's ablations compare models; by
+the joint search; and by that with the bundle's language model, if it carries one.  `cost` is the
+word error rate of the quantization-aware model in 8 bits less that of its float model.  Transcripts
+stay in --out, where a second run finds them.
 """
 
 import subprocess

@@ -52,7 +52,7 @@ OURS = (*HELD, "free")
 ENGINES = (*OURS, "pocketsphinx", "whisper", "moonshine")
 CLEAN = "clean"
 FRAME = 2048  # samples, of the benchmark's ratio of energies
-STRETCHES = (2, 10)  # seconds of noise alone
+STRETCHES = (2, 10)  # seconds of noise without speech
 REFUSED = 8  # texts printed of each engine
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 COMPACT = Path(__file__).parents[1] / "grammars" / "barista.yaml"  # the same language
@@ -244,7 +244,7 @@ def read_others(directory: Path, limit: int) -> list[Recording]:
 
 
 def read_noise(noise: npt.NDArray[np.int16], seconds: int, directory: Path) -> list[Recording]:
-    """The noise alone, written in stretches of so many seconds: nobody orders anything."""
+    """Stretches of the noise, of so many seconds, written to files: nobody orders anything."""
     directory.mkdir(exist_ok=True)
     found = []
     stretch = 16_000 * seconds
@@ -360,7 +360,7 @@ def main(argv: Sequence[str]) -> int:
             found["noise"] = {}
             for seconds, pieces in stretches.items():
                 journal = journals / f"{label}-noise_{seconds}s.jsonl"
-                title = f"{name} noise alone, {seconds} s"
+                title = f"{name} noise without speech, {seconds} s"
                 rows = measure(engine, pieces, noise, CLEAN, journal, title)
                 found["noise"][str(seconds)] = summary(name, rows, pieces, slots)
             engine.close()
@@ -394,7 +394,7 @@ def table(figures: dict[str, Any], chosen: Sequence[str]) -> str:
             ]
         )
     header = ["accepted, %", *chosen, "mean of noise", "RTF", "MB", "peak MB", "false"]
-    return report.table([*header, *(f"in {x} s of noise alone" for x in STRETCHES)], rows)
+    return report.table([*header, *(f"in {x} s of noise" for x in STRETCHES)], rows)
 
 
 def orders(found: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Time of each operator of a flatbuffer by itself, as a flatbuffer with that operator alone.
+"""Time of each operator of a flatbuffer by itself, as a flatbuffer with one operator.
 
 XNNPACK runs a whole graph as one delegate node, so a profiler sees nothing in it.  The sum is not
 the time of the graph: operators that follow one another share caches, and each invocation of a

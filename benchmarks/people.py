@@ -74,7 +74,7 @@ def write_joined(
 ) -> Path:
     """Joins `count` strings of each speaker of `source`; returns the manifest.
 
-    What is there already stays.  Every string depends on the seed, speaker and number alone.
+    Existing files stay.  A string depends only on the seed, the speaker and its number.
 
     Args:
       draw: the words of a string.
@@ -112,7 +112,7 @@ def write_joined(
 
 
 def write_children(source: Path, directory: Path) -> Path:
-    """Copies the utterances of speechocean762 that are digits alone; returns the manifest."""
+    """Copies the utterances of speechocean762 that hold only digits; returns the manifest."""
     manifest = directory / "manifest.tsv"
     if manifest.exists():
         return manifest
@@ -126,7 +126,7 @@ def write_children(source: Path, directory: Path) -> Path:
             (directory / file).write_bytes(read(row["audio"]))
             lines.append((file, " ".join(words), row["speaker"]))
     if not lines:
-        raise ValueError(f"{source} holds no utterance of digits alone: name speechocean762_test.")
+        raise ValueError(f"{source} holds no utterance of only digits: name speechocean762_test.")
     return _write_manifest(manifest, lines)
 
 

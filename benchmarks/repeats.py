@@ -6,8 +6,8 @@ Bie et al. (arXiv 1911.03604, section 5) report that a decoder without positions
 wrong one of two equal n-grams.  Four sets of strings are joined from recordings of people, each
 clip another one (`benchmarks.people`): one to three digits said two to six times over, as many
 digits that never repeat a pair, and 12 to 20 digits, longer than the window, of either kind.  Each
-is decoded by attention alone and with the remedy, CTC at every token of the beam, which goes
-through the speech once.  An utterance is skipped if its text is short of words, and doubled if it
+is decoded without CTC, and with the remedy: CTC at every token of the beam, which goes through the
+speech once.  An utterance is skipped if its text is short of words, and doubled if it
 has too many; the rest of the errors are words taken for others.
 """
 
@@ -32,8 +32,8 @@ from firmware_sim.sound import audio
 SEED = 3003
 LONG = (12, 20)  # words
 DECODINGS = {
-    "greedy, attention alone": DecodingOptions(Decoding.GREEDY, ctc_weight=0.0),
-    "beam, attention alone": DecodingOptions(Decoding.BEAM, ctc_weight=0.0),
+    "greedy, without CTC": DecodingOptions(Decoding.GREEDY, ctc_weight=0.0),
+    "beam, without CTC": DecodingOptions(Decoding.BEAM, ctc_weight=0.0),
     "beam, CTC 0.1": DecodingOptions(Decoding.BEAM, ctc_weight=0.1),
     "beam, CTC 0.3": DecodingOptions(Decoding.BEAM, ctc_weight=0.3),
     "beam, CTC 0.5": DecodingOptions(Decoding.BEAM, ctc_weight=0.5),

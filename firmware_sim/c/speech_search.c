@@ -8,7 +8,7 @@
 #endif
 
 #define IMPOSSIBLE (INT32_MIN / 2)
-#define UNLIKELY (-10000 * 65536) /* a text too fast for CTC's frames: attention alone decides */
+#define UNLIKELY (-10000 * 65536) /* a text too fast for CTC's frames: attention decides */
 #define MARGIN (4 * 65536)        /* less likely than the best by e^-4: given up */
 
 static int32_t larger(int32_t a, int32_t b) { return a > b ? a : b; }
@@ -64,8 +64,8 @@ static int is_last(const speech_hypothesis *hypothesis, int32_t count, int32_t t
   return count > 0 && hypothesis->tokens[count - 1] == token;
 }
 
-/* The log probability of all texts that begin with a hypothesis of `count` tokens and one more; of
- * that text alone, if the token is the end. */
+/* The log probability of all texts that begin with a hypothesis of `count` tokens and one more; if the
+ * token is the end, of that text only. */
 static int32_t prefix_score(const speech_search *search, const speech_hypothesis *hypothesis,
                             int32_t count, int32_t token) {
   int again = is_last(hypothesis, count, token);

@@ -1,6 +1,6 @@
-/* The search: which texts are held on to while the decoder steps. A beam of hypotheses by attention
- * and CTC together, as in the reference decoder; of one hypothesis, attention alone chooses. Integers
- * only: log probabilities are in 1/65536 nats.
+/* The search: which texts are kept while the decoder steps. Attention and CTC together score a beam of
+ * hypotheses, as in the reference decoder; a beam of one chooses by attention. Integers only: log
+ * probabilities are in 1/65536 nats.
  */
 #ifndef SPEECH_SEARCH_H
 #define SPEECH_SEARCH_H
