@@ -86,7 +86,7 @@ def header(bundle: Bundle, golden: Golden) -> str:
     hypothesis = golden.hypothesis
     text = bundle.tokenizer.text(hypothesis.tokens).encode()
     lines = [
-        "/* What the self-test hears, and every byte that the models must return. */",
+        "/* Input of the self-test, and every byte that the models must return. */",
         "#ifndef SPEECH_GOLDEN_H",
         "#define SPEECH_GOLDEN_H",
         "",

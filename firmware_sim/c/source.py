@@ -186,7 +186,7 @@ def _size_defines(bundle: Bundle) -> list[str]:
 
 
 def _search_defines(bundle: Bundle, beam: int) -> Iterable[str]:
-    """What scores are made of."""
+    """Constants of the scores."""
     ctc = {spec.name: spec for spec in bundle.encoder.outputs}.get("ctc_logits")
     yield define("BEAM", beam, "hypotheses")
     yield define("CTC", ctc is not None, "whether the encoder has its logits")
@@ -410,7 +410,7 @@ def numbers(values: npt.NDArray[Any]) -> str:
 
 
 def _pieces(tokenizer: Tokenizer) -> list[bytes]:
-    """What each token adds to the text before it is stripped, UTF-8; nothing for special ones."""
+    """Text of each token in UTF-8, before stripping; empty for special ones."""
     special = (tokenizer.start, tokenizer.end, tokenizer.blank)
     texts = ["" if i in special else piece for i, piece in enumerate(tokenizer.tokens)]
     if tokenizer.kind == "characters":

@@ -22,7 +22,7 @@ static void set_token(speech_decoder *decoder, int32_t token) {
   decoder->token[token] = SPEECH_DECODER_STEP_INPUT_TOKEN_ONE;
 }
 
-/* Masks, the caches of the first hypothesis, and nothing found. */
+/* Masks, the caches of the first hypothesis, and an empty result. */
 static void reset(speech_decoder *decoder, int32_t frames, int32_t beam) {
   size_t used = (size_t)frames * SPEECH_CHANNELS;
   size_t valid = memory_frames(frames);
@@ -48,7 +48,7 @@ static void reset(speech_decoder *decoder, int32_t frames, int32_t beam) {
 #endif
 }
 
-/* The step-th step of a hypothesis: its logits, and a row of its caches. */
+/* Runs step number `step` of a hypothesis: its logits, and a row of its caches. */
 static int invoke_step(speech_decoder *decoder, const speech_runtime *runtime,
                        speech_hypothesis *hypothesis, int32_t step, const void **inputs) {
   const void *outputs[SPEECH_DECODER_STEP_OUTPUTS];
@@ -119,7 +119,7 @@ int speech_decode_beam(speech_decoder *decoder, const speech_runtime *runtime, i
   return SPEECH_OK;
 }
 
-/* Puts what a token adds to the text that is there; returns its length. */
+/* Appends a token's text; returns the new length. */
 static size_t append(char *text, size_t length, int32_t token) {
   const char *piece = speech_tokens[token];
   while (length == 0 && *piece == ' ') ++piece;

@@ -1,4 +1,4 @@
-/* Settings of TensorFlow Lite Micro's audio microfrontend, with which the features are made:
+/* Settings of TensorFlow Lite Micro's audio microfrontend, which computes the features:
  *
  *   struct FrontendConfig config; static struct FrontendState state;
  *   speech_frontend_config(&config);
@@ -8,7 +8,7 @@
  *
  * The model was trained on features of pymicro-features, whose copy of the library computes two
  * tables in single precision. Do the same: in window_util.c write cosf for cos, and in
- * filterbank_util.c log1pf for log1p. As they are, some 1 % of the features differ.
+ * filterbank_util.c log1pf for log1p. Without this, about 1 % of the features differ.
  */
 #ifndef SPEECH_FRONTEND_H
 #define SPEECH_FRONTEND_H

@@ -22,7 +22,7 @@ static int32_t exponential(int32_t a) {
   return power >> (halvings >> 16);
 }
 
-/* Adds the states that a token leads to from a state; from a final one a command may begin. */
+/* Adds the states after a token from a state; from a final state a command may begin. */
 static void lead(uint8_t *states, int32_t state, int32_t token) {
   int32_t i;
   for (i = speech_first_arcs[state]; i < speech_first_arcs[state + 1]; ++i) {
@@ -79,7 +79,7 @@ void speech_grammar_follow(uint8_t places[SPEECH_STATE_BYTES], int32_t token) {
   memcpy(places, following, sizeof following);
 }
 
-/* Whether a state leads by a token to one of those. */
+/* Whether a token leads from a state to one of `states`. */
 static int leads(const uint8_t *states, int32_t state, int32_t token) {
   uint8_t found[SPEECH_STATE_BYTES] = {0};
   size_t i;

@@ -1,5 +1,5 @@
-/* Commands: what a bundle with a grammar adds to the search. Its texts are held to the grammar,
- * and have intents, slots and a confidence. Integers only: log probabilities are in 1/65536 nats.
+/* Commands of a bundle with a grammar. The search allows only texts of the grammar; they have
+ * intents, slots and a confidence. Integers only: log probabilities are in 1/65536 nats.
  *
  *   if (speech_decode(&decoder, &runtime, frames) == SPEECH_OK) {
  *     for (i = 0; i < decoder.command_count; ++i) {
@@ -17,31 +17,31 @@
 extern "C" {
 #endif
 
-#define SPEECH_CERTAIN 65536 /* the confidence of what is certain */
+#define SPEECH_CERTAIN 65536 /* a confidence of 1 */
 #define SPEECH_NO_SLOT (-1)
 
 typedef struct {
   int32_t intent;      /* of speech_intents */
-  int32_t first, last; /* its tokens: from first on, and before last */
+  int32_t first, last; /* its first token, and the one after its last */
   int32_t confidence;  /* 0 to SPEECH_CERTAIN: the geometric mean of its tokens' probabilities */
 } speech_command;
 
-/* Places are the states of the automaton that a text leads to, a bit each; these where it begins. */
+/* Sets the places of the empty text: states of the automaton after a text, a bit each. */
 void speech_grammar_begin(uint8_t places[SPEECH_STATE_BYTES]);
 
-/* Marks the tokens that may follow, SPEECH_TOKEN_END among them, by a 1. */
+/* Marks by a 1 the tokens that may follow, SPEECH_TOKEN_END among them. */
 void speech_grammar_allow(const uint8_t places[SPEECH_STATE_BYTES],
                           uint8_t allowed[SPEECH_VOCABULARY]);
 
-/* Where an allowed token leads to. */
+/* Sets the places after an allowed token. */
 void speech_grammar_follow(uint8_t places[SPEECH_STATE_BYTES], int32_t token);
 
-/* What a text of the grammar means.
+/* Finds the commands of a text of the grammar.
  *
- * scores: log probabilities of the text up to each token, and to its end if it ended; `steps` in all.
- * readable: for the work; states from which the rest of the text, from each token on, can be read.
+ * scores: `steps` log probabilities: of the text up to each token, and to its end if it ended.
+ * readable: working memory; the states from which the rest of the text can be read, by token.
  * token_slots: out; the slot of each token, or SPEECH_NO_SLOT.
- * Returns the number of commands; 0 if the text is no command, or less sure than the bundle wants.
+ * Returns the number of commands; 0 if the text is no command, or has too little confidence.
  */
 int32_t speech_grammar_commands(const int32_t *tokens, int32_t count, const int32_t *scores,
                                 int32_t steps,

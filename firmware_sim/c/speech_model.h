@@ -1,5 +1,5 @@
-/* The two models, and how their inputs and outputs belong together; speech_parameters.h has the
- * numbers, speech_decoder.h says how to use them.
+/* The two models, and the tables that connect their inputs and outputs. speech_parameters.h has the
+ * numbers, speech_decoder.h the instructions for use.
  */
 #ifndef SPEECH_MODEL_H
 #define SPEECH_MODEL_H
@@ -36,18 +36,18 @@ typedef struct {
 
 extern const speech_crossing speech_crossings[SPEECH_CROSSINGS];
 
-/* An input of the decoder step whose row t is what step t wrote to an output. */
+/* An input of the decoder step; step t writes its row t, as an output. */
 typedef struct {
   int input;
   int row_output;
   size_t offset; /* of its SPEECH_TOKENS rows among SPEECH_CACHE_BYTES */
   size_t row_bytes;
-  int8_t zero; /* what a row holds before it is written */
+  int8_t zero; /* value of a row before it is written */
 } speech_cache;
 
 extern const speech_cache speech_caches[SPEECH_CACHES];
 
-/* What each token adds to the text, in UTF-8. */
+/* The text of each token, in UTF-8. */
 extern const char *const speech_tokens[SPEECH_VOCABULARY];
 
 #if SPEECH_STATES > 0
@@ -55,7 +55,7 @@ extern const char *const speech_tokens[SPEECH_VOCABULARY];
 typedef struct {
   uint16_t token;
   uint16_t to;  /* state */
-  int16_t slot; /* of speech_slots, to whose value the token belongs; -1: none */
+  int16_t slot; /* of speech_slots, that the token belongs to; -1: none */
 } speech_arc;
 
 extern const speech_arc speech_arcs[SPEECH_ARCS]; /* by state, token and slot */

@@ -8,12 +8,12 @@
 #endif
 
 #define IMPOSSIBLE (INT32_MIN / 2)
-#define UNLIKELY (-10000 * 65536) /* a text too fast for CTC's frames: attention decides */
-#define MARGIN (4 * 65536)        /* less likely than the best by e^-4: given up */
+#define UNLIKELY (-10000 * 65536) /* a text too fast for CTC's frames: only attention decides */
+#define MARGIN (4 * 65536)        /* e^-4 times as likely as the best: dropped */
 
 static int32_t larger(int32_t a, int32_t b) { return a > b ? a : b; }
 
-/* log(e^a + e^b): the larger one, and a table of what the other adds. */
+/* log(e^a + e^b): the larger one, plus the other's part from a table. */
 static int32_t log_add(int32_t a, int32_t b) {
   int32_t high = larger(a, b);
   int32_t apart = high - (a > b ? b : a);
@@ -42,7 +42,7 @@ static int32_t normalizer(const int8_t *logits, int32_t nats) {
 }
 
 #if SPEECH_CTC
-/* A log probability less likely by another; what is impossible stays so. */
+/* The sum of two log probabilities; an impossible one stays impossible. */
 static int32_t times(int32_t a, int32_t b) {
   int64_t product = (int64_t)a + b;
   return product < IMPOSSIBLE ? IMPOSSIBLE : (int32_t)product;
@@ -53,8 +53,8 @@ static int32_t emission(const speech_search *search, int32_t frame, int32_t toke
   return level(logit, SPEECH_CTC_LOGIT_NATS) - search->normalizers[frame];
 }
 
-/* That a hypothesis, and nothing more, was said up to a frame; with a blank at the end, if its last
- * token shall come again. */
+/* CTC's log probability that a hypothesis, and no further token, was spoken up to a frame; it ends
+ * in a blank, if its last token follows again. */
 static int32_t said(const speech_hypothesis *hypothesis, int32_t frame, int again) {
   if (again) return hypothesis->blank[frame];
   return log_add(hypothesis->blank[frame], hypothesis->label[frame]);
@@ -64,13 +64,13 @@ static int is_last(const speech_hypothesis *hypothesis, int32_t count, int32_t t
   return count > 0 && hypothesis->tokens[count - 1] == token;
 }
 
-/* The log probability of all texts that begin with a hypothesis of `count` tokens and one more; if the
- * token is the end, of that text only. */
+/* The log probability of all texts that begin with a hypothesis of `count` tokens and one more; if
+ * that is the end, of this one text. */
 static int32_t prefix_score(const speech_search *search, const speech_hypothesis *hypothesis,
                             int32_t count, int32_t token) {
   int again = is_last(hypothesis, count, token);
   int32_t score = IMPOSSIBLE;
-  int32_t before = count > 0 ? IMPOSSIBLE : 0; /* said up to the frame before */
+  int32_t before = count > 0 ? IMPOSSIBLE : 0; /* up to the frame before */
   int32_t frame;
   if (token == SPEECH_TOKEN_END) {
     return larger(said(hypothesis, search->memory_frames - 1, 0), UNLIKELY);
@@ -82,7 +82,7 @@ static int32_t prefix_score(const speech_search *search, const speech_hypothesis
   return larger(score, UNLIKELY);
 }
 
-/* Puts a token to CTC's view of a hypothesis of `count` tokens. */
+/* Extends CTC's log probabilities of a hypothesis of `count` tokens by one. */
 static void grow(const speech_search *search, speech_hypothesis *hypothesis, int32_t count,
                  int32_t token) {
   int again = is_last(hypothesis, count, token);
@@ -131,7 +131,7 @@ void speech_search_hear(speech_search *search, const int8_t *ctc_logits, int32_t
 }
 #endif
 
-/* The score of a hypothesis of `count` tokens and one more. */
+/* The score of a hypothesis of `count` tokens, extended by one. */
 static int32_t joint_score(const speech_search *search, const speech_hypothesis *hypothesis,
                            int32_t count, int32_t token, int32_t attention) {
 #if SPEECH_CTC
@@ -159,7 +159,7 @@ static int32_t likeliest(const int8_t *logits, const uint8_t *allowed) {
   return best;
 }
 
-/* Puts a candidate where its score belongs, behind equal ones, and forgets the worst. */
+/* Inserts a candidate by its score, behind equal ones, and drops the worst. */
 static void insert(speech_search *search, const speech_candidate *candidate) {
   int32_t place = search->candidate_count;
   while (place > 0 && search->candidates[place - 1].score < candidate->score) {
@@ -204,7 +204,7 @@ static void keep(speech_search *search, const speech_hypothesis *hypothesis, int
   search->token_count = count;
 }
 
-/* Makes a hypothesis of `count` tokens one of a token more. */
+/* Extends a hypothesis of `count` tokens by one. */
 static void extend(speech_search *search, speech_hypothesis *hypothesis, int32_t count,
                    const speech_candidate *candidate) {
 #if SPEECH_CTC
@@ -240,11 +240,11 @@ void speech_search_step(speech_search *search, int32_t step) {
       search->ended = 1;
     }
   }
-  /* A score only falls: what is no better than a text that has ended never will be. */
+  /* A score only falls: a hypothesis no better than an ended text stays so. */
   best = search->ended ? search->scores[search->token_count] : INT32_MIN;
   while (count > 0 && chosen[count - 1]->score <= best) --count;
 
-  /* The first token that follows a hypothesis takes its place, others get copies elsewhere. */
+  /* The first extension of a hypothesis takes its place; others get copies. */
   for (i = 0; i < count; ++i) {
     homes[i] = taken[chosen[i]->parent] ? -1 : chosen[i]->parent;
     taken[chosen[i]->parent] = 1;

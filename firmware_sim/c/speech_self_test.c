@@ -5,7 +5,7 @@
 
 #include "speech_golden.h"
 
-/* A runtime that compares what another one returns. */
+/* A runtime that compares the outputs of another one. */
 typedef struct {
   const speech_runtime *tested;
   speech_mismatch *mismatch;

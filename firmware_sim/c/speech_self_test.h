@@ -1,5 +1,5 @@
-/* Runs the decoder loop on recorded features, with one hypothesis, and compares every byte that the
- * models return.
+/* Runs the decoder loop on recorded features, with one hypothesis, and compares all output bytes of
+ * the models.
  *
  *   speech_mismatch found;
  *   if (speech_self_test(&decoder, &runtime, &found) != SPEECH_OK)

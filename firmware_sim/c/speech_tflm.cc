@@ -1,5 +1,5 @@
-/* The two models on TensorFlow Lite Micro: an interpreter and an arena for each, so that what the
- * encoder returned stays where it is while the decoder runs.
+/* The two models on TensorFlow Lite Micro. Each has its own interpreter and arena, so that the
+ * encoder's outputs do not change while the decoder runs.
  */
 #include "speech_tflm.h"
 
@@ -9,7 +9,7 @@
 #include "tensorflow/lite/micro/micro_interpreter.h"
 #include "tensorflow/lite/schema/schema_generated.h"
 
-/* Where the arenas go, for example -DSPEECH_ARENA='__attribute__((section(".bss.sram")))'. */
+/* Placement of the arenas, for example -DSPEECH_ARENA='__attribute__((section(".bss.sram")))'. */
 #ifndef SPEECH_ARENA
 #define SPEECH_ARENA
 #endif

@@ -9,7 +9,7 @@ extern "C" {
 #endif
 
 /* Loads both models and fills in `runtime`; call it once. Returns SPEECH_OK, or
- * SPEECH_ERROR_RUNTIME if an operator is missing or, more likely, an arena is too small.
+ * SPEECH_ERROR_RUNTIME if an arena is too small or an operator is missing.
  */
 int speech_tflm_start(speech_runtime *runtime);
 
