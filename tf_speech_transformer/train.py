@@ -90,9 +90,16 @@ def quantized_dimensions(config: ml_collections.ConfigDict, dims: Dimensions) ->
     return dataclasses.replace(dims, rotated=rotated)
 
 
-def build(dims: Dimensions, quantized: bool) -> SpeechTransformer:
-    """A model with its variables made (a first call on two tokens and a few frames)."""
-    make = quantization.in_eight_bits if quantized else quantization.in_float
+def build(dims: Dimensions, quantized: bool, bfloat16: bool = False) -> SpeechTransformer:
+    """A model with its variables made (a first call on two tokens and a few frames).
+
+    `bfloat16`: products of the float model are, in training and else.
+    """
+    make: quantization.LayerFactory = quantization.in_float
+    if quantized:
+        make = quantization.in_eight_bits
+    elif bfloat16:
+        make = quantization.in_bfloat16
     model = SpeechTransformer(dims, make)
     model(
         {
@@ -248,6 +255,8 @@ def losses(
         teacher: both losses are instead the divergence of what the model puts out, token by token
             and frame by frame, from what the teacher does (Hinton et al. 2015).
     """
+    if model.dims.phones and config.train.ctc_weight == 1:
+        return ctc_losses(config, model, batch, training, ctc, total)
     tokens, lengths = batch["tokens"], batch["token_lengths"]
     start = tf.fill([tf.shape(tokens)[0], 1], tokenizer.start)
     end = tf.fill([tf.shape(tokens)[0], 1], tokenizer.end)
@@ -297,6 +306,39 @@ def losses(
     }
 
 
+def ctc_losses(
+    config: ml_collections.ConfigDict,
+    model: SpeechTransformer,
+    batch: dict[str, tf.Tensor],
+    training: bool,
+    ctc: Callable[..., tf.Tensor] = sparse_ctc,
+    total: tf.Tensor | None = None,
+) -> dict[str, tf.Tensor]:
+    """The CTC losses of an encoder with a head over phones, by phone; no decoder is run.
+
+    Utterances without a spelling do not count in the loss of the letters.
+    """
+    frames, lengths = batch["frames"], batch["phone_lengths"]
+    if total is None:
+        total = tf.cast(tf.reduce_sum(lengths + 1), tf.float32)
+    mask = model.memory_mask(frames, tf.shape(batch["features"])[1] // TIME_REDUCTION)
+    memory, letter_logits = model.encode(batch["features"], mask, training=training)
+    assert model.phones is not None
+    phone_logits = model.phones(memory, training=training)
+    memory_frames = (frames + TIME_REDUCTION - 1) // TIME_REDUCTION
+    by_phones = ctc(batch["phones"], lengths, phone_logits, memory_frames)
+    by_letters = ctc(batch["tokens"], batch["token_lengths"], letter_logits, memory_frames)
+    spelled = tf.cast((batch["token_lengths"] > 0) | (lengths == 0), tf.float32)
+    phone_mean = tf.reduce_sum(by_phones) / total
+    letter_mean = tf.reduce_sum(by_letters * spelled) / total
+    weight = config.train.phone_weight
+    return {
+        "loss": weight * phone_mean + (1 - weight) * letter_mean,
+        "phones": phone_mean,
+        "ctc": letter_mean,
+    }
+
+
 def replace_some(tokens: tf.Tensor, share: float, vocabulary: int, number: tf.Tensor) -> tf.Tensor:
     """Tokens, int32 [B, U], a `share` of which are any of the vocabulary; the same again for the
     same tokens and `number`, int32 []."""
@@ -327,7 +369,11 @@ def gradients(
     """Of each trained variable, and the `losses`."""
     with tf.GradientTape() as tape:
         metrics = losses(config, model, tokenizer, batch, True, ctc, total, teacher)
-    found = tape.gradient(metrics["loss"], model.trained_variables)
+    found = tape.gradient(
+        metrics["loss"],
+        model.trained_variables,
+        unconnected_gradients=tf.UnconnectedGradients.ZERO,  # a decoder that waits for its stage
+    )
     return found, metrics
 
 
@@ -417,9 +463,10 @@ def endless_batches(
     """
     while True:
         epoch, skipped = (int(x) for x in position.numpy())
+        examples = [x.at(epoch) if isinstance(x, dataset.Pool) else x for x in caches]
         parts = [
             dataset.batches(
-                caches,
+                examples,
                 tokenizer,
                 batch_frames=config.train.batch_frames,
                 seed=config.seed,
@@ -477,9 +524,13 @@ def train_stage(
             "token_lengths": tf.TensorSpec([None], tf.int32),
         }
     ]
+    if model.dims.phones:
+        signature[0]["phones"] = tf.TensorSpec([None, None], tf.int32)
+        signature[0]["phone_lengths"] = tf.TensorSpec([None], tf.int32)
 
     def train_part(batch):
-        total = cluster.sum(tf.cast(tf.reduce_sum(batch["token_lengths"] + 1), tf.float32))
+        lengths = batch.get("phone_lengths", batch["token_lengths"])
+        total = cluster.sum(tf.cast(tf.reduce_sum(lengths + 1), tf.float32))
         if not stage.weights:
             metrics = losses(config, model, tokenizer, batch, training=True, total=total)
         elif accumulate == 1:
@@ -539,7 +590,7 @@ def train_stage(
                 means = {name: sum(values) / len(values) for name, values in running.items()}
                 speed = frames_seen / 100 / (time.monotonic() - started)
                 log.write(step, "train", **means, seconds_a_second=speed)
-                progress.set_postfix(loss=f"{means['loss']:.3f}", acc=f"{means['accuracy']:.3f}")
+                progress.set_postfix({name: f"{value:.3f}" for name, value in means.items()})
                 running, started, frames_seen = {}, time.monotonic(), 0.0
             if step % config.train.dev_steps == 0 or step == stage.steps:
                 log.write(step, "dev", **dev_losses(config, dev_cache, tokenizer, dev_step))
@@ -739,9 +790,9 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> None:
         cluster.barrier()
     dims = dimensions(config, tokenizer)
     with cluster.strategy.scope():
-        model = build(dims, quantized=False)
+        model = build(dims, quantized=False, bfloat16=config.train.get("bfloat16", False))
     for name in ("initial", "initial_shared"):
-        if name in config.train:
+        if config.train.get(name):
             values = read_weights(Path(config.train[name]))
             set_weights(values, model, shared_alone=name == "initial_shared")
     data = (tokenizer, training_caches, dev_cache, workdir, cluster)

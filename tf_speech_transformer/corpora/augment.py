@@ -5,6 +5,7 @@ string come through the same room and microphone.  Float32 audio at 16 kHz, abou
 """
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,26 @@ class Augmentation:
     waiting: float = 0.0  # probability of a longer silence before and after ...
     waiting_seconds: tuple[float, float] = (0.5, 4.0)  # ... each of these
     surroundings: float = 0.0  # probability that noise is that of a place: clatter, motors, people
+    recorded_noise: float = 0.0  # probability that noise is a recording, where there are any
+    recorded_room: float = 0.0  # probability that a room is one of the responses, likewise
+
+
+@dataclasses.dataclass(frozen=True)
+class Places:
+    """Recordings of noise and responses of rooms, float32 [samples] each, at 16 kHz."""
+
+    noises: tuple[np.ndarray, ...] = ()
+    responses: tuple[np.ndarray, ...] = ()
+
+
+NOWHERE = Places()
+
+
+def read_pieces(file: Path) -> tuple[np.ndarray, ...]:
+    """Sounds from an .npz file with `samples`, one after the other, and their `lengths`."""
+    with np.load(file) as archive:
+        samples, ends = archive["samples"].astype(np.float32), np.cumsum(archive["lengths"])
+    return tuple(np.split(samples, ends[:-1]))
 
 
 class Channel:
@@ -56,6 +77,7 @@ class Channel:
         augmentation: Augmentation,
         rng: np.random.Generator,
         babble: list[np.ndarray] | None = None,
+        places: Places = NOWHERE,
     ):
         """`babble`: talk of others, float32 [samples] each, for the surroundings."""
         a, self.rng = augmentation, rng
@@ -82,6 +104,11 @@ class Channel:
         self.babble = babble or []
         # No draw where there are none: the other draws of such presets stay what they were.
         self.surroundings = a.surroundings > 0 and rng.random() < a.surroundings
+        self.noise = None
+        if places.noises and rng.random() < a.recorded_noise:
+            self.noise = places.noises[rng.integers(len(places.noises))]
+        if places.responses and self.impulse is not None and rng.random() < a.recorded_room:
+            self.impulse = places.responses[rng.integers(len(places.responses))]
 
     def change_speed(self, audio: np.ndarray) -> np.ndarray:
         """Another speaker's rate, pitch and vocal tract; a little different at each call."""
@@ -98,11 +125,12 @@ class Channel:
         spoken = max(1, len(audio) - waiting)
         level = float(np.sqrt(np.sum(audio**2, dtype=np.float64) / spoken)) + 1e-5
         if self.snr_db is not None:
-            noise = (
-                surroundings(len(audio), self.babble, self.rng)
-                if self.surroundings
-                else coloured_noise(len(audio), self.noise_slope, self.rng)
-            )
+            if self.noise is not None:
+                noise = part_of_noise(self.noise, len(audio), self.rng)
+            elif self.surroundings:
+                noise = surroundings(len(audio), self.babble, self.rng)
+            else:
+                noise = coloured_noise(len(audio), self.noise_slope, self.rng)
             if self.modulated and not self.surroundings:
                 knots = self.rng.uniform(0.1, 1.0, 3 + len(audio) // 4000)
                 noise *= envelope(knots, len(audio)).astype(np.float32)
@@ -187,6 +215,13 @@ def room_response(a: Augmentation, rng: np.random.Generator) -> np.ndarray:
     tail *= 10 ** (-rng.uniform(*a.direct_db) / 20) / np.sqrt(energy)
     tail[0] = 1.0
     return tail
+
+
+def part_of_noise(noise: np.ndarray, length: int, rng: np.random.Generator) -> np.ndarray:
+    """A part of a recording, from anywhere in it, power 1; float32 [length]."""
+    start = int(rng.integers(len(noise)))
+    part = np.take(noise, np.arange(start, start + length), mode="wrap").astype(np.float32)
+    return part / np.float32(np.sqrt(np.mean(part**2)) + 1e-9)
 
 
 def coloured_noise(length: int, slope: float, rng: np.random.Generator) -> np.ndarray:

@@ -7,12 +7,14 @@ one makes the missing ones.  A shard depends on the recipe and its number alone.
 TensorFlow is imported where it is needed alone: `xla_train.py` makes examples without it.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import multiprocessing
 import multiprocessing.connection
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -24,9 +26,9 @@ from tqdm import tqdm
 
 from firmware_sim.grammar.source import Grammar
 from tf_speech_transformer import commands, voices
-from tf_speech_transformer.corpora import augment, corpus
+from tf_speech_transformer.corpora import augment, corpus, readers
 from tf_speech_transformer.corpora import sources as digits
-from tf_speech_transformer.corpora.augment import Augmentation
+from tf_speech_transformer.corpora.augment import Augmentation, Places, read_pieces
 from tf_speech_transformer.corpora.features import (
     WHEEL,
     FrontendParameters,
@@ -35,6 +37,8 @@ from tf_speech_transformer.corpora.features import (
     microfrontend,
 )
 from tf_speech_transformer.records import Records
+from tf_speech_transformer.text import phones
+from tf_speech_transformer.text.sentences import known_sentences, sentences
 from tf_speech_transformer.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -59,6 +63,9 @@ class Recipe:
             spoken: `engine`, `part` and `grammar`: commands of the grammar;
             recorded: `manifest` and `part`: its utterances, `balanced` by `digits.Rarity`;
             librispeech: `path` of a tree or tar file and `part`: its utterances;
+            parametric: lines of `texts` (files), none of `excluded` ones, by speakers without end;
+            read: the same by an `engine`;
+            with `phones`, recorded ones in phones too;
             with `pairs`, a share of which are two examples in a row, a pause between.
         examples: how many.
         max_frames, max_tokens: longer examples are drawn again; tokens are counted as letters.
@@ -72,6 +79,9 @@ class Recipe:
     max_tokens: int
     augmentation: Augmentation | None
     frontend: FrontendParameters = WHEEL
+    noises: str = ""  # .npz files, see `augment.read_pieces`
+    rooms: str = ""
+    shard_examples: int = SHARD_EXAMPLES
 
     def key(self) -> str:
         """A hash that changes with anything in the recipe, manifests included."""
@@ -103,6 +113,7 @@ class Examples:
 
     features: list[np.ndarray]
     texts: list[str]
+    phones: list[str] = dataclasses.field(default_factory=list)  # see `sources.Spoken`; may be none
 
     @property
     def lengths(self) -> list[int]:
@@ -122,6 +133,9 @@ class Maker:
         self.sources = build_sources(recipe, recordings)
         weights = np.array([source["weight"] for source in recipe.sources], np.float64)
         self.weights = weights / weights.sum()
+        self.places = Places(
+            *(read_pieces(Path(file)) if file else () for file in (recipe.noises, recipe.rooms))
+        )
         self.babble: list[np.ndarray] = []
         self.crowd: list[np.ndarray] = []
         if recipe.augmentation is not None and recipe.augmentation.surroundings:
@@ -132,26 +146,29 @@ class Maker:
     def draw(self, rng: np.random.Generator) -> digits.Spoken:
         return self.sources[rng.choice(len(self.sources), p=self.weights)].draw(rng)
 
-    def example(self, index: int) -> tuple[np.ndarray, str]:
+    def example(self, index: int) -> tuple[np.ndarray, str, str]:
+        """Features int8 [frames, channels], text and phones."""
         rng = np.random.default_rng([self.recipe.seed, index])
         for _ in range(RETRIES):
             spoken = self.draw(rng)
             # Of one voice in the background alone the text would have to be written.
-            babble = self.babble if spoken.text else self.crowd
-            audio = digits.record(spoken, self.recipe.augmentation, rng, babble)
+            babble = self.babble if spoken.text or spoken.phones else self.crowd
+            audio = digits.record(spoken, self.recipe.augmentation, rng, babble, self.places)
             features = microfrontend(audio, self.recipe.frontend)
             if (
                 0 < len(features) <= self.recipe.max_frames
                 and len(spoken.text) < self.recipe.max_tokens
             ):
-                return features, spoken.text
+                return features, spoken.text, spoken.phones or ""
         raise ValueError(f"no example of {RETRIES} fits into {self.recipe.max_frames} frames")
 
-    def shard(self, index: int) -> tuple[np.ndarray, np.ndarray, list[str]]:
-        first = index * SHARD_EXAMPLES
-        last = min(first + SHARD_EXAMPLES, self.recipe.examples)
-        features, texts = zip(*(self.example(i) for i in range(first, last)), strict=True)
-        return np.concatenate(features), np.array([len(x) for x in features]), list(texts)
+    def shard(self, index: int) -> tuple[np.ndarray, np.ndarray, list[str], list[str]]:
+        first = index * self.recipe.shard_examples
+        last = min(first + self.recipe.shard_examples, self.recipe.examples)
+        made = (self.example(i) for i in range(first, last))
+        features, texts, phones = zip(*made, strict=True)
+        lengths = np.array([len(x) for x in features])
+        return np.concatenate(features), lengths, list(texts), list(phones)
 
 
 def crowd(babble: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
@@ -166,6 +183,8 @@ def decode_source(source: dict[str, Any], root: Path) -> Path | None:
     kind = source["kind"]
     if kind in ("synthesised", "spoken", "nothing"):
         return None
+    if kind in ("parametric", "read"):
+        return write_sentences(source, root)
     if kind in ("joined", "recorded"):
         path = _manifest(source)
         return corpus.decode_all(path, corpus.read_manifest(path), root)
@@ -176,6 +195,30 @@ def decode_source(source: dict[str, Any], root: Path) -> Path | None:
         f"no corpus source {kind!r}: "
         "there are synthesised, spoken, joined, recorded, librispeech and nothing"
     )
+
+
+def write_sentences(source: dict[str, Any], root: Path) -> Path:
+    """The sentences of the source's `texts`, files and patterns of files, in a file of `root`."""
+    files = sorted(
+        file
+        for pattern in source["texts"]
+        for file in Path("/").glob(str(Path(pattern).absolute())[1:])
+        if file.is_file() and file.suffix != ".dat"
+    )
+    if not files:
+        raise corpus.CorpusError(
+            f"no file is called {' or '.join(source['texts'])}: install Debian's fortunes and"
+            " wordnet-base, or name texts in --config.texts"
+        )
+    excluded = frozenset(text for file in source["excluded"] for text in sentences(Path(file)))
+    target = root / f"sentences-{hashlib.sha256(repr(files).encode()).hexdigest()[:16]}.txt"
+    if not target.exists():
+        root.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_suffix(".tmp")
+        found = known_sentences(files, phones.lexicon(), excluded)
+        temporary.write_text("\n".join(found) + "\n", encoding="utf-8")
+        temporary.replace(target)
+    return target
 
 
 def decode_sources(recipe: Recipe, root: Path, tokenizer: Tokenizer | None) -> list[Path | None]:
@@ -204,6 +247,13 @@ def build_source(source: dict[str, Any], recordings: Path | None) -> digits.Sour
     built: digits.Source
     if source["kind"] == "nothing":
         return digits.Nothing()
+    if source["kind"] in ("parametric", "read"):
+        assert recordings is not None
+        lines = readers.sentences_of(recordings)
+        if source["kind"] == "parametric":
+            return readers.Parametric(lines)
+        speakers = voices.speaker_split(voices.engine(source["engine"]).speakers(), seed=0)[0]
+        return readers.Read(lines, source["engine"], speakers)
     if recordings is None:
         speakers = voices.engine(source["engine"]).speakers()
         train, test = voices.speaker_split(speakers, seed=0)
@@ -219,6 +269,8 @@ def build_source(source: dict[str, Any], recordings: Path | None) -> digits.Sour
             built = digits.Joined(decoded, part)
         else:
             built = digits.Recorded(decoded, part, source.get("balanced", False))
+        if source.get("phones"):
+            built = readers.Pronounced(built)
     return digits.Pairs(built, source["pairs"]) if source.get("pairs") else built
 
 
@@ -226,9 +278,12 @@ def _make_shard(recipe: Recipe, recordings: list[Path | None], index: int, direc
     path = directory / f"{index:05d}.npz"
     temporary = path.with_suffix(".tmp")
     try:
-        features, lengths, texts = Maker(recipe, recordings).shard(index)
+        features, lengths, texts, phones = Maker(recipe, recordings).shard(index)
+        content = {"features": features, "lengths": lengths, "texts": np.array(texts)}
+        if any(phones):
+            content["phones"] = np.array(phones)
         with temporary.open("wb") as file:
-            np.savez(file, features=features, lengths=lengths, texts=np.array(texts))
+            np.savez(file, **content)
         temporary.replace(path)
     except (ValueError, OSError) as error:
         sys.exit(f"{path}: {error}")
@@ -246,21 +301,45 @@ def build_cache(
         OSError: a process died or could not write; whole shards stay.
     """
     directory = root / f"{name}-{recipe.key()}"
+    shards = range(-(-recipe.examples // recipe.shard_examples))
+    if any(not shard_file(directory, i).exists() for i in shards):
+        recordings = decode_sources(recipe, root, tokenizer)
+        make_shards(directory, name, recipe, recordings, shards, processes)
+    return directory
+
+
+def shard_file(directory: Path, index: int) -> Path:
+    return directory / f"{index:05d}.npz"
+
+
+def make_shards(
+    directory: Path,
+    name: str,
+    recipe: Recipe,
+    recordings: list[Path | None],
+    shards: Sequence[int],
+    processes: int,
+) -> None:
+    """Makes those of the shards that are missing.
+
+    Raises:
+        OSError: a process died or could not write; whole shards stay.
+    """
     directory.mkdir(parents=True, exist_ok=True)
-    shards = range(-(-recipe.examples // SHARD_EXAMPLES))
-    missing = [i for i in shards if not (directory / f"{i:05d}.npz").exists()]
+    missing = [i for i in shards if not shard_file(directory, i).exists()]
     if not missing:
-        return directory
-    recordings = decode_sources(recipe, root, tokenizer)
+        return
     # A new process for each shard: what espeak-ng says depends on all that it said before.
     # forkserver: no TensorFlow thread runs yet where it forks, and TensorFlow is loaded once.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["__main__", __name__])
-    size = {i: min(SHARD_EXAMPLES, recipe.examples - i * SHARD_EXAMPLES) for i in shards}
-    done = recipe.examples - sum(size[i] for i in missing)
+    shard = recipe.shard_examples
+    size = {i: min(shard, recipe.examples - i * shard) for i in shards}
+    total = sum(size.values())
+    done = total - sum(size[i] for i in missing)
     running: dict[int, ForkServerProcess] = {}  # by shard
     try:
-        with tqdm(total=recipe.examples, initial=done, desc=f"{name} corpus", unit="utt") as bar:
+        with tqdm(total=total, initial=done, desc=f"{name} corpus", unit="utt") as bar:
             while missing or running:
                 while missing and len(running) < processes:
                     index = missing.pop(0)
@@ -279,17 +358,71 @@ def build_cache(
     finally:
         for process in running.values():
             process.terminate()
-    return directory
 
 
 def load_cache(directory: Path) -> Examples:
     """All examples of a cache, in order."""
-    features, texts = [], []
-    for path in sorted(directory.glob("*.npz")):
+    return load_shards(sorted(directory.glob("*.npz")))
+
+
+def load_shards(files: Sequence[Path]) -> Examples:
+    """The examples of shards, in order."""
+    examples = Examples([], [])
+    for path in files:
         with np.load(path) as shard:
-            features += np.split(shard["features"], np.cumsum(shard["lengths"])[:-1])
-            texts += shard["texts"].tolist()
-    return Examples(features, texts)
+            examples.features.extend(np.split(shard["features"], np.cumsum(shard["lengths"])[:-1]))
+            examples.texts.extend(shard["texts"].tolist())
+            if "phones" in shard.files:
+                examples.phones.extend(shard["phones"].tolist())
+    return examples
+
+
+class Pool:
+    """Training examples without end, a window of shards at a time.
+
+    Pass `e` reads the last `window` of the first `first + e * renewed` shards; meanwhile a process
+    makes those of the next pass.  A shard depends on its number and the recipe only, so
+    passes are the same again for the same recipe.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        recipe: Recipe,
+        recordings: list[Path | None],
+        *,
+        first: int,
+        window: int,
+        renewed: int,
+        processes: int,
+    ):
+        self.directory = root / f"train-{recipe.key()}"
+        self.recipe, self.recordings, self.processes = recipe, recordings, processes
+        self.first, self.window, self.renewed = first, window, renewed
+        self.maker: threading.Thread | None = None
+
+    def shards(self, epoch: int) -> range:
+        end = self.first + epoch * self.renewed
+        return range(max(0, end - self.window), end)
+
+    def at(self, epoch: int) -> Examples:
+        """The examples of a pass; waits until they are made."""
+        if self.maker is not None:
+            self.maker.join()
+        shards = self.shards(epoch)
+        self._make(shards, self.processes)
+        for index in range(shards.start):
+            shard_file(self.directory, index).unlink(missing_ok=True)
+        self.maker = threading.Thread(target=self._make_ahead, args=(epoch + 1,), daemon=True)
+        self.maker.start()
+        return load_shards([shard_file(self.directory, i) for i in shards])
+
+    def _make(self, shards: Sequence[int], processes: int) -> None:
+        make_shards(self.directory, "train", self.recipe, self.recordings, shards, processes)
+
+    def _make_ahead(self, epoch: int) -> None:
+        with contextlib.suppress(OSError):  # said when the pass comes and they are still missing
+            self._make(self.shards(epoch), 1)
 
 
 def recipes(config: ml_collections.ConfigDict) -> dict[str, Recipe]:
@@ -311,6 +444,8 @@ def recipes(config: ml_collections.ConfigDict) -> dict[str, Recipe]:
             max_frames=config.limits.frames,
             max_tokens=config.limits.get("letters", config.limits.tokens),
             augmentation=None if augmentation is None else Augmentation(**dict(augmentation)),
+            noises=chosen.get("noises", ""),
+            rooms=chosen.get("rooms", ""),
             frontend=frontend_of(config),
         )
         for name, seed, sources in (
@@ -322,7 +457,7 @@ def recipes(config: ml_collections.ConfigDict) -> dict[str, Recipe]:
 
 def prepare_caches(
     config: ml_collections.ConfigDict, root: Path, tokenizer: Tokenizer | None = None
-) -> tuple[list[Examples | Records], Examples | Records]:
+) -> tuple[list[Examples | Records | Pool], Examples | Records]:
     """Training and dev examples of a preset, made by `config.corpus.processes`, 2 by default.
 
     A preset with `config.corpus.records` and `dev_records` reads those directories instead.
@@ -332,6 +467,13 @@ def prepare_caches(
             config, config.corpus.dev_records
         )
     processes = config.corpus.get("processes", 2)
+    if "pool" in config.corpus:
+        chosen = recipes(config)
+        recordings = decode_sources(chosen["train"], root, tokenizer)
+        pool = Pool(
+            root, chosen["train"], recordings, processes=processes, **config.corpus.pool.to_dict()
+        )
+        return [pool], load_cache(build_cache(root, "dev", chosen["dev"], processes, tokenizer))
     parts = {
         name: load_cache(build_cache(root, name, recipe, processes, tokenizer))
         for name, recipe in recipes(config).items()
@@ -395,6 +537,7 @@ def batches(
     lengths = [length for cache in caches for length in cache.lengths]
     channels = caches[0].features[0].shape[1]
     tokens = [tokenizer.encode(text) for cache in caches for text in cache.texts]
+    pronounced = [phones.ids(x.split()) for cache in caches for x in getattr(cache, "phones", [])]
     first, parts = part
     plan = plan_batches(lengths, batch_frames, seed, epoch, training)
 
@@ -406,6 +549,8 @@ def batches(
             mine = indices[first::parts]
             examples = [(places[i][0].features[places[i][1]], tokens[i]) for i in mine]
             batch = padded(examples, length, longest, tokenizer.end)
+            if pronounced:
+                batch |= padded_phones([pronounced[i] for i in mine])
             for row, features in enumerate(batch["features"] if training else ()):
                 frames = int(batch["frames"][row])
                 rng = np.random.default_rng([seed, epoch, number, first + row * parts])
@@ -421,6 +566,9 @@ def batches(
         "tokens": tf.TensorSpec([None, None], tf.int32),
         "token_lengths": tf.TensorSpec([None], tf.int32),
     }
+    if pronounced:
+        signature["phones"] = tf.TensorSpec([None, None], tf.int32)
+        signature["phone_lengths"] = tf.TensorSpec([None], tf.int32)
     dataset = tf.data.Dataset.from_generator(generate, output_signature=signature)
     return dataset.prefetch(4)
 
@@ -439,6 +587,15 @@ def padded(
         batch["features"][row, : len(features)] = as_float(features)
         batch["tokens"][row, : len(ids)] = ids
     return batch
+
+
+def padded_phones(ids: list[list[int]]) -> dict[str, np.ndarray]:
+    """`phones` int32 [B, P], padded with 0, and `phone_lengths` int32 [B]."""
+    lengths = np.array([len(x) for x in ids], np.int32)
+    padded_ids = np.zeros([len(ids), max(1, lengths.max())], np.int32)
+    for row, x in enumerate(ids):
+        padded_ids[row, : len(x)] = x
+    return {"phones": padded_ids, "phone_lengths": lengths}
 
 
 def plan_batches(

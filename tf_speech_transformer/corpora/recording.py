@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from tf_speech_transformer.corpora.augment import Augmentation, Channel, silence
+from tf_speech_transformer.corpora.augment import NOWHERE, Augmentation, Channel, Places, silence
 from tf_speech_transformer.corpora.features import SAMPLE_RATE
 
 
@@ -16,6 +16,9 @@ class Spoken:
     text: str
     speaker: str
     pause: tuple[float, float] | None = None  # seconds between pieces; None: between words
+    # Names, a space between; None if not known.  A text is empty, though phones are said, where
+    # words have no spelling.
+    phones: str | None = None
 
 
 def trim(audio: np.ndarray, margin: float = 0.02, depth: float = 40.0) -> np.ndarray:
@@ -67,6 +70,7 @@ def record(
     augmentation: Augmentation | None,
     rng: np.random.Generator,
     babble: list[np.ndarray] | None = None,
+    places: Places = NOWHERE,
 ) -> np.ndarray:
     """What a microphone hands over: int16 [samples] at 16 kHz.
 
@@ -80,7 +84,7 @@ def record(
         audio = np.concatenate([silence(0.25), audio, silence(0.3)])
         level = 10 ** (rng.uniform(-20, -1) / 20) / max(1e-4, float(np.abs(audio).max()))
         return np.rint(audio * level * 32767).astype(np.int16)
-    channel = Channel(augmentation, rng, babble)
+    channel = Channel(augmentation, rng, babble, places)
     pieces = [channel.change_speed(piece) for piece in spoken.pieces]
     clips = rng.random() < augmentation.clips
     if len(pieces) > 1:

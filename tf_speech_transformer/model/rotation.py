@@ -18,7 +18,7 @@ import tensorflow as tf
 # and of those that read one.
 _WRITERS = r"(front_end_linear|encoder_linear|decoder_linear|.*/output|.*/outer)/(kernel|bias)"
 _TABLE = r"embedding/embeddings"
-_READERS = r"(encoder_linear|ctc|logits|.*/query|.*/key|.*/value|.*/inner)/kernel"
+_READERS = r"(encoder_linear|ctc|phones|logits|.*/query|.*/key|.*/value|.*/inner)/kernel"
 SEED = 11
 
 

@@ -17,6 +17,7 @@ import tf_keras as keras
 
 from tf_speech_transformer.model import integer, quantization, rotation
 from tf_speech_transformer.model.quantization import LayerFactory
+from tf_speech_transformer.text.phones import PHONE_COUNT
 
 TIME_REDUCTION = 4  # feature frames for one memory frame
 MOST_POSITIONS = 2048  # memory frames or tokens, where the model has sinusoids
@@ -43,6 +44,7 @@ class Dimensions:
     decoder_convolutions: tuple[int, ...] = ()
     d_embedding: int = 512
     ctc: bool = True  # a CTC head on the encoder, which the paper has not
+    phones: bool = False  # a second one, over `text.phones`
     # Added to the variance in the front-end's LayerNorms: large enough, silence stays small, and
     # 8 bits' noise in it with it.
     front_end_epsilon: float = 0.05
@@ -272,6 +274,30 @@ def bounded(scores: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tens
     return tf.clip_by_value(scores, -limit, limit), gradient
 
 
+def normalised(x: tf.Tensor, epsilon: float) -> tf.Tensor:
+    """What `LayerNorm` computes, with a gradient of few operations; means are products, which a
+    CPU computes several times as fast."""
+
+    @tf.custom_gradient
+    def function(x):
+        size = x.shape[-1]
+        average = tf.fill([size, 1], 1 / size)
+        rows = tf.reshape(x, [-1, size])
+        centred = rows - tf.matmul(rows, average)
+        deviation = tf.math.rsqrt(tf.matmul(tf.square(centred), average) + epsilon)
+        result = centred * deviation
+
+        def gradient(upstream):
+            upstream = tf.reshape(upstream, [-1, size])
+            along = tf.matmul(upstream * result, average)
+            down = (upstream - tf.matmul(upstream, average) - result * along) * deviation
+            return tf.reshape(down, tf.shape(x))
+
+        return tf.reshape(result, tf.shape(x)), gradient
+
+    return tf.ensure_shape(function(x), x.shape)
+
+
 class LayerNorm(keras.layers.Layer):
     """(x - mean) / sqrt(variance + epsilon), each step a quantizable layer.
 
@@ -291,8 +317,12 @@ class LayerNorm(keras.layers.Layer):
         self.variance = make(Mean(epsilon, name="variance"), weights=("kernel",))
         self.reciprocal = make(ReciprocalSqrt(name="reciprocal"))
         self.normalise = make(Elementwise(tf.multiply, name="normalise"), symmetric=symmetric)
+        self.epsilon = epsilon
+        self.fused = make is not quantization.in_eight_bits
 
     def call(self, x, training=False):
+        if self.fused and training:
+            return normalised(x, self.epsilon)
         centred = self.centre([x, self.mean(x, training=training)], training=training)
         square = self.square([centred, centred], training=training)
         deviation = self.reciprocal(self.variance(square, training=training), training=training)
@@ -418,7 +448,7 @@ class Attention(keras.layers.Layer):
             self.value = linear("value", symmetric=True)
             scores, context = Product(name="scores"), Product(name="context")
         self.scores = make(scores, output=quantization.SCORES)
-        self.bounds = make is quantization.in_float  # 8 bits saturate by themselves
+        self.bounds = make is not quantization.in_eight_bits  # which saturate by themselves
         self.masked = make(Elementwise(tf.add, name="masked"), output=quantization.MASKED_SCORES)
         self.softmax = make(keras.layers.Softmax(name="softmax"), output=quantization.PROBABILITIES)
         self.context = make(context)
@@ -605,6 +635,10 @@ class SpeechTransformer(keras.Model):
         self.ctc = None
         if dims.ctc:
             self.ctc = make(keras.layers.Dense(dims.vocabulary, name="ctc"), weights=("kernel",))
+        self.phones = None
+        if dims.phones:
+            head = keras.layers.Dense(PHONE_COUNT, name="phones")
+            self.phones = make(head, weights=("kernel",))
         self.embedding = make(
             Embedding(
                 dims.vocabulary,
@@ -757,5 +791,7 @@ class SpeechTransformer(keras.Model):
         memory_frames = tf.shape(features)[1] // TIME_REDUCTION
         memory_mask = self.memory_mask(frames, memory_frames)
         memory, ctc = self.encode(features, memory_mask, training=training)
+        if self.phones:
+            self.phones(memory, training=training)
         lengths = inputs.get("token_lengths")
         return self.decode(tokens, memory, memory_mask, lengths, training=training), ctc

@@ -43,16 +43,9 @@ def recipe_of(manifest: Path, **changes: object) -> dataset.Recipe:
         max_frames=512,
         max_tokens=64,
         augmentation=Augmentation(),
+        shard_examples=15,
     )
     return dataclasses.replace(recipe, **changes)  # type: ignore[arg-type]
-
-
-@pytest.fixture(scope="module")
-def small_shards():
-    """Shards of 15, so that there are several."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dataset, "SHARD_EXAMPLES", 15)
-        yield
 
 
 def make(recipe: dataset.Recipe, root: Path, shards: range) -> list[tuple]:
@@ -61,10 +54,10 @@ def make(recipe: dataset.Recipe, root: Path, shards: range) -> list[tuple]:
 
 
 @pytest.fixture(scope="module")
-def examples(manifest, small_shards, tmp_path_factory) -> dataset.Examples:
+def examples(manifest, tmp_path_factory) -> dataset.Examples:
     features, texts = [], []
     made = make(recipe_of(manifest, examples=120), tmp_path_factory.mktemp("cache"), range(8))
-    for part, lengths, words in made:
+    for part, lengths, words, _ in made:
         features += np.split(part, np.cumsum(lengths)[:-1])
         texts += words
     return dataset.Examples(features, texts)
@@ -85,13 +78,13 @@ def same(a: list[dict], b: list[dict]) -> bool:
 
 
 def test_cache_holds_what_one_process_would_make(manifest, tmp_path):
-    """Made in processes of its own, at the real size of a shard."""
-    recipe = recipe_of(manifest, examples=dataset.SHARD_EXAMPLES + 3)
+    """Made in processes of its own."""
+    recipe = recipe_of(manifest, examples=18)
     directory = dataset.build_cache(tmp_path, "train", recipe, processes=2)
     assert sorted(x.name for x in directory.iterdir()) == ["00000.npz", "00001.npz"]
     cache = dataset.load_cache(directory)
     assert len(cache.texts) == len(cache.features) == recipe.examples
-    ((features, _, texts),) = make(recipe, tmp_path, range(1, 2))
+    ((features, _, texts, _),) = make(recipe, tmp_path, range(1, 2))
     assert cache.texts[-3:] == texts
     assert np.array_equal(np.concatenate(cache.features[-3:]), features)
 
@@ -114,9 +107,9 @@ def test_examples_are_features_of_strings_of_digits(examples):
         assert as_float(features).max() > 1
 
 
-def test_longer_examples_are_drawn_again(manifest, small_shards, tmp_path):
+def test_longer_examples_are_drawn_again(manifest, tmp_path):
     recipe = recipe_of(manifest, max_frames=150, max_tokens=16)
-    for _, lengths, texts in make(recipe, tmp_path, range(2)):
+    for _, lengths, texts, _ in make(recipe, tmp_path, range(2)):
         assert lengths.max() <= 150
         assert max(map(len, texts)) < 16
     with pytest.raises(ValueError, match="fits into 5 frames"):
@@ -157,15 +150,15 @@ def test_source_that_is_missing_or_unknown_is_refused(manifest, tmp_path):
         dataset.build_cache(tmp_path, "train", recipe)
 
 
-def test_whole_recordings_are_a_source_too(manifest, small_shards, tmp_path):
+def test_whole_recordings_are_a_source_too(manifest, tmp_path):
     source = {"kind": "recorded", "manifest": str(manifest), "weight": 1.0}
-    ((_, _, texts),) = make(recipe_of(manifest, sources=(source,)), tmp_path, range(1))
+    ((_, _, texts, _),) = make(recipe_of(manifest, sources=(source,)), tmp_path, range(1))
     assert set(texts) <= set(digit_strings.WORDS)
 
 
 def test_nobody_speaking_is_a_source_too(manifest, tmp_path):
     recipe = recipe_of(manifest, sources=({"kind": "nothing", "weight": 1.0},), examples=6)
-    ((features, lengths, texts),) = make(recipe, tmp_path, range(1))
+    ((features, lengths, texts, _),) = make(recipe, tmp_path, range(1))
     assert texts == [""] * 6
     assert lengths.min() > 30 and len(set(lengths)) > 1
     assert len(np.unique(features)) > 20  # noise
@@ -343,7 +336,7 @@ print(*(x for x in sys.modules if x.split(".")[0] in ("tensorflow", "tensorflow_
     assert tensorflow == ""
 
 
-def test_commands_of_a_grammar_are_a_source_and_pairs_of_them(small_shards, tmp_path):
+def test_commands_of_a_grammar_are_a_source_and_pairs_of_them(tmp_path):
     grammar = tmp_path / "grammar.yaml"
     grammar.write_text("context: {expressions: {order: ['[make, want] a [tea, juice]']}}\n")
     source = {
@@ -352,7 +345,7 @@ def test_commands_of_a_grammar_are_a_source_and_pairs_of_them(small_shards, tmp_
     }  # fmt: skip
     chosen = Augmentation(waiting=0.3, surroundings=0.7)
     recipe = recipe_of(tmp_path, sources=(source,), max_frames=1024, augmentation=chosen)
-    _, lengths, texts = make(recipe, tmp_path, range(1))[0]
+    _, lengths, texts, _ = make(recipe, tmp_path, range(1))[0]
     assert {len(text.split()) for text in texts} == {3, 6}
     assert max(lengths) > 400 > min(lengths)
     key = recipe.key()

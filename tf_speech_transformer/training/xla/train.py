@@ -181,7 +181,7 @@ def train(directory: Path) -> None:
     fields["frontend"] = FrontendParameters(**fields["frontend"])
     recipe = dataset.Recipe(**fields)
     recordings = [name and directory / name for name in index["recordings"]]
-    shards = range(-(-recipe.examples // dataset.SHARD_EXAMPLES))
+    shards = range(-(-recipe.examples // recipe.shard_examples))
     sizes = {int(k): v["utterances"] for k, v in index["programs"].items()}
     with np.load(directory / "state.npz") as initial:
         state = {name: jnp.asarray(initial[name]) for name in initial.files}

@@ -1,0 +1,107 @@
+"""Examples in phones, and a pool of them that is renewed."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tf_speech_transformer.corpora import dataset, readers
+from tf_speech_transformer.corpora.augment import Augmentation
+from tf_speech_transformer.text import phones
+from tf_speech_transformer.text.tokenizer import CharacterTokenizer
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("pool")
+    (path / "texts").write_text("The cat sat down. Open the big window. Nobody knows.")
+    (path / "grammar").write_text("open the big window.")
+    return path
+
+
+@pytest.fixture(scope="module")
+def recipe(root: Path) -> dataset.Recipe:
+    source = {
+        "kind": "parametric",
+        "texts": (str(root / "text*"),),
+        "excluded": (str(root / "grammar"),),
+        "weight": 1.0,
+    }
+    return dataset.Recipe(
+        sources=(source,),
+        examples=10**9,
+        seed=1,
+        max_frames=800,
+        max_tokens=128,
+        shard_examples=6,
+        augmentation=Augmentation(noise=1.0, recorded_noise=1.0, room=1.0, recorded_room=1.0),
+        noises=str(_pieces(root / "noises.npz", 20_000)),
+        rooms=str(_pieces(root / "rooms.npz", 2_000)),
+    )
+
+
+def _pieces(file: Path, length: int) -> Path:
+    samples = np.random.default_rng(1).standard_normal(2 * length).astype(np.float16)
+    np.savez(file, samples=samples, lengths=np.array([length, length], np.int32))
+    return file
+
+
+@pytest.fixture(scope="module")
+def pool(root: Path, recipe: dataset.Recipe) -> dataset.Pool:
+    recordings = dataset.decode_sources(recipe, root, CharacterTokenizer())
+    pool = dataset.Pool(root, recipe, recordings, first=1, window=2, renewed=1, processes=1)
+    for epoch in range(3):
+        pool.at(epoch)
+    assert pool.maker is not None
+    pool.maker.join()
+    return pool
+
+
+def test_a_pass_reads_a_window_that_grows_and_then_moves(pool: dataset.Pool) -> None:
+    assert [list(pool.shards(i)) for i in range(4)] == [[0], [0, 1], [1, 2], [2, 3]]
+
+
+def test_shards_of_the_next_pass_are_there_and_used_ones_are_not(pool: dataset.Pool) -> None:
+    names = sorted(path.name for path in pool.directory.glob("*.npz"))
+    assert names == ["00001.npz", "00002.npz", "00003.npz"]
+
+
+def test_batches_hold_phones_of_every_example(pool: dataset.Pool) -> None:
+    examples = dataset.load_shards(sorted(pool.directory.glob("*.npz")))
+    assert len(examples.phones) == len(examples.texts) == 18
+    seen = 0
+    for batch in dataset.batches(
+        [examples],
+        CharacterTokenizer(),
+        batch_frames=1600,
+        seed=1,
+        epoch=0,
+        training=False,
+        spec_augment=False,
+    ):
+        lengths = batch["phone_lengths"].numpy()
+        assert batch["phones"].shape[1] == lengths.max()
+        assert (lengths > 0).all()
+        seen += len(lengths)
+    assert seen == 18
+
+
+def test_excluded_sentences_are_not_read(root: Path, recipe: dataset.Recipe) -> None:
+    file = dataset.write_sentences(dict(recipe.sources[0]), root)
+    assert file.read_text().splitlines() == ["the cat sat down"]
+
+
+def test_texts_that_are_not_there_are_named(root: Path) -> None:
+    source = {"texts": (str(root / "missing*"),), "excluded": ()}
+    with pytest.raises(ValueError, match=r"missing\*"):
+        dataset.write_sentences(source, root)
+
+
+def test_transcripts_become_letters_and_pronunciations() -> None:
+    text = "Don\N{RIGHT SINGLE QUOTATION MARK}t stop - 'now'!"
+    assert readers.letters_of(text) == "don't stop now"
+    words = readers.pronounce(text)
+    assert words is not None
+    assert phones.ids(words[1][0]) == phones.ids(["S", "T", "AA", "P"])
+    assert readers.pronounce("stop xqzv") is None
+    assert readers.pronounce("room 101") is None

@@ -1,0 +1,76 @@
+"""General English: an encoder that hears phones, for grammars that it was never trained on.
+
+    python -m tf_speech_transformer.train --config=tf_speech_transformer/configs/english.py \
+        --config.data=DATA --workdir=runs/english
+
+DATA holds a folder for each corpus of `PEOPLE` with its manifest, `noises.npz` and `rooms.npz` (see
+`corpora.augment.read_pieces`).  Voices are made while training goes on, each line by a speaker of
+its own.  Texts are Debian's `fortunes` and `wordnet-base`.
+"""
+
+from typing import Any
+
+from ml_collections import ConfigDict, config_dict
+
+from tf_speech_transformer.configs import commands
+
+# Manifest and how often it is drawn, relative to the others.
+PEOPLE = {
+    "game_queen/amazon_queen/transcripts.tsv": 0.17,
+    "game_sky/steel_sky/transcripts.tsv": 0.08,
+    "librispeech_readers/librispeech_readers/transcripts.tsv": 0.07,
+    "speechocean762_train/transcripts.tsv": 0.13,
+    "asterisk_prompts/transcripts.tsv": 0.03,
+}
+FEW_SPEAKERS = ("game_sky", "asterisk")  # none can be held out
+PARAMETRIC = 0.42
+ESPEAK = 0.06
+NOTHING = 0.02
+TEXTS = ("/usr/share/games/fortunes/*", "/usr/share/wordnet/data.*")
+GRAMMARS = ("grammars/barista.yaml", "grammars/home.yaml", "grammars/calendar.yaml")
+
+
+def get_config(data: str = "data") -> ConfigDict:
+    """`data` comes behind a colon: `english.py:DATA`."""
+    config = commands.get_config()
+    config.preset = "english"
+    del config.grammar
+    lines = {"texts": TEXTS, "excluded": GRAMMARS}
+    people: list[dict[str, Any]] = [
+        {"kind": "recorded", "manifest": f"{data}/{name}", "phones": True, "weight": share}
+        for name, share in PEOPLE.items()
+    ]
+    config.corpus.sources = (
+        *({**x, "part": "train"} for x in people),
+        {"kind": "parametric", "weight": PARAMETRIC, **lines},
+        {"kind": "read", "engine": "espeak", "weight": ESPEAK, **lines},
+        {"kind": "nothing", "weight": NOTHING},
+    )
+    config.corpus.dev_sources = tuple(
+        {**source, "part": "dev"}
+        for source, name in zip(people, PEOPLE, strict=True)
+        if not name.startswith(FEW_SPEAKERS)
+    )
+    config.corpus.noises = f"{data}/noises.npz"
+    config.corpus.rooms = f"{data}/rooms.npz"
+    config.corpus.augmentation.update(
+        {"recorded_noise": 0.4, "recorded_room": 0.6, "snr_db": (0.0, 40.0), "speed": (0.88, 1.14)}
+    )
+    config.corpus.train_examples = 1_000_000_000  # without end: see `pool`
+    config.corpus.dev_examples = 500
+    config.corpus.pool = ConfigDict({"first": 8, "window": 24, "renewed": 4})
+    config.model.d_model = 192
+    config.model.d_ff = 384
+    config.model.phones = True
+    config.train.steps = 6_000
+    config.train.learning_rate = 1.2e-3
+    config.train.warmup_steps = 400
+    config.train.ctc_weight = 1.0  # the decoder joins later
+    config.train.phone_weight = 0.75
+    config.train.bfloat16 = False
+    config.train.initial = config_dict.placeholder(str)
+    config.train.dev_steps = 500
+    config.train.checkpoint_steps = 250
+    config.quantization.range_steps = 0
+    config.quantization.steps = 0
+    return config
