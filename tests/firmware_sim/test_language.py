@@ -47,7 +47,7 @@ def test_costs_are_of_the_longest_ngram_known_and_else_of_shorter_ones() -> None
     model = language.load(pack(arrays()), 5, START, 0.5, 1.0)
     assert (model.order, model.entries) == (3, 8)
     steps = {
-        (): [271, 48, 2, 48, 48],  # after the start alone: 16 more for what never follows it
+        (): [271, 48, 2, 48, 48],  # after only the start: 16 more for what never follows it
         (2,): [263, 40, 40, 4, 40],  # nothing longer is known of start and 2
         (2, 3): [279, 56, 56, 56, 1],  # others: 24 more than after 3, of which nothing is known
         (4, 4): [255, 32, 32, 32, 32],

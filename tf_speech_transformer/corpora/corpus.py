@@ -246,8 +246,8 @@ def part_of(speakers: Iterable[str], part: str) -> list[str]:
     """The speakers of a part, "all", "train" or "dev", sorted.
 
     One in `DEV_SHARE` voices is held out, by a hash of its name; fewer voices are all in "train".
-    Of blends (`a*0.3+b*0.7`) those of held-out voices alone are in "dev", those of others alone in
-    "train", and the rest in none.
+    A blend (`a*0.3+b*0.7`) is in "dev" if all its voices are held out, in "train" if none is, and
+    otherwise in neither.
 
     Raises CorpusError for another part, and for one without speakers.
     """

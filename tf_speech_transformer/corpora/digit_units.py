@@ -153,7 +153,7 @@ def read_transcripts(path: Path) -> list[tuple[Path, str, str]]:
         if (words := digits_only(row["text"]))
     ]
     if not chosen:
-        raise ValueError(f"{path}: none of its {len(rows)} utterances is made of digits alone")
+        raise ValueError(f"{path}: none of its {len(rows)} utterances holds only digits")
     return chosen
 
 

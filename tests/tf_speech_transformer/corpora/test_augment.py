@@ -169,7 +169,7 @@ def test_spec_augment_hides_little_of_what_is_speech_and_nothing_else():
     assert set(np.unique(features)) == {0.0, 1.0}
     for utterance, length in zip(features, frames, strict=True):
         padding = utterance[length:]
-        assert np.all((padding == 1).all(0) | (padding == 0).all(0))  # bands alone
+        assert np.all((padding == 1).all(0) | (padding == 0).all(0))  # only bands
 
 
 def test_spec_augment_depends_on_the_seed_alone():
