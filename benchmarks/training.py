@@ -25,10 +25,11 @@ from ml_collections import config_flags
 from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
 from benchmarks import report
-from tf_speech_transformer import train
 from tf_speech_transformer.corpora import dataset
+from tf_speech_transformer.model import transformer
 from tf_speech_transformer.model.transformer import SpeechTransformer
 from tf_speech_transformer.text.tokenizer import Tokenizer
+from tf_speech_transformer.training import losses, runs, stages
 
 WARM_UP = 5  # steps before the clock starts: tracing, and memory is got
 PROFILED = 5
@@ -37,18 +38,18 @@ FRAMES_A_SECOND = 100
 
 def measure(
     config: ml_collections.ConfigDict,
-    stage: train.Stage,
+    stage: stages.Stage,
     model: SpeechTransformer,
     tokenizer: Tokenizer,
     batches: Iterator[Any],
     steps: int,
 ) -> dict[str, Any]:
     """Speed of a stage's steps, and microseconds of each kind of operation."""
-    optimizer = train.make_optimizer(config, stage, model)
+    optimizer = stages.make_optimizer(config, stage, model)
 
     @tf.function(reduce_retracing=True)
     def step(batch: dict[str, tf.Tensor]) -> tf.Tensor:
-        return train.update(config, model, optimizer, tokenizer, batch)["loss"]
+        return losses.update(config, model, optimizer, tokenizer, batch)["loss"]
 
     for _ in range(WARM_UP):
         step(next(batches))
@@ -91,17 +92,17 @@ def main(argv: Sequence[str]) -> int:
     figures: dict[str, Any] = {"machine": machine, "stages": {}}
     try:
         tf.keras.utils.set_random_seed(config.seed)
-        tokenizer = train.make_tokenizer(config, workdir)
+        tokenizer = runs.make_tokenizer(config, workdir)
         caches, _ = dataset.prepare_caches(config, workdir / "cache", tokenizer)
-        dims = train.dimensions(config, tokenizer)
-        for stage in train.stages(config):
+        dims = runs.dimensions(config, tokenizer)
+        for stage in stages.stages(config):
             if not stage.weights:
                 continue
             quantized = stage.name != "float"
-            chosen = train.quantized_dimensions(config, dims) if quantized else dims
-            model = train.build(chosen, quantized)
+            chosen = runs.quantized_dimensions(config, dims) if quantized else dims
+            model = transformer.build(chosen, quantized)
             position = tf.Variable([0, 0], dtype=tf.int64)
-            batches = train.endless_batches(config, caches, tokenizer, position)
+            batches = stages.endless_batches(config, caches, tokenizer, position)
             figures["stages"][stage.name] = measure(
                 config, stage, model, tokenizer, batches, arguments.steps
             )

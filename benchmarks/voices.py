@@ -1,20 +1,21 @@
 """What each voice adds: short runs with all voices and without each, heard by the same people.
 
     python -m tf_speech_transformer.train --config=tf_speech_transformer/configs/digits.py \
-        --workdir=runs/digits                                   # of it the float stage is enough
-    export GRAMMAR=grammars/barista.yaml VOICES=DIR INITIAL=runs/digits/weights.npz
-    python -m benchmarks.voices --data=BARISTA --out=runs/voices --json=OUT.json \
+        --workdir=runs/digits                                   # its float stage is enough
+    PRESET="--config=tf_speech_transformer/configs/commands.py:grammars/barista.yaml"
+    PRESET="$PRESET --config.voices=DIR --config.train.initial=runs/digits/weights.npz"
+    python -m benchmarks.voices $PRESET --data=BARISTA --out=runs/voices --json=OUT.json \
         [--rows=all,kokoro] [--steps=3000] [--examples=16000] [--seed=1]
 
-VOICES, INITIAL and TALK are those of `configs/commands.py`.  Each row is a run of that preset in
-OUT/ROW without the row's voices; the others are drawn the more often, so that all rows have as many
-examples and steps.  `talk` is other speech than commands, of people.  INITIAL should have heard
-none of the voices; untrained weights take thousands of steps before they listen.
+Each row is a run of the preset in OUT/ROW without the row's voices. The others are drawn more
+often, so that all rows have as many examples and steps. `talk` is people's speech other than
+commands. The initial weights should have heard none of the voices; untrained weights take thousands
+of steps before they listen.
 
-Of so few steps only a shallow encoder makes something: the float32 bundles are compared, and
-nothing that they hear is rejected.  The figures say what a row lacks beside `all`, not what a
-bundle can do; `--rows=all` with another seed, in another OUT, says what is chance.  BARISTA is what
-`benchmarks.commands` takes, which measures each.  The same command goes on where a killed one
+So few steps train only a shallow encoder. The float32 bundles are compared, and none of what they
+hear is rejected. The figures say what a row lacks beside `all`, not what a bundle can do;
+`--rows=all` with another seed, in another OUT, shows the spread by chance. BARISTA is what
+`benchmarks.commands` takes, which measures each. The same command goes on where a killed one
 stopped.
 """
 
@@ -26,15 +27,16 @@ from typing import Any
 
 import ml_collections
 from absl import app, flags
+from ml_collections import config_flags
 
 from benchmarks import commands, report, wer
 from firmware_sim.grammar.source import Grammar
 from tf_speech_transformer import train
-from tf_speech_transformer.configs import commands as preset
+from tf_speech_transformer.training import preset, runs
 from tflite_convert import convert
 
 ALL = "all"
-TALK, NOTHING = "talk", "nothing"  # speech of people that is no command, and none
+TALK, NOTHING = "talk", "nothing"  # people who say no command, and silence
 LAYERS = 4  # of the encoder
 CONDITIONS = (commands.CLEAN, "18", "12")
 
@@ -46,26 +48,29 @@ def voice_of(source: Any) -> str:
     return source.get("engine", source["kind"])
 
 
-def rows() -> list[str]:
+def rows(config: ml_collections.ConfigDict) -> list[str]:
     """All that there are."""
-    sources = preset.get_config().corpus.sources
-    return [ALL, *dict.fromkeys(x for x in map(voice_of, sources) if x != NOTHING)]
+    names = map(voice_of, config.corpus.sources)
+    return [ALL, *dict.fromkeys(name for name in names if name != NOTHING)]
 
 
-def config_of(row: str, steps: int, examples: int, seed: int = 1) -> ml_collections.ConfigDict:
-    """The preset without the row's voices, as a short float run.
+def config_of(
+    chosen: ml_collections.ConfigDict, row: str, steps: int, examples: int, seed: int = 1
+) -> ml_collections.ConfigDict:
+    """The preset, as `preset.read` gives it, without the row's voices, as a short float run.
 
-    Raises ValueError for voices that it has not.
+    Raises ValueError for voices that it does not have.
     """
-    config = preset.get_config()
+    config = chosen.copy_and_resolve_references()
+    config.unlock()
     config.seed = seed
     sources = [dict(source) for source in config.corpus.sources]
     kept = tuple(source for source in sources if voice_of(source) != row)
     if row != ALL and len(kept) == len(sources):
-        there = ", ".join(rows()[1:])
-        raise ValueError(f"no voices {row!r} in VOICES or TALK: there are {there}")
+        there = ", ".join(rows(config)[1:])
+        raise ValueError(f"no voices {row!r} in config.voices or config.talk: there are {there}")
     if {voice_of(source) for source in kept} <= {NOTHING, TALK}:
-        raise ValueError(f"without {row} nobody says a command: put other voices into VOICES")
+        raise ValueError(f"without {row} nobody says a command: add voices to config.voices")
     config.corpus.sources = kept
     config.corpus.train_examples = examples
     config.corpus.dev_examples = 100  # those of rows are of other voices: not compared
@@ -80,13 +85,13 @@ def bundle_of(row: str, config: ml_collections.ConfigDict, workdir: Path) -> Pat
 
     Raises ValueError for a workdir of another configuration.
     """
-    train.prepare(config, workdir)
+    runs.prepare(config, workdir)
     directory = workdir / "bundle_float32"
     if not directory.is_dir():
         print(f"{row}: {', '.join(voice_of(source) for source in config.corpus.sources)}")
         train.train(config, workdir)
-        model, tokenizer, config = train.load(workdir, "float")
-        grammar = Grammar.read(workdir / train.GRAMMAR_FILE)
+        model, tokenizer, config = runs.load(workdir, "float")
+        grammar = Grammar.read(workdir / runs.GRAMMAR_FILE)
         convert.write(model, tokenizer, config, directory, {}, grammar, reject_below=0.0)
     return directory
 
@@ -114,9 +119,10 @@ def main(argv: Sequence[str]) -> int:
     out, figures = Path(arguments.out), {"machine": report.machine(), "rows": {}}
     try:
         commands.read_recordings(Path(arguments.data), 0)  # all is there before the work begins
+        chosen = preset.read(arguments.config)
         configs = {
-            row: config_of(row, arguments.steps, arguments.examples, arguments.seed)
-            for row in arguments.rows or rows()
+            row: config_of(chosen, row, arguments.steps, arguments.examples, arguments.seed)
+            for row in arguments.rows or rows(chosen)
         }
         for row, config in configs.items():
             bundle = bundle_of(row, config, out / row)
@@ -136,6 +142,8 @@ def main(argv: Sequence[str]) -> int:
 
 
 def run() -> None:
+    config_flags.DEFINE_config_file("config", None, "The preset `commands`.")
+    flags.mark_flag_as_required("config")
     flags.DEFINE_string("data", None, "Directory of the barista benchmark.", required=True)
     flags.DEFINE_string("out", None, "Directory of the runs, one a row.", required=True)
     flags.DEFINE_list("rows", None, "all, and what is left out; default: each that is there.")

@@ -16,7 +16,6 @@ from absl import app, flags
 from firmware_sim.grammar.source import Grammar
 from tf_speech_transformer import voices
 from tf_speech_transformer.corpora import spoken_commands
-from tf_speech_transformer.corpora.spoken_commands import SpokenCommands  # noqa: F401 - dataset
 from tf_speech_transformer.voices import reading
 
 

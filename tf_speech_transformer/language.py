@@ -23,10 +23,10 @@ import numpy as np
 from absl import app, flags
 from tqdm import tqdm
 
-from tf_speech_transformer import train
 from tf_speech_transformer.corpora import corpus, dataset
 from tf_speech_transformer.text import ngrams
 from tf_speech_transformer.text.tokenizer import Tokenizer
+from tf_speech_transformer.training import runs
 
 FILE = "language.npz"  # of a workdir
 DESCRIPTION = "language.json"
@@ -88,8 +88,8 @@ def make(
     workdir: Path, texts: Sequence[Path], order: int, entries: int, weight: float
 ) -> dict[str, Any]:
     """Writes a run's language model; returns what `language.json` holds and how large it is."""
-    config = train.read_config(workdir)
-    tokenizer = train.tokenizer_class(config).load(workdir / "tokenizer")
+    config = runs.read_config(workdir)
+    tokenizer = runs.tokenizer_class(config).load(workdir / "tokenizer")
     others: list[list[int]] = []
     if "records" in config.corpus:
         own, held_out = (

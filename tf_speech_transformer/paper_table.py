@@ -16,9 +16,9 @@ import tf_keras as keras
 from absl import app, flags
 from tqdm import tqdm
 
-from tf_speech_transformer import train
 from tf_speech_transformer.configs import paper
-from tf_speech_transformer.model.transformer import Dimensions
+from tf_speech_transformer.model import transformer
+from tf_speech_transformer.model.dimensions import Dimensions
 
 VOCABULARY = 5_004  # of the paper: 5,000 pieces and the four tokens of fairseq's dictionary
 # Millions of parameters, and WER in % on dev-clean, dev-other, test-clean, test-other, as printed.
@@ -38,7 +38,7 @@ EIGHT_BITS = (
 def parameters(row: str) -> int:
     """Trained weights of a row's model, built at full size."""
     config = paper.get_config(row)
-    model = train.build(Dimensions(VOCABULARY, **config.model.to_dict()), quantized=False)
+    model = transformer.build(Dimensions(VOCABULARY, **config.model.to_dict()), quantized=False)
     count = sum(variable.shape.num_elements() for variable in model.trained_variables)
     del model
     keras.backend.clear_session()

@@ -21,7 +21,7 @@ from absl import app, flags
 
 from tf_speech_transformer.corpora import records
 from tf_speech_transformer.corpora.features import FRONTENDS
-from tf_speech_transformer.corpora.records import PUBLISHED, Records  # noqa: F401 - dataset
+from tf_speech_transformer.corpora.records import PUBLISHED
 
 
 def summary(descriptions: Sequence[dict[str, Any]]) -> list[str]:

@@ -16,10 +16,12 @@ from absl import app, flags
 from tqdm import tqdm
 
 from firmware_sim.grammar.source import Grammar
-from tf_speech_transformer import language, train
+from tf_speech_transformer import language
 from tf_speech_transformer.corpora.features import frontend_of
-from tf_speech_transformer.model.transformer import TIME_REDUCTION, SpeechTransformer
+from tf_speech_transformer.model.dimensions import TIME_REDUCTION
+from tf_speech_transformer.model.transformer import SpeechTransformer
 from tf_speech_transformer.text.tokenizer import Tokenizer
+from tf_speech_transformer.training import runs
 from tflite_convert import bundle, flatbuffer, inspect
 
 REJECT_BELOW = 0.6  # confidence under which a device takes speech for no command
@@ -104,7 +106,7 @@ def main(argv: list[str]) -> None:
     try:
         wer_file = workdir / "wer.json"
         wer = json.loads(wer_file.read_text()) if wer_file.exists() else {}
-        grammar_file = workdir / train.GRAMMAR_FILE
+        grammar_file = workdir / runs.GRAMMAR_FILE
         grammar = Grammar.read(grammar_file) if grammar_file.exists() else None
         language_model = language.read(workdir)
         bundles = [("qat", out)]
@@ -113,7 +115,7 @@ def main(argv: list[str]) -> None:
         if flags.FLAGS.float32:
             bundles.append(("float", out.with_name(f"{out.name}_float32")))
         for stage, directory in tqdm(bundles, "converting", unit="bundle"):
-            model, tokenizer, config = train.load(workdir, stage)
+            model, tokenizer, config = runs.load(workdir, stage)
             write(model, tokenizer, config, directory, wer, grammar, language_model)
         inspections = inspect.inspect_bundle(out)
     except (ValueError, OSError, ConversionError) as error:

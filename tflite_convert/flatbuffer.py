@@ -9,11 +9,9 @@ import numpy as np
 import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 
-from tf_speech_transformer.model.transformer import (
-    TIME_REDUCTION,
-    CausalConvolution,
-    SpeechTransformer,
-)
+from tf_speech_transformer.model.blocks import CausalConvolution
+from tf_speech_transformer.model.dimensions import TIME_REDUCTION
+from tf_speech_transformer.model.transformer import SpeechTransformer
 from tflite_convert.inspect import operator_code
 
 DTYPES = {

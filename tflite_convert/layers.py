@@ -16,13 +16,11 @@ import tensorflow_model_optimization as tfmot
 import tf_keras as keras
 from tqdm import tqdm
 
-from tf_speech_transformer import train
+from tf_speech_transformer.model import transformer
+from tf_speech_transformer.model.dimensions import TIME_REDUCTION
 from tf_speech_transformer.model.quantization import FixedRange
-from tf_speech_transformer.model.transformer import (
-    FLOAT_MASK_VALUE,
-    TIME_REDUCTION,
-    SpeechTransformer,
-)
+from tf_speech_transformer.model.transformer import FLOAT_MASK_VALUE, SpeechTransformer
+from tf_speech_transformer.training import weights
 
 Wrapper = tfmot.quantization.keras.QuantizeWrapperV2
 
@@ -110,9 +108,9 @@ def run(
 
 def float_twin(quantized: SpeechTransformer) -> SpeechTransformer:
     """A float model with the weights of the quantization-aware one."""
-    twin = train.build(quantized.dims, quantized=False)
-    values = train.by_path(quantized)
-    for name, variable in train.by_path(twin).items():
+    twin = transformer.build(quantized.dims, quantized=False)
+    values = weights.by_path(quantized)
+    for name, variable in weights.by_path(twin).items():
         variable.assign(values[name])
     return twin
 

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import ml_collections
 import numpy as np
 import pytest
 import soundfile
@@ -10,29 +11,31 @@ import soundfile
 from benchmarks import voices
 from tests.benchmarks.test_commands import FLAT
 from tests.conftest import REPOSITORY, run_module
+from tf_speech_transformer.configs import commands
+from tf_speech_transformer.training import preset
 
 HOME = REPOSITORY / "grammars" / "home.yaml"
 
 
 @pytest.fixture
-def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Voices and talk that are there in name."""
-    for name in ("kokoro", "flite"):
+def chosen(tmp_path: Path) -> ml_collections.ConfigDict:
+    """The preset with voices and talk that are there in name."""
+    for name in ("kokoro", "flite", "a", "b"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "manifest.tsv").write_text("audio\ttext\tspeaker\n")
-    monkeypatch.setenv("VOICES", str(tmp_path))
-    monkeypatch.setenv("GRAMMAR", str(HOME))
-    monkeypatch.setenv("TALK", f"{tmp_path / 'a' / 'a.tsv'}:{tmp_path / 'b' / 'b.tsv'}")
-    return tmp_path
+    config = commands.get_config(str(HOME))
+    config.voices = str(tmp_path)
+    config.talk = f"{tmp_path / 'a' / 'manifest.tsv'},{tmp_path / 'b' / 'manifest.tsv'}"
+    return preset.read(config)
 
 
-def test_a_row_lacks_its_voices_alone(prepared: Path) -> None:
-    everything = voices.config_of("all", 10, 20)
+def test_a_row_lacks_only_its_voices(chosen: ml_collections.ConfigDict) -> None:
+    everything = voices.config_of(chosen, "all", 10, 20)
     said = [voices.voice_of(source) for source in everything.corpus.sources]
     assert said == ["espeak", "kokoro", "flite", "talk", "talk", "nothing"]
-    assert voices.rows() == ["all", "espeak", "kokoro", "flite", "talk"]
-    for row in voices.rows()[1:]:
-        config = voices.config_of(row, 10, 20)
+    assert voices.rows(chosen) == ["all", "espeak", "kokoro", "flite", "talk"]
+    for row in voices.rows(chosen)[1:]:
+        config = voices.config_of(chosen, row, 10, 20)
         kept = [voices.voice_of(source) for source in config.corpus.sources]
         assert kept == [name for name in said if name != row]
         assert config.train == everything.train and config.model == everything.model
@@ -40,18 +43,17 @@ def test_a_row_lacks_its_voices_alone(prepared: Path) -> None:
 
 
 def test_voices_that_are_not_there_cannot_be_left_out(
-    prepared: Path, monkeypatch: pytest.MonkeyPatch
+    chosen: ml_collections.ConfigDict, tmp_path: Path
 ) -> None:
     with pytest.raises(ValueError, match=r"no voices 'piper' .* espeak, kokoro, flite, talk"):
-        voices.config_of("piper", 10, 20)
-    monkeypatch.setenv("VOICES", str(prepared / "nowhere"))
+        voices.config_of(chosen, "piper", 10, 20)
+    config = commands.get_config(str(HOME))
+    config.voices = str(tmp_path / "a")  # a directory without voices
     with pytest.raises(ValueError, match="without espeak nobody says a command"):
-        voices.config_of("espeak", 10, 20)
+        voices.config_of(preset.read(config), "espeak", 10, 20)
 
 
-def test_rows_are_trained_measured_and_compared(
-    speech: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rows_are_trained_measured_and_compared(speech: np.ndarray, tmp_path: Path) -> None:
     made = run_module(
         "tf_speech_transformer.commands", f"--grammar={HOME}", "--voices=espeak", "--count=6",
         f"--out={tmp_path / 'voices' / 'flite'}",
@@ -65,12 +67,10 @@ def test_rows_are_trained_measured_and_compared(
     (data / "grammar.yaml").write_text(FLAT)
     label = {"intent": "order", "slots": {"drink": "coffee"}}
     (data / "labels.json").write_text(json.dumps({"one": label}))
-    monkeypatch.setenv("VOICES", str(tmp_path / "voices"))
-    monkeypatch.setenv("GRAMMAR", str(HOME))
-    monkeypatch.delenv("TALK", raising=False)
     out = tmp_path / "out.json"
     arguments = (
-        f"--data={data}", f"--out={tmp_path / 'runs'}", f"--json={out}",
+        f"--data={data}", f"--config=tf_speech_transformer/configs/commands.py:{HOME}",
+        f"--config.voices={tmp_path / 'voices'}", f"--out={tmp_path / 'runs'}", f"--json={out}",
         "--rows=all,flite", "--steps=1", "--examples=4",
     )  # fmt: skip
     done = run_module("benchmarks.voices", *arguments)

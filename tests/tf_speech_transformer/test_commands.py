@@ -1,12 +1,9 @@
-"""The corpus of a grammar's commands, and the preset that trains on it."""
+"""The command that makes a corpus of a grammar's commands."""
 
 from pathlib import Path
 
-import pytest
-
 from firmware_sim.grammar.source import Grammar
 from tests.conftest import REPOSITORY, run_module
-from tf_speech_transformer.configs import commands as configs
 from tf_speech_transformer.corpora import corpus
 
 GRAMMARS = REPOSITORY / "grammars"
@@ -41,28 +38,3 @@ def test_a_bad_grammar_is_one_sentence(tmp_path: Path):
         "bad.yaml, line 1: $drink is not defined: add it under `slots` or rename it"
     )
     assert not (tmp_path / "out").exists()
-
-
-def test_preset_takes_the_voices_that_are_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "piper").mkdir()
-    manifest = tmp_path / "piper" / "manifest.tsv"
-    manifest.write_text("audio\ttext\tspeaker\n")
-    monkeypatch.setenv("VOICES", str(tmp_path))
-    monkeypatch.setenv("GRAMMAR", str(GRAMMARS / "home.yaml"))
-    monkeypatch.setenv("TALK", f"{tmp_path / 'a.tsv'}:{tmp_path / 'b.tsv'}")
-    sources = configs.get_config().corpus.sources
-    assert [(source["kind"], source.get("manifest")) for source in sources] == [
-        ("spoken", None),
-        ("recorded", str(manifest)),
-        ("recorded", str(tmp_path / "a.tsv")),
-        ("recorded", str(tmp_path / "b.tsv")),
-        ("nothing", None),
-    ]
-    assert sources[0]["grammar"] == str(GRAMMARS / "home.yaml")
-    monkeypatch.delenv("TALK")
-    monkeypatch.delenv("INITIAL", raising=False)
-    config = configs.get_config()
-    assert len(config.corpus.sources) == 3
-    assert "initial" not in config.train

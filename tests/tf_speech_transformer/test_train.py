@@ -18,9 +18,11 @@ import tensorflow as tf
 from tests.conftest import REPOSITORY
 from tf_speech_transformer import paper_table, train
 from tf_speech_transformer.configs import paper
-from tf_speech_transformer.corpora import dataset
+from tf_speech_transformer.corpora import caches
+from tf_speech_transformer.model import transformer
 from tf_speech_transformer.model.transformer import SpeechTransformer
 from tf_speech_transformer.text.tokenizer import SentencePieceTokenizer
+from tf_speech_transformer.training import losses, metrics, runs, stages, weights
 
 TINY = {
     "corpus.train_examples": 40,
@@ -62,19 +64,19 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     return workdir
 
 
-def weights(model: SpeechTransformer) -> dict[str, np.ndarray]:
-    return {train.path(variable): variable.numpy() for variable in model.variables}
+def values_of(model: SpeechTransformer) -> dict[str, np.ndarray]:
+    return {weights.path(variable): variable.numpy() for variable in model.variables}
 
 
 def test_every_stage_logs_and_leaves_a_model(undisturbed: pathlib.Path) -> None:
     lines = [json.loads(x) for x in (undisturbed / "metrics.jsonl").read_text().splitlines()]
-    assert {line["stage"] for line in lines} == set(train.STAGES)
+    assert {line["stage"] for line in lines} == set(runs.STAGES)
     assert all(np.isfinite(line["loss"]) for line in lines)
     assert list((undisturbed / "tensorboard" / "qat").glob("events*"))
 
 
 def test_post_training_changes_ranges_alone_and_qat_weights_too(undisturbed: pathlib.Path) -> None:
-    models = {stage: weights(train.load(undisturbed, stage)[0]) for stage in train.STAGES}
+    models = {stage: values_of(runs.load(undisturbed, stage)[0]) for stage in runs.STAGES}
     shared = models["float"].keys()
     assert all(np.array_equal(models["float"][k], models["ptq"][k]) for k in shared)
     assert any(not np.array_equal(models["ptq"][k], models["qat"][k]) for k in shared)
@@ -100,7 +102,7 @@ def test_a_killed_run_ends_as_if_never_killed(
     assert not (workdir / "qat").exists()
     done = subprocess.run(command(workdir), capture_output=True, text=True, cwd=REPOSITORY)
     assert done.returncode == 0, done.stderr
-    one, other = (weights(train.load(path, "qat")[0]) for path in (undisturbed, workdir))
+    one, other = (values_of(runs.load(path, "qat")[0]) for path in (undisturbed, workdir))
     assert one.keys() == other.keys()
     for name in one:
         np.testing.assert_array_equal(other[name], one[name], err_msg=name)
@@ -123,7 +125,7 @@ def test_a_full_disk_is_one_sentence_and_the_run_goes_on_when_there_is_room(
     filler.unlink()
     done = subprocess.run(command(workdir), capture_output=True, text=True, cwd=REPOSITORY)
     assert done.returncode == 0, done.stderr
-    one, other = (weights(train.load(path, "qat")[0]) for path in (undisturbed, workdir))
+    one, other = (values_of(runs.load(path, "qat")[0]) for path in (undisturbed, workdir))
     for name in one:
         np.testing.assert_array_equal(other[name], one[name], err_msg=name)
 
@@ -141,7 +143,7 @@ def test_metrics_torn_by_a_full_disk_do_not_stop_a_resumed_run(tmp_path: pathlib
     whole = [{"stage": "float", "step": step, "split": "train", "loss": 1.0} for step in (2, 4)]
     lines = "".join(json.dumps(line) + "\n" for line in whole)
     (tmp_path / "metrics.jsonl").write_text(lines + '{"stage": "float", "st')
-    train.MetricsLog(tmp_path, "float", 2)
+    metrics.MetricsLog(tmp_path, "float", 2)
     kept = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in kept] == whole[:1]
 
@@ -153,12 +155,12 @@ def test_a_missing_manifest_is_one_clear_sentence(tmp_path: pathlib.Path) -> Non
             "-m",
             "tf_speech_transformer.train",
             "--config=tf_speech_transformer/configs/digits_people.py",
+            f"--config.voices={tmp_path}",
             f"--workdir={tmp_path / 'run'}",
         ],
         capture_output=True,
         text=True,
         cwd=REPOSITORY,
-        env={**os.environ, "VOICES": str(tmp_path)},
     )
     assert done.returncode != 0
     assert "kokoro" in done.stderr
@@ -168,9 +170,9 @@ def test_a_missing_manifest_is_one_clear_sentence(tmp_path: pathlib.Path) -> Non
 
 def test_an_untrained_workdir_cannot_be_loaded(tmp_path: pathlib.Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"config\.json does not exist"):
-        train.load(tmp_path, "qat")
+        runs.load(tmp_path, "qat")
     with pytest.raises(ValueError, match="no stage"):
-        train.load(tmp_path, "fp8")
+        runs.load(tmp_path, "fp8")
 
 
 def test_a_run_can_start_from_the_float_weights_of_another(
@@ -182,8 +184,8 @@ def test_a_run_can_start_from_the_float_weights_of_another(
     shutil.copytree(undisturbed / "cache", tmp_path / "cache")
     train.train(config, tmp_path)
     before, after = (
-        weights(train.load(undisturbed, "float")[0]),
-        weights(train.load(tmp_path, "ptq")[0]),
+        values_of(runs.load(undisturbed, "float")[0]),
+        values_of(runs.load(tmp_path, "ptq")[0]),
     )
     for name, value in before.items():
         np.testing.assert_array_equal(after[name], value, err_msg=name)
@@ -192,29 +194,29 @@ def test_a_run_can_start_from_the_float_weights_of_another(
 def test_a_run_can_start_from_a_file_of_weights(
     undisturbed: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-    model = train.load(undisturbed, "float")[0]
-    before = weights(model)
+    model = runs.load(undisturbed, "float")[0]
+    before = values_of(model)
     model.variables[0].assign_add(tf.ones_like(model.variables[0]))
-    train.set_weights(train.read_weights(undisturbed / train.WEIGHTS_FILE), model)
-    for name, value in weights(model).items():
+    weights.set_weights(runs.read_weights(undisturbed / runs.WEIGHTS_FILE), model)
+    for name, value in values_of(model).items():
         np.testing.assert_allclose(value, before[name], rtol=1e-3, atol=1e-6, err_msg=name)
 
     torn = tmp_path / "weights.npz"
-    torn.write_bytes((undisturbed / train.WEIGHTS_FILE).read_bytes()[:500])
+    torn.write_bytes((undisturbed / runs.WEIGHTS_FILE).read_bytes()[:500])
     for bad in (torn, undisturbed / "config.json"):
         with pytest.raises(ValueError, match=f"{bad.name} holds no weights: name a run's workdir"):
-            train.read_weights(bad)
+            runs.read_weights(bad)
     with pytest.raises(FileNotFoundError, match="nowhere"):
-        train.read_weights(tmp_path / "nowhere")
+        runs.read_weights(tmp_path / "nowhere")
 
 
 def test_a_deeper_model_starts_as_what_the_shallower_one_computes(
     undisturbed: pathlib.Path,
 ) -> None:
-    shallow = train.load(undisturbed, "float")[0]
+    shallow = runs.load(undisturbed, "float")[0]
     more = dataclasses.replace(shallow.dims, encoder_layers=3, decoder_layers=2)
-    deep = train.build(more, quantized=False)
-    train.copy_weights(shallow, deep)
+    deep = transformer.build(more, quantized=False)
+    weights.copy_weights(shallow, deep)
     rng = np.random.default_rng(3)
     speech = {
         "features": rng.normal(size=(2, 64, shallow.dims.feature_channels)).astype(np.float32),
@@ -224,27 +226,27 @@ def test_a_deeper_model_starts_as_what_the_shallower_one_computes(
     for before, after in zip(shallow(speech), deep(speech), strict=True):
         np.testing.assert_allclose(after, before, atol=1e-5)
     with pytest.raises(ValueError, match="no place for"):
-        train.copy_weights(deep, shallow)
+        weights.copy_weights(deep, shallow)
 
 
 def test_what_two_models_share_may_come_from_another_run(undisturbed: pathlib.Path) -> None:
-    source = train.load(undisturbed, "float")[0]
+    source = runs.load(undisturbed, "float")[0]
     convolutional = dataclasses.replace(
         source.dims, decoder_convolutions=(8,), d_embedding=16, encoder_layers=2
     )
-    target = train.build(convolutional, quantized=False)
+    target = transformer.build(convolutional, quantized=False)
     with pytest.raises(ValueError, match=r"no (place|values) for"):
-        train.copy_weights(source, target)
-    before = weights(target)
+        weights.copy_weights(source, target)
+    before = values_of(target)
     with pytest.raises(ValueError, match="no layer in common"):
-        train.set_weights({"another/kernel": np.zeros(3)}, target, shared_alone=True)
-    train.copy_weights(source, target, shared_alone=True)
+        weights.set_weights({"another/kernel": np.zeros(3)}, target, only_shared=True)
+    weights.copy_weights(source, target, only_shared=True)
     speech = tf.random.stateless_normal([1, 32, source.dims.feature_channels], [1, 2])
     masks = [model.memory_mask(tf.constant([32]), 8) for model in (source, target)]
     pairs = zip(source.encode(speech, masks[0]), target.encode(speech, masks[1]), strict=True)
     for one, other in pairs:
         np.testing.assert_allclose(other, one, atol=1e-5)
-    after = weights(target)
+    after = values_of(target)
     changed = {k for k in before if not np.array_equal(before[k], after[k])}
     assert any(k.startswith("decoder_0/") for k in changed)
     assert not any(k.startswith(("convolution_", "decoder_linear")) for k in changed)
@@ -261,35 +263,35 @@ def test_a_checkpoint_of_another_model_is_refused_by_name(
         config["model"][name] = value
         (run / "config.json").write_text(json.dumps(config))
         with pytest.raises(ValueError, match=r"float/ckpt-\d+ is a checkpoint of another model"):
-            train.load(run, "float")
+            runs.load(run, "float")
 
 
 def test_a_model_learns_its_teachers_outputs(undisturbed: pathlib.Path) -> None:
-    teacher, tokenizer, config = train.load(undisturbed, "float")
-    cache = dataset.load_cache(next((undisturbed / "cache").glob("train-*")))
+    teacher, tokenizer, config = runs.load(undisturbed, "float")
+    cache = caches.load_cache(next((undisturbed / "cache").glob("train-*")))
     position = tf.Variable([0, 0], dtype=tf.int64)
-    batch = next(train.endless_batches(config, [cache], tokenizer, position))
+    batch = next(stages.endless_batches(config, [cache], tokenizer, position))
 
     def taught(model: SpeechTransformer) -> float:
-        found = train.losses(config, model, tokenizer, batch, training=False, teacher=teacher)
+        found = losses.losses(config, model, tokenizer, batch, training=False, teacher=teacher)
         return float(found["loss"])
 
     assert taught(teacher) == pytest.approx(0, abs=1e-6)
     tf.keras.utils.set_random_seed(9)
-    pupil = train.build(dataclasses.replace(teacher.dims, dropout=0.0), quantized=False)
+    pupil = transformer.build(dataclasses.replace(teacher.dims, dropout=0.0), quantized=False)
     before = taught(pupil)
     assert before > 0.1
-    stage = train.Stage("qat", steps=40, learning_rate=1e-2, warmup_steps=1)
-    optimizer = train.make_optimizer(config, stage, pupil)
+    stage = stages.Stage("qat", steps=40, learning_rate=1e-2, warmup_steps=1)
+    optimizer = stages.make_optimizer(config, stage, pupil)
     for _ in range(10):
-        train.update(config, pupil, optimizer, tokenizer, batch, teacher=teacher)
+        losses.update(config, pupil, optimizer, tokenizer, batch, teacher=teacher)
     assert taught(pupil) < 0.7 * before
 
 
 def test_some_tokens_that_the_decoder_is_given_are_random() -> None:
     tokens = tf.constant(np.full([50, 40], 7, np.int32))
     one, same, other = (
-        train.replace_some(tokens, 0.1, 28, tf.constant(number)).numpy() for number in (1, 1, 2)
+        losses.replace_some(tokens, 0.1, 28, tf.constant(number)).numpy() for number in (1, 1, 2)
     )
     assert np.array_equal(one, same) and not np.array_equal(one, other)
     assert 0.07 < np.mean(one != 7) < 0.13
@@ -297,17 +299,17 @@ def test_some_tokens_that_the_decoder_is_given_are_random() -> None:
 
 
 def test_noise_is_for_the_training_of_the_float_model_alone(undisturbed: pathlib.Path) -> None:
-    cache = dataset.load_cache(next((undisturbed / "cache").glob("train-*")))
+    cache = caches.load_cache(next((undisturbed / "cache").glob("train-*")))
     position = tf.Variable([0, 0], dtype=tf.int64)
 
     def loss(stage: str, noise: float, training: bool) -> float:
-        model, tokenizer, config = train.load(undisturbed, stage)
-        batch = next(train.endless_batches(config, [cache], tokenizer, position))
+        model, tokenizer, config = runs.load(undisturbed, stage)
+        batch = next(stages.endless_batches(config, [cache], tokenizer, position))
         position.assign([0, 0])
         with config.unlocked():
             config.train.token_noise = noise
         tf.keras.utils.set_random_seed(1)  # of dropout
-        return float(train.losses(config, model, tokenizer, batch, training)["attention"])
+        return float(losses.losses(config, model, tokenizer, batch, training)["attention"])
 
     assert loss("float", 0.5, True) != loss("float", 0.0, True)
     assert loss("float", 0.5, False) == loss("float", 0.0, False)
@@ -315,18 +317,18 @@ def test_noise_is_for_the_training_of_the_float_model_alone(undisturbed: pathlib
 
 
 def test_checkpoints_are_averaged(undisturbed: pathlib.Path) -> None:
-    model = train.load(undisturbed, "float")[0]
+    model = runs.load(undisturbed, "float")[0]
     paths = tf.train.get_checkpoint_state(str(undisturbed / "float")).all_model_checkpoint_paths
     each = []
     for path in paths:
         tf.train.Checkpoint(model=model).restore(path).expect_partial()
-        each.append(weights(model))
-    train.restore_average(model, undisturbed / "float", 2)
-    for name, value in weights(model).items():
+        each.append(values_of(model))
+    weights.restore_average(model, undisturbed / "float", 2)
+    for name, value in values_of(model).items():
         np.testing.assert_allclose(value, (each[0][name] + each[1][name]) / 2, atol=1e-6)
     assert any((each[0][name] != each[1][name]).any() for name in each[0])
     with pytest.raises(FileNotFoundError, match=r"2 checkpoints .* and 3 to be averaged"):
-        train.restore_average(model, undisturbed / "float", 3)
+        weights.restore_average(model, undisturbed / "float", 3)
 
 
 def test_the_recipe_of_the_paper_trains(undisturbed: pathlib.Path, tmp_path: pathlib.Path) -> None:
@@ -343,7 +345,7 @@ def test_the_recipe_of_the_paper_trains(undisturbed: pathlib.Path, tmp_path: pat
     config.train.update({"log_steps": 2, "dev_steps": 4, "checkpoint_steps": 2})
     config.quantization.update({"range_steps": 1, "steps": 1})
     train.train(config, tmp_path)
-    model, tokenizer, _ = train.load(tmp_path, "qat")
+    model, tokenizer, _ = runs.load(tmp_path, "qat")
     assert isinstance(tokenizer, SentencePieceTokenizer)
     assert model.dims.feature_channels == 80 and model.ctc is None
     lines = [json.loads(x) for x in (tmp_path / "metrics.jsonl").read_text().splitlines()]
@@ -354,26 +356,26 @@ def test_the_recipe_of_the_paper_trains(undisturbed: pathlib.Path, tmp_path: pat
 def test_accumulated_batches_step_by_the_mean_of_their_gradients(
     undisturbed: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-    trained, tokenizer, config = train.load(undisturbed, "float")
-    model = train.build(dataclasses.replace(trained.dims, dropout=0.0), quantized=False)
-    train.copy_weights(trained, model)
+    trained, tokenizer, config = runs.load(undisturbed, "float")
+    model = transformer.build(dataclasses.replace(trained.dims, dropout=0.0), quantized=False)
+    weights.copy_weights(trained, model)
     config.train.accumulate = 2
-    cache = dataset.load_cache(next((undisturbed / "cache").glob("train-*")))
-    stage = train.Stage("float", steps=1, learning_rate=1e-2, warmup_steps=1)
-    start = weights(model)
+    cache = caches.load_cache(next((undisturbed / "cache").glob("train-*")))
+    stage = stages.Stage("float", steps=1, learning_rate=1e-2, warmup_steps=1)
+    start = values_of(model)
     position = tf.Variable([0, 0], dtype=tf.int64)
-    batches = train.endless_batches(config, [cache], tokenizer, position)
-    found = [train.gradients(config, model, tokenizer, next(batches))[0] for _ in range(2)]
+    batches = stages.endless_batches(config, [cache], tokenizer, position)
+    found = [losses.gradients(config, model, tokenizer, next(batches))[0] for _ in range(2)]
     pairs = zip(*found, strict=True)
     means = [(tf.convert_to_tensor(x) + tf.convert_to_tensor(y)) / 2 for x, y in pairs]
-    optimizer = train.make_optimizer(config, stage, model)
+    optimizer = stages.make_optimizer(config, stage, model)
     optimizer.apply_gradients(zip(means, model.trained_variables, strict=True))
-    expected = weights(model)
+    expected = values_of(model)
     for variable in model.variables:
-        variable.assign(start[train.path(variable)])
-    train.train_stage(config, stage, model, tokenizer, [cache], cache, tmp_path)
+        variable.assign(start[weights.path(variable)])
+    stages.train_stage(config, stage, model, tokenizer, [cache], cache, tmp_path)
     assert any(np.abs(expected[name] - start[name]).max() > 1e-3 for name in start)
-    for name, value in weights(model).items():
+    for name, value in values_of(model).items():
         if not name.endswith("key/bias"):  # softmax takes it away: its gradient is noise
             np.testing.assert_allclose(value, expected[name], atol=1e-4, err_msg=name)
 
@@ -386,7 +388,7 @@ def test_rows_have_the_parameters_that_the_paper_prints(row: str) -> None:
 def test_an_empty_text_is_blanks_alone() -> None:
     logits = tf.Variable(tf.random.stateless_normal([2, 9, 5], [1, 1]))
     with tf.GradientTape() as tape:
-        each = train.sparse_ctc(
+        each = losses.sparse_ctc(
             tf.constant([[1, 2], [4, 4]]), tf.constant([2, 0]), logits, tf.constant([9, 6])
         )
     blanks = tf.nn.log_softmax(logits[1, :6])[:, -1]
@@ -402,7 +404,7 @@ def test_what_the_paper_has_not_is_refused() -> None:
     config = paper.get_config()
     config.train.optimizer = "lion"
     with pytest.raises(ValueError, match="no optimizer 'lion'"):
-        train.make_optimizer(config, train.Stage("float", 1, 1.0, 0), None)
+        stages.make_optimizer(config, stages.Stage("float", 1, 1.0, 0), None)
     config.tokenizer.kind = "words"
     with pytest.raises(ValueError, match="no tokenizer 'words'"):
-        train.tokenizer_class(config)
+        runs.tokenizer_class(config)

@@ -10,9 +10,10 @@ import soundfile
 import tensorflow as tf
 
 from tests.conftest import TINY_MODEL, synthesise
-from tf_speech_transformer import train
 from tf_speech_transformer.corpora.features import as_float, microfrontend
+from tf_speech_transformer.model import transformer
 from tf_speech_transformer.text.tokenizer import CharacterTokenizer
+from tf_speech_transformer.training import runs, weights
 from tflite_convert import convert
 
 CONFIG = ml_collections.ConfigDict(
@@ -29,14 +30,14 @@ TEXTS = ("one two", "three", "nine four")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """Workdir with checkpoints `float` and `qat` of untrained weights, and their bundles."""
     workdir = tmp_path_factory.mktemp("run")
-    train.prepare(CONFIG, workdir)
+    runs.prepare(CONFIG, workdir)
     tokenizer = CharacterTokenizer()
     tokenizer.save(workdir / "tokenizer")
-    dims = train.dimensions(CONFIG, tokenizer)
+    dims = runs.dimensions(CONFIG, tokenizer)
     tf.keras.utils.set_random_seed(5)
-    in_float = train.build(dims, quantized=False)
-    quantized = train.build(dims, quantized=True)
-    train.copy_weights(in_float, quantized)
+    in_float = transformer.build(dims, quantized=False)
+    quantized = transformer.build(dims, quantized=True)
+    weights.copy_weights(in_float, quantized)
     features = as_float(microfrontend(synthesise(TEXTS[0])))[:128]
     inputs = {
         "features": tf.constant(np.pad(features, [(0, 128 - len(features)), (0, 0)])[None]),

@@ -20,15 +20,11 @@ from firmware_sim.search.options import Decoding, DecodingOptions
 from firmware_sim.sound.frontend import sample_count
 from tests.conftest import REPOSITORY, TINY_MODEL, synthesise
 from tf_speech_transformer.corpora.features import PAPER, WHEEL, as_float, microfrontend
+from tf_speech_transformer.model import integer, quantization
+from tf_speech_transformer.model.dimensions import Dimensions
 from tf_speech_transformer.model.integer import Quantized
-from tf_speech_transformer.model.transformer import (
-    Dimensions,
-    SpeechTransformer,
-    integer,
-    quantization,
-)
+from tf_speech_transformer.model.transformer import SpeechTransformer, build
 from tf_speech_transformer.text.tokenizer import CharacterTokenizer
-from tf_speech_transformer.train import build
 from tf_speech_transformer.training import evaluate
 from tflite_convert import convert, flatbuffer, inspect
 

@@ -14,11 +14,10 @@ from firmware_sim.runtimes import runtime
 from firmware_sim.search.beam import Decoder
 from firmware_sim.search.options import Decoding, DecodingOptions
 from tests.conftest import synthesise
-from tf_speech_transformer import train
 from tf_speech_transformer.corpora.features import as_float, microfrontend
 from tf_speech_transformer.model.transformer import SpeechTransformer
 from tf_speech_transformer.text.tokenizer import Tokenizer
-from tf_speech_transformer.training import evaluate
+from tf_speech_transformer.training import evaluate, runs
 from tflite_convert import convert, flatbuffer
 from tflite_convert.inspect import operator_code
 
@@ -29,7 +28,7 @@ Loaded = tuple[SpeechTransformer, Tokenizer, device_bundle.Bundle]
 @pytest.fixture(scope="module", params=["qat", "float"])
 def loaded(request: pytest.FixtureRequest, tiny_run: pathlib.Path) -> Loaded:
     """A stage's Keras model and the bundle made from it."""
-    model, tokenizer, _ = train.load(tiny_run, request.param)
+    model, tokenizer, _ = runs.load(tiny_run, request.param)
     name = "bundle" if request.param == "qat" else "bundle_float32"
     return model, tokenizer, device_bundle.load(tiny_run / name)
 
@@ -67,7 +66,7 @@ def test_decoder_steps_on_a_device_give_the_logits_of_the_keras_decoder(loaded: 
 
 
 def test_float_twin_says_what_the_float_model_says(tiny_run: pathlib.Path) -> None:
-    model, tokenizer, config = train.load(tiny_run, "float")
+    model, tokenizer, config = runs.load(tiny_run, "float")
     spoken = [synthesise(text) for text in TEXTS]
     frames, tokens = config.limits.frames, config.limits.tokens
     features = [as_float(microfrontend(samples))[:frames] for samples in spoken]

@@ -10,8 +10,8 @@ import shutil
 
 import pytest
 
-from tf_speech_transformer import train
 from tf_speech_transformer.corpora.features import as_float, microfrontend
+from tf_speech_transformer.training import runs
 from tflite_convert import layers, report
 from tflite_convert.ladder import RUNGS
 from tflite_convert.sections.run import MissingError
@@ -123,7 +123,7 @@ def test_directory_that_is_no_run_is_refused(tmp_path: pathlib.Path) -> None:
 
 
 def test_error_of_each_quantized_layer_is_measured(tiny_run: pathlib.Path, speech) -> None:
-    model, tokenizer, _ = train.load(tiny_run, "qat")
+    model, tokenizer, _ = runs.load(tiny_run, "qat")
     features = as_float(microfrontend(speech))[:128]
     errors = layers.layer_errors(model, [(features, [tokenizer.start, 5, 9])])
     by_path = {error.path: error for error in errors}

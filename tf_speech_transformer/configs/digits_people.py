@@ -1,14 +1,13 @@
 """The `digits` preset on more voices and on people: the shipped bundle.
 
-    export VOICES=DIR
-    PRESET="--config=tf_speech_transformer/configs/digits_people.py"
+    PRESET="--config=tf_speech_transformer/configs/digits_people.py --config.voices=DIR"
     RUN="--workdir=runs/digits_people"
 
-On a CPU alone:
+On a CPU:
 
     python -m tf_speech_transformer.train $PRESET $RUN
 
-With the float stage on a machine with a GPU and JAX, as for the shipped bundle (see `xla.py`):
+With the float stage on a GPU with JAX, as for the shipped bundle (see `training/xla`):
 
     python -m tf_speech_transformer.training.xla.export $PRESET --export=runs/xla
     python -m tf_speech_transformer.training.xla.train runs/xla  # there: copy it there and back
@@ -18,24 +17,21 @@ With the float stage on a machine with a GPU and JAX, as for the shipped bundle 
 The shipped float weights came from the first form of that program, whose schedule was half a cosine
 by time, over 740 seconds, in which it made 5,250 steps: docs/experiments.md.
 
-VOICES holds a folder with `manifest.tsv` for each of the sources below. They are made like this,
-from two files of texts, one to a line: the ten digit words, and 60 strings of two to five of them.
+DIR holds a folder with `manifest.tsv` for each of the sources below. They are made from two files
+of texts, one to a line: the ten digit words, and 60 strings of two to five of them.
 
     UNITS="python -m tf_speech_transformer.corpora.digit_units"
     SPEAK="python -m tf_speech_transformer.synthesise"
-    $UNITS --kokoro_lists=600 --out=VOICES/kokoro --processes=2  # see voices.py; 25 minutes
-    $SPEAK --voices=piper --texts=words.txt --takes=30 --out=VOICES/piper
-    $SPEAK --voices=piper --texts=strings.txt --out=VOICES/piper
-    $SPEAK --voices=flite --texts=words.txt --takes=40 --out=VOICES/flite
-    $SPEAK --voices=flite --texts=strings.txt --takes=2 --out=VOICES/flite
-    $UNITS --corpus=asterisk_prompts/transcripts.tsv --out=VOICES/asterisk
-    $UNITS --corpus=speechocean762_train/transcripts.tsv --out=VOICES/speechocean
+    $UNITS --kokoro_lists=600 --out=DIR/kokoro --processes=2  # see voices/kokoro.py; 25 minutes
+    $SPEAK --voices=piper --texts=words.txt --takes=30 --out=DIR/piper
+    $SPEAK --voices=piper --texts=strings.txt --out=DIR/piper
+    $SPEAK --voices=flite --texts=words.txt --takes=40 --out=DIR/flite
+    $SPEAK --voices=flite --texts=strings.txt --takes=2 --out=DIR/flite
+    $UNITS --corpus=asterisk_prompts/transcripts.tsv --out=DIR/asterisk
+    $UNITS --corpus=speechocean762_train/transcripts.tsv --out=DIR/speechocean
 """
 
-import os
-from pathlib import Path
-
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_dict
 
 from tf_speech_transformer.configs import digits
 
@@ -52,11 +48,11 @@ SHARES = {
 
 def get_config() -> ConfigDict:
     config = digits.get_config()
-    voices = Path(os.environ.get("VOICES", "voices"))
+    config.voices = config_dict.placeholder(str)
     config.corpus.sources = (
         {"kind": "synthesised", "engine": "espeak", "part": "train", "weight": 0.20},
         *(
-            {"kind": "joined", "manifest": str(voices / name / "manifest.tsv"), "weight": share}
+            {"kind": "joined", "manifest": f"{{voices}}/{name}/manifest.tsv", "weight": share}
             for name, share in SHARES.items()
         ),
     )
@@ -76,9 +72,7 @@ def get_config() -> ConfigDict:
     config.train.warmup_steps = 600
     config.train.dev_steps = 1500
     config.train.checkpoint_steps = 1000
-    config.xla = (
-        ConfigDict()
-    )  # the float stage elsewhere: see `tf_speech_transformer/training/xla/export.py`
+    config.xla = ConfigDict()  # the float stage elsewhere: see `training/xla/export.py`
     config.xla.batch_frames = 51_200
     config.xla.learning_rate = 2.5e-3
     config.xla.warmup_steps = 800

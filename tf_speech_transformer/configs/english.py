@@ -4,13 +4,13 @@
         --config.data=DATA --workdir=runs/english
 
 DATA holds a folder for each corpus of `PEOPLE` with its manifest, `noises.npz` and `rooms.npz` (see
-`corpora.augment.read_pieces`).  Voices are made while training goes on, each line by a speaker of
-its own.  Texts are Debian's `fortunes` and `wordnet-base`.
+`corpora.augment.read_pieces`). Voices are made while training goes on, each line by a speaker of
+its own. Texts are Debian's `fortunes` and `wordnet-base`.
 """
 
 from typing import Any
 
-from ml_collections import ConfigDict, config_dict
+from ml_collections import ConfigDict
 
 from tf_speech_transformer.configs import commands
 
@@ -31,13 +31,13 @@ GRAMMARS = ("grammars/barista.yaml", "grammars/home.yaml", "grammars/calendar.ya
 
 
 def get_config(data: str = "data") -> ConfigDict:
-    """`data` comes behind a colon: `english.py:DATA`."""
     config = commands.get_config()
     config.preset = "english"
-    del config.grammar
+    del config.grammar, config.voices, config.talk
+    config.data = data
     lines = {"texts": TEXTS, "excluded": GRAMMARS}
     people: list[dict[str, Any]] = [
-        {"kind": "recorded", "manifest": f"{data}/{name}", "phones": True, "weight": share}
+        {"kind": "recorded", "manifest": f"{{data}}/{name}", "phones": True, "weight": share}
         for name, share in PEOPLE.items()
     ]
     config.corpus.sources = (
@@ -51,8 +51,8 @@ def get_config(data: str = "data") -> ConfigDict:
         for source, name in zip(people, PEOPLE, strict=True)
         if not name.startswith(FEW_SPEAKERS)
     )
-    config.corpus.noises = f"{data}/noises.npz"
-    config.corpus.rooms = f"{data}/rooms.npz"
+    config.corpus.noises = "{data}/noises.npz"
+    config.corpus.rooms = "{data}/rooms.npz"
     config.corpus.augmentation.update(
         {"recorded_noise": 0.4, "recorded_room": 0.6, "snr_db": (0.0, 40.0), "speed": (0.88, 1.14)}
     )
@@ -68,7 +68,6 @@ def get_config(data: str = "data") -> ConfigDict:
     config.train.ctc_weight = 1.0  # the decoder joins later
     config.train.phone_weight = 0.75
     config.train.bfloat16 = False
-    config.train.initial = config_dict.placeholder(str)
     config.train.dev_steps = 500
     config.train.checkpoint_steps = 250
     config.quantization.range_steps = 0

@@ -1,27 +1,25 @@
 """The rows of Bie et al. (arXiv 1911.03604, tables 1 and 2), at their size, on LibriSpeech.
 
-    export RECORDS=records
-    python -m tf_speech_transformer.records --features=paper --out=$RECORDS/train \
+    python -m tf_speech_transformer.records --features=paper --out=records/train \
         --corpus=train-clean-100.tar.gz --corpus=train-clean-360.tar.gz \
         --corpus=train-other-500.tar.gz
-    python -m tf_speech_transformer.records --features=paper --out=$RECORDS/dev \
+    python -m tf_speech_transformer.records --features=paper --out=records/dev \
         --corpus=dev-clean.tar.gz
     python -m tf_speech_transformer.train --workdir=runs/paper/proposed \
         --config=tf_speech_transformer/configs/paper.py:proposed
 
+`--config.records` may name another directory than `records`.
+
 The recipe is the paper's: 80 log-mel channels, 5,000 sentencepiece unigrams, AdaDelta, batches of
 80,000 frames (ten small ones), no CTC, no SpecAugment, no label smoothing, the mean of the last 30
-checkpoints.  Its rows in 8 bits are the later stages of the same runs.
+checkpoints. Its rows in 8 bits are the later stages of the same runs.
 """
-
-import os
-from pathlib import Path
 
 from ml_collections import ConfigDict
 
 CONVOLUTIONS = (256, 256, 256, 256)
-# What differs from the proposed model. The large one has a d_ff of 2,048 too, as the 138M of the
-# work that it is taken from (Mohamed et al., arXiv 1904.11660): with 4,096 it would be 187M.
+# What differs from the proposed model. The large one has a d_ff of 2,048 too, because its source
+# (Mohamed et al., arXiv 1904.11660) has 138M parameters: with 4,096 it would have 187M.
 ROWS = {
     "conv_context_large": {"decoder_convolutions": CONVOLUTIONS, "d_model": 1024},
     "conv_context": {"decoder_convolutions": CONVOLUTIONS},
@@ -35,6 +33,7 @@ def get_config(row: str = "proposed") -> ConfigDict:
         raise ValueError(f"the paper has no row {row!r}: there are {', '.join(ROWS)}")
     config = ConfigDict()
     config.preset = f"paper_{row}"
+    config.records = "records"
     config.seed = 1
     config.features = "paper"
     config.tokenizer = ConfigDict({"kind": "sentencepiece", "pieces": 5000})
@@ -44,9 +43,8 @@ def get_config(row: str = "proposed") -> ConfigDict:
     config.model.update(ROWS[row])
 
     config.corpus = ConfigDict()
-    directory = Path(os.environ.get("RECORDS", "records"))
-    config.corpus.records = (str(directory / "train"),)
-    config.corpus.dev_records = (str(directory / "dev"),)
+    config.corpus.records = ("{records}/train",)
+    config.corpus.dev_records = ("{records}/dev",)
 
     config.limits = ConfigDict()
     config.limits.frames = 1_664  # 16.64 s

@@ -1,33 +1,32 @@
 """Read English of second-language speakers, half of them children: 2.9 hours to train on.
 
-    export SPEECH=speechocean762_train/transcripts.tsv:asterisk_prompts/transcripts.tsv:...
-    export INITIAL=pretrained/barista.npz
     python -m tf_speech_transformer.train --workdir=runs/speechocean/proposed \
-        --config=tf_speech_transformer/configs/speechocean.py:proposed
+        --config=tf_speech_transformer/configs/speechocean.py:proposed \
+        --config.people=speechocean762_train/transcripts.tsv \
+        --config.others=asterisk_prompts/transcripts.tsv,... \
+        --config.train.initial_shared=pretrained/barista.npz
 
-What the paper compares (Bie et al., arXiv 1911.03604, table 1), at a size that such a corpus
-carries: the rows differ in positions and in the decoder's convolutions alone, and are trained by
-the same steps on the same examples.  2.9 hours alone teach a Transformer next to nothing: INITIAL
-names the weights of a run of the preset `commands`, from which all rows start as far as they have
-its layers (it had positions in the encoder, and no convolutions in the decoder).
+The rows are those of the paper (Bie et al., arXiv 1911.03604, table 1), at a size that such a
+corpus carries. They differ only in positions and in the decoder's convolutions, and are trained by
+the same steps on the same examples. 2.9 hours teach an untrained Transformer next to nothing. So
+all rows start from the weights of a run of the preset `commands`, as far as they have its layers
+(it had positions in the encoder, and no convolutions in the decoder).
 
-SPEECH names manifests, with ":" between.  The first is of the people that are wanted: `PEOPLE` of
-the examples, and the dev set.  The others share the rest: prompts, and synthetic voices that say
-sentences with other words, which teach the decoder how English is spelt:
+`--config.people` is the manifest of the people that are wanted: `PEOPLE` of the examples, and the
+dev set. `--config.others`, manifests with commas between, share the rest: prompts, and synthetic
+voices that say sentences with other words, which teach the decoder how English is spelt:
 
     SPEAK="python -m tf_speech_transformer.synthesise --texts=sentences.txt"
     $SPEAK --voices=espeak --part=train --pitch=0.85,1.2 --out=voices/espeak  # 6,000 a minute
     $SPEAK --voices=flite --out=voices/flite  # 600 a minute
     $SPEAK --voices=piper --out=voices/piper  # 150 a minute
 
-A row that is trained for longer needs what makes examples differ: docs/experiments.md says how the
-best one was.  What other sentences are like, the search learns from a language model instead
-(`tf_speech_transformer.language`).
+A row that is trained for longer needs more variety: docs/experiments.md says how the best one was
+trained. A language model (`tf_speech_transformer.language`) tells the search what other sentences
+are like.
 """
 
-import os
-
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_dict
 
 from tf_speech_transformer.configs import commands
 
@@ -53,11 +52,13 @@ def get_config(row: str = "proposed") -> ConfigDict:
     config.model.encoder_layers = 8
     config.model.update(ROWS[row])
 
-    manifests = os.environ.get("SPEECH", "speechocean762_train/transcripts.tsv").split(":")
-    people, *others = ({"kind": "recorded", "manifest": name} for name in manifests)
+    del config.voices, config.talk
+    config.people = config_dict.placeholder(str)
+    config.others = ""
+    people = {"kind": "recorded", "manifest": "{people}"}
     config.corpus.sources = (
         {**people, "part": "train", "weight": PEOPLE},
-        *({**other, "weight": (1 - PEOPLE) / len(others)} for other in others),
+        {"kind": "recorded", "manifest": "{others}", "weight": 1 - PEOPLE},
     )
     config.corpus.dev_sources = ({**people, "part": "dev", "weight": 1.0},)
     config.corpus.augmentation = {
@@ -82,14 +83,13 @@ def get_config(row: str = "proposed") -> ConfigDict:
     config.corpus.dev_examples = 300
 
     config.train.label_smoothing = 0.1
-    config.train.warp = False  # in so few steps more variety is not learnt
+    config.train.warp = False  # so few steps do not learn more variety
     config.train.token_noise = 0.0
     config.train.ctc_weight = 0.4
     config.train.steps = 2_600
     config.train.dev_steps = 500
     config.train.checkpoint_steps = 500
-    if "initial" in config.train:
-        config.train.initial_shared = config.train.initial
-        del config.train.initial
+    del config.train.initial
+    config.train.initial_shared = config_dict.placeholder(str)
     config.quantization.steps = 500
     return config

@@ -8,8 +8,7 @@ import numpy as np
 
 from tf_speech_transformer.corpora import corpus
 from tf_speech_transformer.corpora.augment import silence
-from tf_speech_transformer.corpora.digit_strings import Joined, Synthesised  # noqa: F401 - dataset
-from tf_speech_transformer.corpora.recording import Spoken, record, trim  # noqa: F401 - dataset
+from tf_speech_transformer.corpora.recording import Spoken, trim
 
 
 class Source(Protocol):

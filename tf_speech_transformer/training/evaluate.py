@@ -21,16 +21,14 @@ import tensorflow as tf
 from absl import app, flags
 from tqdm import tqdm
 
-from tf_speech_transformer import train
 from tf_speech_transformer.corpora import corpus
 from tf_speech_transformer.corpora.features import as_float, frontend_of, microfrontend
-from tf_speech_transformer.model.transformer import (
-    TIME_REDUCTION,
-    CausalConvolution,
-    SpeechTransformer,
-    quantization,
-)
+from tf_speech_transformer.model import quantization
+from tf_speech_transformer.model.blocks import CausalConvolution
+from tf_speech_transformer.model.dimensions import TIME_REDUCTION
+from tf_speech_transformer.model.transformer import SpeechTransformer
 from tf_speech_transformer.text.tokenizer import Tokenizer
+from tf_speech_transformer.training import runs
 
 
 class GreedyDecoder:
@@ -147,7 +145,7 @@ def evaluate(workdir: Path, stages: list[str], manifest: Path, limit: int) -> di
     """WER and transcripts of a run's stages on a manifest, in the manifest's order."""
     utterances = corpus.read_manifest(manifest)
     utterances = utterances[:limit] if limit else utterances
-    frontend = frontend_of(train.read_config(workdir))
+    frontend = frontend_of(runs.read_config(workdir))
     features = [
         as_float(microfrontend(utterance.audio(), frontend))
         for utterance in tqdm(utterances, "features")
@@ -155,7 +153,7 @@ def evaluate(workdir: Path, stages: list[str], manifest: Path, limit: int) -> di
     references = [utterance.text for utterance in utterances]
     result = {}
     for stage in stages:
-        model, tokenizer, config = train.load(workdir, stage)
+        model, tokenizer, config = runs.load(workdir, stage)
         window = config.limits.frames
         cut = sum(len(x) > window for x in features)
         if cut:
@@ -204,7 +202,7 @@ def run() -> None:
     # Defined here, not on import: other scripts use this module as a library.
     flags.DEFINE_string("workdir", None, "Directory of the training run.")
     flags.DEFINE_string("manifest", None, "Tab-separated file: audio, text, speaker.")
-    flags.DEFINE_list("stages", list(train.STAGES), "Which models of the run.")
+    flags.DEFINE_list("stages", list(runs.STAGES), "Which models of the run.")
     flags.DEFINE_integer("limit", 0, "Only the first utterances; 0 takes all.")
     flags.DEFINE_string("json", None, "Output; default: keras.json in the workdir.")
     flags.mark_flags_as_required(["workdir", "manifest"])

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from tf_speech_transformer.corpora.features import SAMPLE_RATE, STEP
-from tf_speech_transformer.model.transformer import TIME_REDUCTION
+from tf_speech_transformer.model.dimensions import TIME_REDUCTION
 from tflite_convert import layers
 from tflite_convert.sections.markup import (
     BLUE,

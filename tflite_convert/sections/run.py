@@ -10,11 +10,11 @@ import ml_collections
 import numpy as np
 import tensorflow as tf
 
-from tf_speech_transformer import train
-from tf_speech_transformer.corpora import audio, dataset
+from tf_speech_transformer.corpora import audio, caches
 from tf_speech_transformer.corpora.features import as_float, frontend_of, microfrontend
 from tf_speech_transformer.model.transformer import SpeechTransformer
 from tf_speech_transformer.text.tokenizer import Tokenizer
+from tf_speech_transformer.training import runs
 
 STAGE_NAMES = {"float": "float", "ptq": "ranges", "qat": "quantization-aware"}
 
@@ -67,7 +67,7 @@ class Run:
         """The latest stage of training, its model and the tokenizer."""
         for stage in ("qat", "ptq", "float"):
             if tf.train.latest_checkpoint(str(self.workdir / stage)) is not None:
-                model, tokenizer, _ = train.load(self.workdir, stage)
+                model, tokenizer, _ = runs.load(self.workdir, stage)
                 return stage, model, tokenizer
         raise MissingError("No checkpoint yet: train first.")
 
@@ -86,7 +86,7 @@ class Run:
         ]
         if not utterances:
             for cache in sorted((self.workdir / "cache").glob("dev-*")):
-                examples = dataset.load_cache(cache)
+                examples = caches.load_cache(cache)
                 pairs = zip(examples.texts, examples.features, strict=True)
                 utterances += [Speech(text, None, features) for text, features in pairs]
         if not utterances:

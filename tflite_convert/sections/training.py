@@ -3,7 +3,7 @@
 import json
 import math
 
-from tf_speech_transformer import train
+from tf_speech_transformer.training import runs
 from tflite_convert.sections.markup import (
     BLUE,
     GREY,
@@ -23,7 +23,7 @@ def training(run: Run) -> str:
     lines = [json.loads(x) for x in file.read_text().splitlines() if x] if file.exists() else []
     if not lines:
         raise MissingError("No metrics.jsonl yet: train first.")
-    stages = [stage for stage in train.STAGES if any(x["stage"] == stage for x in lines)]
+    stages = [stage for stage in runs.STAGES if any(x["stage"] == stage for x in lines)]
     starts, total = {}, 0
     for stage in stages:
         starts[stage] = total

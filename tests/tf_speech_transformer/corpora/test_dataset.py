@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from tests.conftest import synthesise
-from tf_speech_transformer.corpora import dataset, digit_strings
+from tf_speech_transformer.corpora import caches, dataset, digit_strings, recipes
 from tf_speech_transformer.corpora.augment import Augmentation
 from tf_speech_transformer.corpora.corpus import CorpusError
 from tf_speech_transformer.corpora.features import WHEEL, as_float
@@ -35,8 +35,8 @@ def manifest(tmp_path_factory) -> Path:
     return directory / "manifest.tsv"
 
 
-def recipe_of(manifest: Path, **changes: object) -> dataset.Recipe:
-    recipe = dataset.Recipe(
+def recipe_of(manifest: Path, **changes: object) -> recipes.Recipe:
+    recipe = recipes.Recipe(
         sources=({"kind": "joined", "manifest": str(manifest), "weight": 1.0},),
         examples=40,
         seed=1,
@@ -48,22 +48,22 @@ def recipe_of(manifest: Path, **changes: object) -> dataset.Recipe:
     return dataclasses.replace(recipe, **changes)  # type: ignore[arg-type]
 
 
-def make(recipe: dataset.Recipe, root: Path, shards: range) -> list[tuple]:
-    recordings = [dataset.decode_source(source, root) for source in recipe.sources]
-    return [dataset.Maker(recipe, recordings).shard(i) for i in shards]
+def make(recipe: recipes.Recipe, root: Path, shards: range) -> list[tuple]:
+    recordings = [recipes.decode_source(source, root) for source in recipe.sources]
+    return [caches.Maker(recipe, recordings).shard(i) for i in shards]
 
 
 @pytest.fixture(scope="module")
-def examples(manifest, tmp_path_factory) -> dataset.Examples:
+def examples(manifest, tmp_path_factory) -> caches.Examples:
     features, texts = [], []
     made = make(recipe_of(manifest, examples=120), tmp_path_factory.mktemp("cache"), range(8))
     for part, lengths, words, _ in made:
         features += np.split(part, np.cumsum(lengths)[:-1])
         texts += words
-    return dataset.Examples(features, texts)
+    return caches.Examples(features, texts)
 
 
-def batches(examples: dataset.Examples, **changes: object) -> list[dict[str, np.ndarray]]:
+def batches(examples: caches.Examples, **changes: object) -> list[dict[str, np.ndarray]]:
     arguments: dict = {
         "batch_frames": 2_000, "seed": 1, "epoch": 0, "training": True, "spec_augment": False,
     }  # fmt: skip
@@ -80,9 +80,9 @@ def same(a: list[dict], b: list[dict]) -> bool:
 def test_cache_holds_what_one_process_would_make(manifest, tmp_path):
     """Made in processes of its own."""
     recipe = recipe_of(manifest, examples=18)
-    directory = dataset.build_cache(tmp_path, "train", recipe, processes=2)
+    directory = caches.build_cache(tmp_path, "train", recipe, processes=2)
     assert sorted(x.name for x in directory.iterdir()) == ["00000.npz", "00001.npz"]
-    cache = dataset.load_cache(directory)
+    cache = caches.load_cache(directory)
     assert len(cache.texts) == len(cache.features) == recipe.examples
     ((features, _, texts, _),) = make(recipe, tmp_path, range(1, 2))
     assert cache.texts[-3:] == texts
@@ -91,9 +91,9 @@ def test_cache_holds_what_one_process_would_make(manifest, tmp_path):
     # A killed run leaves some shards; the next one makes what is missing, and just that.
     kept = (directory / "00000.npz").stat()
     (directory / "00001.npz").unlink()
-    assert dataset.build_cache(tmp_path, "train", recipe, processes=1) == directory
+    assert caches.build_cache(tmp_path, "train", recipe, processes=1) == directory
     assert (directory / "00000.npz").stat().st_mtime_ns == kept.st_mtime_ns
-    again = dataset.load_cache(directory)
+    again = caches.load_cache(directory)
     assert again.texts == cache.texts
     assert all(map(np.array_equal, again.features, cache.features))
 
@@ -139,15 +139,15 @@ def test_transcript_that_the_tokenizer_cannot_spell_is_refused_before_the_work(m
     other = manifest.with_name("other.tsv")
     other.write_text(manifest.read_text().replace("\tfour\t", "\t4\t"))
     with pytest.raises(ValueError, match=r"character '4' of '4'"):
-        dataset.build_cache(tmp_path, "train", recipe_of(other), tokenizer=TOKENIZER)
+        caches.build_cache(tmp_path, "train", recipe_of(other), tokenizer=TOKENIZER)
 
 
 def test_source_that_is_missing_or_unknown_is_refused(manifest, tmp_path):
     with pytest.raises(CorpusError, match="does not exist"):
-        dataset.build_cache(tmp_path, "train", recipe_of(tmp_path / "manifest.tsv"))
+        caches.build_cache(tmp_path, "train", recipe_of(tmp_path / "manifest.tsv"))
     recipe = recipe_of(manifest, sources=({"kind": "sung", "weight": 1.0},))
     with pytest.raises(ValueError, match="no corpus source 'sung'"):
-        dataset.build_cache(tmp_path, "train", recipe)
+        caches.build_cache(tmp_path, "train", recipe)
 
 
 def test_whole_recordings_are_a_source_too(manifest, tmp_path):
@@ -166,8 +166,8 @@ def test_nobody_speaking_is_a_source_too(manifest, tmp_path):
 
 def test_a_crowd_is_several_at_once():
     babble = [np.full(100, 0.1, np.float32), np.full(300, 0.1, np.float32)]
-    talk = dataset.crowd(babble, np.random.default_rng(1))
-    np.testing.assert_allclose(talk, dataset.CROWD * 0.1, rtol=1e-6)
+    talk = caches.crowd(babble, np.random.default_rng(1))
+    np.testing.assert_allclose(talk, caches.CROWD * 0.1, rtol=1e-6)
     assert len(talk) == 300
 
 
@@ -290,7 +290,7 @@ def test_recordings_are_drawn_by_the_rarity_of_their_words(tmp_path):
     shares = []
     for balanced in (False, True):
         source = {"kind": "recorded", "manifest": str(manifest), "balanced": balanced}
-        built = dataset.build_source(source, dataset.decode_source(source, tmp_path / "cache"))
+        built = recipes.build_source(source, recipes.decode_source(source, tmp_path / "cache"))
         rng = np.random.default_rng(0)
         shares.append(np.mean([built.draw(rng).text == "off on" for _ in range(300)]))
     assert shares[0] < 0.2 and 0.4 < shares[1] < 0.6
@@ -299,8 +299,8 @@ def test_recordings_are_drawn_by_the_rarity_of_their_words(tmp_path):
 def test_several_caches_are_one(examples):
     half = len(examples.texts) // 2
     parts = [
-        dataset.Examples(examples.features[:half], examples.texts[:half]),
-        dataset.Examples(examples.features[half:], examples.texts[half:]),
+        caches.Examples(examples.features[:half], examples.texts[:half]),
+        caches.Examples(examples.features[half:], examples.texts[half:]),
     ]
     made = dataset.batches(
         parts,
@@ -318,15 +318,15 @@ def test_making_examples_needs_no_tensorflow(manifest, tmp_path):
     """On a machine that trains without it: see `training.xla.train`."""
     source = {"kind": "joined", "manifest": str(manifest), "weight": 1.0}
     recipe = recipe_of(manifest, sources=(source, {**ESPEAK, "weight": 1.0}))
-    recordings = [dataset.decode_source(x, tmp_path) for x in recipe.sources]
+    recordings = [recipes.decode_source(x, tmp_path) for x in recipe.sources]
     code = f"""
 import sys
 from pathlib import Path, PosixPath
-from tf_speech_transformer.corpora import dataset
+from tf_speech_transformer.corpora import caches
 from tf_speech_transformer.corpora.augment import Augmentation
-from tf_speech_transformer.corpora.dataset import Recipe
+from tf_speech_transformer.corpora.recipes import Recipe
 from tf_speech_transformer.corpora.features import FrontendParameters
-maker = dataset.Maker({recipe!r}, {recordings!r})
+maker = caches.Maker({recipe!r}, {recordings!r})
 print([maker.example(i)[1] for i in range(10)])
 print(*(x for x in sys.modules if x.split(".")[0] in ("tensorflow", "tensorflow_io", "tf_keras")))
 """

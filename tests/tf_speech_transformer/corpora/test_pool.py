@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tf_speech_transformer.corpora import dataset, readers
+from tf_speech_transformer.corpora import caches, dataset, readers, recipes
 from tf_speech_transformer.corpora.augment import Augmentation
 from tf_speech_transformer.text import phones
 from tf_speech_transformer.text.tokenizer import CharacterTokenizer
@@ -20,14 +20,14 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def recipe(root: Path) -> dataset.Recipe:
+def recipe(root: Path) -> recipes.Recipe:
     source = {
         "kind": "parametric",
         "texts": (str(root / "text*"),),
         "excluded": (str(root / "grammar"),),
         "weight": 1.0,
     }
-    return dataset.Recipe(
+    return recipes.Recipe(
         sources=(source,),
         examples=10**9,
         seed=1,
@@ -47,9 +47,9 @@ def _pieces(file: Path, length: int) -> Path:
 
 
 @pytest.fixture(scope="module")
-def pool(root: Path, recipe: dataset.Recipe) -> dataset.Pool:
-    recordings = dataset.decode_sources(recipe, root, CharacterTokenizer())
-    pool = dataset.Pool(root, recipe, recordings, first=1, window=2, renewed=1, processes=1)
+def pool(root: Path, recipe: recipes.Recipe) -> caches.Pool:
+    recordings = recipes.decode_sources(recipe, root, CharacterTokenizer())
+    pool = caches.Pool(root, recipe, recordings, first=1, window=2, renewed=1, processes=1)
     for epoch in range(3):
         pool.at(epoch)
     assert pool.maker is not None
@@ -57,17 +57,17 @@ def pool(root: Path, recipe: dataset.Recipe) -> dataset.Pool:
     return pool
 
 
-def test_a_pass_reads_a_window_that_grows_and_then_moves(pool: dataset.Pool) -> None:
+def test_a_pass_reads_a_window_that_grows_and_then_moves(pool: caches.Pool) -> None:
     assert [list(pool.shards(i)) for i in range(4)] == [[0], [0, 1], [1, 2], [2, 3]]
 
 
-def test_shards_of_the_next_pass_are_there_and_used_ones_are_not(pool: dataset.Pool) -> None:
+def test_shards_of_the_next_pass_are_there_and_used_ones_are_not(pool: caches.Pool) -> None:
     names = sorted(path.name for path in pool.directory.glob("*.npz"))
     assert names == ["00001.npz", "00002.npz", "00003.npz"]
 
 
-def test_batches_hold_phones_of_every_example(pool: dataset.Pool) -> None:
-    examples = dataset.load_shards(sorted(pool.directory.glob("*.npz")))
+def test_batches_hold_phones_of_every_example(pool: caches.Pool) -> None:
+    examples = caches.load_shards(sorted(pool.directory.glob("*.npz")))
     assert len(examples.phones) == len(examples.texts) == 18
     seen = 0
     for batch in dataset.batches(
@@ -86,15 +86,15 @@ def test_batches_hold_phones_of_every_example(pool: dataset.Pool) -> None:
     assert seen == 18
 
 
-def test_excluded_sentences_are_not_read(root: Path, recipe: dataset.Recipe) -> None:
-    file = dataset.write_sentences(dict(recipe.sources[0]), root)
+def test_excluded_sentences_are_not_read(root: Path, recipe: recipes.Recipe) -> None:
+    file = recipes.write_sentences(dict(recipe.sources[0]), root)
     assert file.read_text().splitlines() == ["the cat sat down"]
 
 
 def test_texts_that_are_not_there_are_named(root: Path) -> None:
     source = {"texts": (str(root / "missing*"),), "excluded": ()}
     with pytest.raises(ValueError, match=r"missing\*"):
-        dataset.write_sentences(source, root)
+        recipes.write_sentences(source, root)
 
 
 def test_transcripts_become_letters_and_pronunciations() -> None:

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from tests.tf_speech_transformer.conftest import UTTERANCES
-from tf_speech_transformer.corpora import corpus, dataset, records
+from tf_speech_transformer.corpora import caches, corpus, dataset, records
 from tf_speech_transformer.corpora.features import PAPER, microfrontend
 from tf_speech_transformer.text.tokenizer import CharacterTokenizer
 
@@ -61,9 +61,9 @@ def test_only_what_is_missing_is_made_again(made: Path, librispeech: Path) -> No
 
 def test_training_reads_the_same_batches_as_from_memory(made: Path) -> None:
     found = opened(made)
-    held = dataset.Examples(list(found), found.texts)
+    held = caches.Examples(list(found), found.texts)
 
-    def batches(cache: dataset.Examples | records.Records) -> list[dict[str, np.ndarray]]:
+    def batches(cache: caches.Examples | records.Records) -> list[dict[str, np.ndarray]]:
         made = dataset.batches(
             [cache],
             CharacterTokenizer(),

@@ -6,7 +6,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from tf_speech_transformer.model import quantization
-from tf_speech_transformer.model.transformer import LayerNorm
+from tf_speech_transformer.model.layers import LayerNorm
 
 
 def test_layer_norm_in_training_is_that_of_its_layers_gradient_included() -> None:

@@ -9,16 +9,11 @@ import tensorflow as tf
 import tensorflow_model_optimization as tfmot
 
 from tests.tf_speech_transformer.model.test_transformer import TINY
-from tf_speech_transformer import train
-from tf_speech_transformer.model.transformer import (
-    Dropout,
-    HeadLinear,
-    SpeechTransformer,
-    bounded,
-    integer,
-    quantization,
-)
-from tf_speech_transformer.train import build, copy_weights
+from tf_speech_transformer.model import integer, quantization
+from tf_speech_transformer.model.layers import Dropout, HeadLinear, bounded
+from tf_speech_transformer.model.transformer import SpeechTransformer, build
+from tf_speech_transformer.training import weights
+from tf_speech_transformer.training.weights import copy_weights
 from tflite_convert.layers import walk
 
 Wrapper = tfmot.quantization.keras.QuantizeWrapperV2
@@ -147,7 +142,7 @@ def test_weights_of_other_dimensions_are_refused_and_nothing_changes(
     with pytest.raises(ValueError, match=f"{message} .*differ in their dimensions"):
         copy_weights(other, in_eight_bits)
     for variable, value in zip(in_eight_bits.variables, before, strict=True):
-        np.testing.assert_array_equal(variable.numpy(), value, err_msg=train.path(variable))
+        np.testing.assert_array_equal(variable.numpy(), value, err_msg=weights.path(variable))
 
 
 def test_weights_of_a_shallower_model_are_refused(in_float: SpeechTransformer) -> None:

@@ -7,14 +7,16 @@ import pytest
 import tensorflow as tf
 
 from tests.tf_speech_transformer.model.test_transformer import BASELINE, TINY, batch
-from tf_speech_transformer import train
-from tf_speech_transformer.model.transformer import Dimensions, SpeechTransformer, rotation
+from tf_speech_transformer.model import rotation, transformer
+from tf_speech_transformer.model.dimensions import Dimensions
+from tf_speech_transformer.model.transformer import SpeechTransformer
+from tf_speech_transformer.training import weights
 
 
 def rotated(model: SpeechTransformer, quantized: bool = False) -> SpeechTransformer:
-    turned = train.build(dataclasses.replace(model.dims, rotated=True), quantized)
-    train.copy_weights(model, turned)
-    rotation.rotate(train.by_path(turned), bool(model.dims.decoder_convolutions))
+    turned = transformer.build(dataclasses.replace(model.dims, rotated=True), quantized)
+    weights.copy_weights(model, turned)
+    rotation.rotate(weights.by_path(turned), bool(model.dims.decoder_convolutions))
     return turned
 
 
@@ -35,7 +37,7 @@ def test_the_rotation_keeps_lengths_and_means(channels: int) -> None:
 )
 def test_a_rotated_model_computes_the_same(dims: Dimensions) -> None:
     tf.keras.utils.set_random_seed(2)
-    model = train.build(dataclasses.replace(dims, dropout=0.0), quantized=False)
+    model = transformer.build(dataclasses.replace(dims, dropout=0.0), quantized=False)
     for variable in model.trained_variables:
         if variable.name.endswith("bias:0"):  # zeros would hide a bias that is not rotated
             variable.assign(tf.random.stateless_normal(variable.shape, [1, len(variable.name)]))
@@ -43,24 +45,26 @@ def test_a_rotated_model_computes_the_same(dims: Dimensions) -> None:
     for one, other in zip(model(batch()), turned(batch()), strict=True):
         np.testing.assert_allclose(other, one, atol=2e-4)
     kernel = "encoder_0/feed_forward/outer/kernel"
-    assert not np.allclose(train.by_path(model)[kernel], train.by_path(turned)[kernel], atol=0.01)
+    assert not np.allclose(
+        weights.by_path(model)[kernel], weights.by_path(turned)[kernel], atol=0.01
+    )
 
 
 def test_a_channel_that_outgrew_the_others_needs_less_of_the_range() -> None:
     tf.keras.utils.set_random_seed(2)
     dims = dataclasses.replace(TINY, dropout=0.0, d_model=128, encoder_positions=True)
-    model = train.build(dims, quantized=False)
-    bias = train.by_path(model)["encoder_0/feed_forward/outer/bias"]
+    model = transformer.build(dims, quantized=False)
+    bias = weights.by_path(model)["encoder_0/feed_forward/outer/bias"]
     bias.assign(tf.one_hot(5, 128, 30.0))
 
     def widest(in_eight_bits: SpeechTransformer) -> float:
         in_eight_bits(batch(4), training=True)
-        ends = train.by_path(in_eight_bits)
+        ends = weights.by_path(in_eight_bits)
         stream = [k for k in ends if "encoder_0/feed_forward_sum/output" in k]
         assert len(stream) == 2
         return max(abs(float(ends[k])) for k in stream)
 
-    plain = train.build(dims, quantized=True)
-    train.copy_weights(model, plain)
+    plain = transformer.build(dims, quantized=True)
+    weights.copy_weights(model, plain)
     assert widest(plain) > 28
     assert widest(rotated(model, quantized=True)) < 14

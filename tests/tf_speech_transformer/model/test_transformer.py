@@ -7,14 +7,12 @@ import pytest
 import tensorflow as tf
 
 from tests.conftest import TINY_MODEL
-from tf_speech_transformer.model.transformer import (
-    Attention,
-    Dimensions,
-    ReciprocalSqrt,
-    SpeechTransformer,
-    quantization,
-)
-from tf_speech_transformer.train import build, copy_weights
+from tf_speech_transformer.model import quantization
+from tf_speech_transformer.model.blocks import Attention
+from tf_speech_transformer.model.dimensions import Dimensions
+from tf_speech_transformer.model.layers import ReciprocalSqrt
+from tf_speech_transformer.model.transformer import SpeechTransformer, build
+from tf_speech_transformer.training.weights import copy_weights
 
 TINY = Dimensions(vocabulary=11, **TINY_MODEL)
 

@@ -15,9 +15,8 @@ import tensorflow as tf
 from tests.conftest import REPOSITORY, synthesise
 from tests.tf_speech_transformer.model.test_transformer import TINY
 from tf_speech_transformer.corpora.features import as_float, microfrontend
-from tf_speech_transformer.model.transformer import SpeechTransformer
+from tf_speech_transformer.model.transformer import SpeechTransformer, build
 from tf_speech_transformer.text.tokenizer import CharacterTokenizer
-from tf_speech_transformer.train import build
 from tf_speech_transformer.training import evaluate
 
 FRAMES, TOKENS = 128, 12
@@ -110,7 +109,7 @@ def test_results_are_in_the_order_of_the_manifest(
     manifest.write_text("audio\ttext\n" + "".join(f"{t}.wav\t{t}\n" for t in texts))
     config = ml_collections.ConfigDict({"limits": {"frames": FRAMES, "tokens": TOKENS}})
     (tmp_path / "config.json").write_text(config.to_json())
-    monkeypatch.setattr(evaluate.train, "load", lambda *_: (model, TOKENIZER, config))
+    monkeypatch.setattr(evaluate.runs, "load", lambda *_: (model, TOKENIZER, config))
     result = evaluate.evaluate(tmp_path, ["float"], manifest, limit=2)
     rows = result["float"]["results"]
     assert [(row["audio"], row["reference"], row["cut"]) for row in rows] == [

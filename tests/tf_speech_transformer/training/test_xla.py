@@ -16,9 +16,12 @@ import tf_keras as keras
 from tests.conftest import REPOSITORY, TINY_MODEL
 from tf_speech_transformer import train
 from tf_speech_transformer.configs import digits
-from tf_speech_transformer.corpora import dataset
+from tf_speech_transformer.corpora import dataset, recipes
 from tf_speech_transformer.corpora.augment import Augmentation
+from tf_speech_transformer.model import transformer
 from tf_speech_transformer.text.tokenizer import CharacterTokenizer
+from tf_speech_transformer.training import losses, runs
+from tf_speech_transformer.training.weights import by_path, path
 from tf_speech_transformer.training.xla import export as xla
 
 TOKENIZER = CharacterTokenizer()
@@ -78,7 +81,7 @@ def test_dense_ctc_equals_the_sparse_one(seed):
     frames[0], lengths[0] = 1, 9
     logits = tf.constant(rng.normal(0, 3, (16, 20, TOKENIZER.size)), tf.float32)
     results = []
-    for ctc in (train.sparse_ctc, xla.dense_ctc):
+    for ctc in (losses.sparse_ctc, xla.dense_ctc):
         with tf.GradientTape() as tape:
             tape.watch(logits)
             each = ctc(tf.constant(tokens, tf.int32), lengths, logits, tf.constant(frames))
@@ -116,46 +119,47 @@ def test_compiled_steps_train_as_train_does():
     config.model.dropout = 0.0
     rng = np.random.default_rng(0)
     batches = [random_batch(rng) for _ in range(2)]
-    losses, weights = [], []
+    curves, weights = [], []
     for compiled in (False, True):
         tf.keras.utils.set_random_seed(1)
-        model = train.build(train.dimensions(config, TOKENIZER), quantized=False)
+        model = transformer.build(runs.dimensions(config, TOKENIZER), quantized=False)
         optimizer = keras.optimizers.SGD(0.1)
         if compiled:
             xla.use_products(model)
             step = xla.step_of(config, model, optimizer, TOKENIZER)
             found = [[float(x) for x in step(**batch)] for batch in batches]
         else:
-            updates = [train.update(config, model, optimizer, TOKENIZER, x) for x in batches]
+            updates = [losses.update(config, model, optimizer, TOKENIZER, x) for x in batches]
             found = [[float(update[name]) for name in xla.METRICS] for update in updates]
-        losses.append(found)
-        weights.append({name: value.numpy() for name, value in train.by_path(model).items()})
-    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
-    assert not np.allclose(losses[0][0], losses[0][1], rtol=1e-3)
+        curves.append(found)
+        weights.append({name: value.numpy() for name, value in by_path(model).items()})
+    np.testing.assert_allclose(curves[1], curves[0], rtol=1e-4)
+    assert not np.allclose(curves[0][0], curves[0][1], rtol=1e-3)
     for name, value in weights[0].items():
         np.testing.assert_allclose(weights[1][name], value, atol=1e-5, err_msg=name)
 
 
 def test_export_is_complete(exported: Path):
     config = tiny_config()
-    model = train.build(train.dimensions(config, TOKENIZER), quantized=False)
+    model = transformer.build(runs.dimensions(config, TOKENIZER), quantized=False)
     index = json.loads((exported / "index.json").read_text())
     with np.load(exported / "state.npz") as archive:
         state = {name: archive[name].shape for name in archive.files}
-    weights = {f"model/{k}": tuple(v.shape) for k, v in train.by_path(model).items()}
-    trained = {f"model/{train.path(v)}" for v in model.trained_variables}
+    weights = {f"model/{k}": tuple(v.shape) for k, v in by_path(model).items()}
+    trained = {f"model/{path(v)}" for v in model.trained_variables}
     assert weights.items() <= state.items()
     assert index["programs"].keys() == {"512"}
     for length, entry in index["programs"].items():
         assert (exported / f"step_{length}.hlo").stat().st_size > 10_000
         assert entry["utterances"] == 2
-        assert state.keys() == set(entry["inputs"])
-        # What a step does not change is constants.
-        assert state.keys() - set(entry["outputs"]) == weights.keys() - trained
+        # What a step does not read or change is constants.
+        constants = weights.keys() - trained
+        assert state.keys() - constants <= set(entry["inputs"]) <= state.keys()
+        assert state.keys() - set(entry["outputs"]) == constants
     recipe = index["recipe"]
     recipe["augmentation"] = Augmentation(**recipe["augmentation"])
-    expected = dataclasses.replace(dataset.recipes(config)["train"], examples=12, max_tokens=44)
-    assert dataset.Recipe(**recipe).key() == expected.key()
+    expected = dataclasses.replace(recipes.of_preset(config)["train"], examples=12, max_tokens=44)
+    assert recipes.Recipe(**recipe).key() == expected.key()
     assert index["recordings"] == [None]  # espeak-ng needs none
 
 
@@ -170,7 +174,7 @@ def test_training_goes_on_after_the_imported_stage(
     said = capsys.readouterr().err
     assert "float training" not in said
     assert "ptq training" in said
-    weights = train.by_path(train.load(workdir, "float")[0])
+    weights = by_path(runs.load(workdir, "float")[0])
     assert weights.keys() == trained.keys()
     for name, value in trained.items():
         np.testing.assert_array_equal(weights[name].numpy(), value, err_msg=name)

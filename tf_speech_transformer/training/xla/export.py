@@ -36,11 +36,14 @@ from ml_collections import config_flags
 from tensorflow.compiler.xla.service import hlo_pb2
 from tqdm import tqdm
 
-from tf_speech_transformer import train
-from tf_speech_transformer.corpora import dataset
+from tf_speech_transformer.corpora import recipes
 from tf_speech_transformer.corpora.features import CHANNELS
-from tf_speech_transformer.model.transformer import TIME_REDUCTION, SpeechTransformer
+from tf_speech_transformer.model import transformer
+from tf_speech_transformer.model.dimensions import TIME_REDUCTION
+from tf_speech_transformer.model.transformer import SpeechTransformer
 from tf_speech_transformer.text.tokenizer import CharacterTokenizer, Tokenizer
+from tf_speech_transformer.training import losses, preset, runs, stages
+from tf_speech_transformer.training.weights import by_path, read_archive
 
 METRICS = ("loss", "attention", "ctc", "accuracy")
 NEVER = -1e9  # logarithm of a probability of 0
@@ -49,7 +52,7 @@ NEVER = -1e9  # logarithm of a probability of 0
 def dense_ctc(
     tokens: tf.Tensor, lengths: tf.Tensor, logits: tf.Tensor, frames: tf.Tensor
 ) -> tf.Tensor:
-    """What `train.sparse_ctc` computes, with static shapes, as XLA needs them.
+    """What `losses.sparse_ctc` computes, with static shapes, as XLA needs them.
 
     The forward variables of all utterances advance together, in the logarithm.
     """
@@ -121,7 +124,7 @@ def use_products(model: SpeechTransformer) -> None:
 def state_of(model: SpeechTransformer, optimizer: keras.optimizers.Optimizer) -> dict[str, Any]:
     """All variables that a step reads or writes, by name; weights are `model/PATH`."""
     return {
-        **{f"model/{path}": variable for path, variable in train.by_path(model).items()},
+        **{f"model/{path}": variable for path, variable in by_path(model).items()},
         **{f"optimizer/{i}": variable for i, variable in enumerate(optimizer.variables)},
         "learning_rate": optimizer.learning_rate,
         "generator": model.generator.state,
@@ -144,7 +147,7 @@ def step_of(
             "tokens": tokens,
             "token_lengths": token_lengths,
         }
-        metrics = train.update(config, model, optimizer, tokenizer, batch, dense_ctc)
+        metrics = losses.update(config, model, optimizer, tokenizer, batch, dense_ctc)
         return [metrics[name] for name in METRICS]
 
     return step
@@ -194,19 +197,19 @@ def export(config: ml_collections.ConfigDict, directory: Path) -> None:
         )
     tf.keras.utils.set_random_seed(config.seed)
     tokenizer = CharacterTokenizer()
-    model = train.build(train.dimensions(config, tokenizer), quantized=False)
+    model = transformer.build(runs.dimensions(config, tokenizer), quantized=False)
     use_products(model)
-    stage = train.Stage("float", chosen.steps, chosen.learning_rate, chosen.warmup_steps)
-    optimizer = train.make_optimizer(config, stage, model)
+    stage = stages.Stage("float", chosen.steps, chosen.learning_rate, chosen.warmup_steps)
+    optimizer = stages.make_optimizer(config, stage, model)
     state = state_of(model, optimizer)
     step = step_of(config, model, optimizer, tokenizer)
     recipe = dataclasses.replace(
-        dataset.recipes(config)["train"], examples=chosen.examples, max_tokens=chosen.tokens
+        recipes.of_preset(config)["train"], examples=chosen.examples, max_tokens=chosen.tokens
     )
     temporary = directory.with_name(f"{directory.name}.{os.getpid()}")
     try:
         temporary.mkdir(parents=True)
-        recordings = dataset.decode_sources(recipe, temporary, tokenizer)
+        recordings = recipes.decode_sources(recipe, temporary, tokenizer)
         programs = {}
         for length in tqdm(lengths, "translating", unit="program"):
             shape = [max(1, chosen.batch_frames // length), length, chosen.tokens]
@@ -235,9 +238,9 @@ def import_weights(config: ml_collections.ConfigDict, workdir: Path, file: Path)
     if (workdir / "float").exists():
         raise ValueError(f"{workdir / 'float'} exists already: choose another --workdir")
     tokenizer = CharacterTokenizer()
-    model = train.build(train.dimensions(config, tokenizer), quantized=False)
-    variables = train.by_path(model)
-    weights = train.read_archive(file)
+    model = transformer.build(runs.dimensions(config, tokenizer), quantized=False)
+    variables = by_path(model)
+    weights = read_archive(file)
     wrong = sorted(weights.keys() ^ variables.keys()) or [
         name
         for name, value in weights.items()
@@ -250,12 +253,12 @@ def import_weights(config: ml_collections.ConfigDict, workdir: Path, file: Path)
         )
     for name, value in weights.items():
         variables[name].assign(value)
-    train.prepare(config, workdir)
+    runs.prepare(config, workdir)
     tokenizer.save(workdir / "tokenizer")
-    float_stage = train.stages(config)[0]
+    float_stage = stages.stages(config)[0]
     # As new: no step of this stage follows.
-    optimizer = train.make_optimizer(config, float_stage, model)
-    checkpoint, manager = train.state(model, optimizer, workdir / float_stage.name)
+    optimizer = stages.make_optimizer(config, float_stage, model)
+    checkpoint, manager = stages.state(model, optimizer, workdir / float_stage.name)
     checkpoint.step.assign(float_stage.steps)
     manager.save(checkpoint_number=float_stage.steps)
 
@@ -263,16 +266,17 @@ def import_weights(config: ml_collections.ConfigDict, workdir: Path, file: Path)
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown argument {argv[1]!r}")
-    config, exported, workdir, file = (
+    chosen, exported, workdir, file = (
         flags.FLAGS[name].value for name in ("config", "export", "workdir", "import")
     )
+    if bool(exported) == bool(workdir) or bool(workdir) != bool(file):
+        raise app.UsageError("name --export, or --workdir and --import")
     try:
-        if exported and not (workdir or file):
+        config = preset.read(chosen)
+        if exported:
             export(config, Path(exported))
-        elif workdir and file and not exported:
-            import_weights(config, Path(workdir), Path(file))
         else:
-            raise app.UsageError("name --export, or --workdir and --import")
+            import_weights(config, Path(workdir), Path(file))
     except (ValueError, OSError) as error:
         sys.exit(f"export: {error}")
     except tf.errors.OpError as error:  # what writes checkpoints has exceptions of its own

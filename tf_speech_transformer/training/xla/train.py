@@ -37,7 +37,7 @@ from jax.extend.mlir.dialects import func
 from jax.interpreters import mlir
 from tqdm import tqdm
 
-from tf_speech_transformer.corpora import augment, dataset
+from tf_speech_transformer.corpora import augment, caches, dataset, recipes
 from tf_speech_transformer.corpora.features import CHANNELS, FrontendParameters
 from tf_speech_transformer.text.tokenizer import CharacterTokenizer
 
@@ -95,12 +95,12 @@ TOKENIZER = CharacterTokenizer()
 Example = tuple[np.ndarray, list[int]]  # features int8 [T, 40], token ids
 
 
-def make_shard(recipe: dataset.Recipe, recordings: list[Path | None], index: int) -> Any:
-    return dataset.Maker(recipe, recordings).shard(index)
+def make_shard(recipe: recipes.Recipe, recordings: list[Path | None], index: int) -> Any:
+    return caches.Maker(recipe, recordings).shard(index)
 
 
 def examples_of(shard: tuple[np.ndarray, np.ndarray, list[str]]) -> list[Example]:
-    """The examples of what `dataset.Maker.shard` made."""
+    """The examples of what `caches.Maker.shard` made."""
     features, lengths, texts = shard
     parts = np.split(features, np.cumsum(lengths)[:-1])
     return list(zip(parts, map(TOKENIZER.encode, texts), strict=True))
@@ -179,14 +179,14 @@ def train(directory: Path) -> None:
     fields = dict(index["recipe"])
     fields["augmentation"] = augment.Augmentation(**fields["augmentation"])
     fields["frontend"] = FrontendParameters(**fields["frontend"])
-    recipe = dataset.Recipe(**fields)
+    recipe = recipes.Recipe(**fields)
     recordings = [name and directory / name for name in index["recordings"]]
     shards = range(-(-recipe.examples // recipe.shard_examples))
     sizes = {int(k): v["utterances"] for k, v in index["programs"].items()}
     with np.load(directory / "state.npz") as initial:
         state = {name: jnp.asarray(initial[name]) for name in initial.files}
     average = {name: jnp.array(v) for name, v in state.items() if name.startswith("model/")}
-    # As in `dataset.build_cache`: a new process for each shard.
+    # As in `caches.build_cache`: a new process for each shard.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tf_speech_transformer.training.xla.train"])
     processes = max(1, len(os.sched_getaffinity(0)) - 1)
