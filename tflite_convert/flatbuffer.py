@@ -127,7 +127,7 @@ def _convert(model, function, inputs: dict[str, tf.TensorSpec]) -> tuple[bytes, 
 
 
 def tidy(content: bytes) -> tuple[bytes, Signature]:
-    """Names inputs and outputs as the signature does, and every tensor by its layer alone.
+    """Names inputs and outputs as the signature does, and every tensor by only its layer.
 
     The converter joins the names of all the nodes that it fused; of those the most telling one is
     kept, so that the inspector and a device's error messages can point at a layer, and the file
