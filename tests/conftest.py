@@ -1,5 +1,6 @@
 """What tests of several packages need: the shipped bundle, and speech."""
 
+import ast
 import hashlib
 import json
 import os
@@ -33,6 +34,17 @@ TINY_MODEL: dict[str, Any] = {
 
 _LACKING = cortex_m55.missing()
 needs_cortex_m55 = pytest.mark.skipif(_LACKING is not None, reason=str(_LACKING))
+
+
+def imports(path: pathlib.Path) -> set[str]:
+    """Full names of what a file imports, inside functions too: `package.module.name`."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
 
 
 def run_module(module: str, *arguments: object) -> subprocess.CompletedProcess[str]:

@@ -11,7 +11,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, imports
 
 # Package -> packages that it must not import.
 FORBIDDEN = {
@@ -19,17 +19,6 @@ FORBIDDEN = {
     "tflite_convert": {"benchmarks"},
     "firmware_sim": {"tf_speech_transformer", "tflite_convert", "benchmarks"},
 }
-
-
-def imported(path: pathlib.Path) -> set[str]:
-    """Names of the top-level packages that a file imports, inside functions too."""
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            names.add((node.module or "").split(".")[0])
-    return names
 
 
 # Rooms of `tf_speech_transformer`: each imports only itself and those to its right. Its other
@@ -47,18 +36,13 @@ FILES = [
 
 @pytest.mark.parametrize("file", FILES, ids=str)
 def test_a_package_imports_only_what_stands_before_it(file: pathlib.Path) -> None:
-    assert not imported(REPOSITORY / file) & FORBIDDEN[file.parts[0]]
+    packages = {name.split(".")[0] for name in imports(REPOSITORY / file)}
+    assert not packages & FORBIDDEN[file.parts[0]]
 
 
 def rooms_imported(path: pathlib.Path) -> set[str]:
-    """Rooms and commands of `tf_speech_transformer` that a file imports, inside functions too."""
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    parts = (name.split(".") for name in names)
+    """Rooms and commands of `tf_speech_transformer` that a file imports."""
+    parts = (name.split(".") for name in imports(path))
     return {part[1] for part in parts if part[0] == "tf_speech_transformer" and len(part) > 1}
 
 

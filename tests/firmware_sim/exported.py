@@ -21,10 +21,6 @@ WARNINGS = ("-Wall", "-Wextra", "-Werror", "-pedantic")
 # Compilers of C and C++, and the flag of the machine that they compile for.
 HOST = ("gcc", "g++", "-fPIC")
 CORTEX_M55 = ("arm-none-eabi-gcc", "arm-none-eabi-g++", "-mcpu=cortex-m55")
-DIGITS = """
-call: ["$digit:first $digit:second $digit:third"]
-code: ["$pair:pair $digit:last $digit:check"]
-"""
 FIRMWARE = pathlib.Path(__file__).parent / "firmware"
 OK, FRAMES, ENCODER, DECODER_STEP, MISMATCH, RUNTIME, BEAM = range(7)
 # Outputs of the encoder, or else of the decoder step, for its inputs; None: it failed.

@@ -28,11 +28,11 @@ from firmware_sim.search import speech_model
 from firmware_sim.search.beam import Decoder
 from firmware_sim.search.options import Decoding, DecodingOptions
 from tests.conftest import digit_grammar, synthesise
+from tests.firmware_sim.conftest import DIGITS
 from tests.firmware_sim.exported import (
     BEAM,
     CORTEX_M55,
     DECODER_STEP,
-    DIGITS,
     ENCODER,
     FRAMES,
     MISMATCH,

@@ -17,10 +17,6 @@ from firmware_sim.sound import segment
 from firmware_sim.sound.frontend import sample_count
 from tests.conftest import REPOSITORY, add_grammar, digit_grammar, pipe_module, synthesise
 
-DIGITS = """
-call: ["$digit:first $digit:second $digit:third"]
-code: ["$pair:pair $digit:last $digit:check"]
-"""
 SAID = {
     "one nine four": "en+f2",
     "two two eight": "en-us+m3",
@@ -30,32 +26,16 @@ SAID = {
 
 
 @pytest.fixture(scope="module")
-def content(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return digit_grammar(tmp_path_factory.mktemp("grammar") / "digits.yaml", DIGITS, 0.3)
-
-
-@pytest.fixture(scope="module")
-def path(
-    digits_bundle: pathlib.Path,
-    content: dict[str, Any],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> pathlib.Path:
-    target = tmp_path_factory.mktemp("bundles") / "held"
-    add_grammar(digits_bundle, target, content)
-    return target
-
-
-@pytest.fixture(scope="module")
 def spoken() -> dict[str, NDArray[np.int16]]:
     return {text: synthesise(text, speaker) for text, speaker in SAID.items()}
 
 
 @pytest.mark.parametrize("decoding", ["greedy", "beam"])
 def test_a_held_text_is_always_of_the_grammar(
-    path: pathlib.Path, spoken: dict[str, NDArray[np.int16]], decoding: str
+    held_bundle: pathlib.Path, spoken: dict[str, NDArray[np.int16]], decoding: str
 ) -> None:
     options = DecodingOptions(decoding=decoding, ctc_weight=0.1)  # type: ignore[arg-type]
-    recognizer = Recognizer(bundle.load(path), options=options)
+    recognizer = Recognizer(bundle.load(held_bundle), options=options)
     right = 0
     for text, audio in spoken.items():
         for pieces in (audio, np.concatenate([audio, audio]), audio[: len(audio) // 2]):
@@ -74,10 +54,10 @@ def values_of(commands: tuple[Any, ...]) -> list[dict[str, str]]:
 
 
 def test_a_command_has_slots_confidence_and_times(
-    path: pathlib.Path, spoken: dict[str, NDArray[np.int16]]
+    held_bundle: pathlib.Path, spoken: dict[str, NDArray[np.int16]]
 ) -> None:
     options = DecodingOptions(decoding=Decoding.BEAM, ctc_weight=0.1)
-    recognizer = Recognizer(bundle.load(path), options=options)
+    recognizer = Recognizer(bundle.load(held_bundle), options=options)
     audio = spoken["five six seven"]
     late = np.concatenate([np.zeros(16_000, np.int16), audio, np.zeros(8_000, np.int16)])
     (command,) = recognizer.transcribe(late).commands
@@ -92,10 +72,10 @@ def test_a_command_has_slots_confidence_and_times(
 
 
 def test_speech_of_another_kind_is_no_command(
-    digits_bundle: pathlib.Path, content: dict[str, Any], tmp_path: pathlib.Path
+    digits_bundle: pathlib.Path, grammar_content: dict[str, Any], tmp_path: pathlib.Path
 ) -> None:
     """Five digits are none of the commands; the free text says what was heard."""
-    add_grammar(digits_bundle, tmp_path / "strict", {**content, "reject_below": 0.9})
+    add_grammar(digits_bundle, tmp_path / "strict", {**grammar_content, "reject_below": 0.9})
     audio = synthesise("nine eight four zero six", "en-us+m3")
     heard = Recognizer(bundle.load(tmp_path / "strict")).transcribe(audio)
     assert heard.commands == () and heard.text == ""
@@ -113,7 +93,7 @@ def objects(*arguments: object) -> list[dict[str, Any]]:
 
 
 def test_json_has_a_line_for_each_command(
-    path: pathlib.Path, spoken: dict[str, NDArray[np.int16]], tmp_path: pathlib.Path
+    held_bundle: pathlib.Path, spoken: dict[str, NDArray[np.int16]], tmp_path: pathlib.Path
 ) -> None:
     one, two, none = (tmp_path / name for name in ("one.wav", "two.wav", "none.wav"))
     gap = np.zeros(5_000, np.int16)
@@ -122,7 +102,7 @@ def test_json_has_a_line_for_each_command(
         two, np.concatenate([spoken["two two eight"], gap, spoken["five six seven"]]), 16_000
     )
     soundfile.write(none, np.zeros(16_000, np.int16), 16_000)
-    lines = objects(f"--bundle={path}", one, two, none)
+    lines = objects(f"--bundle={held_bundle}", one, two, none)
     assert [line["audio"] for line in lines] == [str(x) for x in (one, two, two, none)]
     assert [line["text"] for line in lines] == [
         "five six seven", "two two eight", "five six seven", "",
@@ -137,7 +117,7 @@ def test_json_has_a_line_for_each_command(
 
 
 def test_json_of_a_bundle_without_a_grammar_and_of_free_decoding(
-    path: pathlib.Path,
+    held_bundle: pathlib.Path,
     digits_bundle: pathlib.Path,
     spoken: dict[str, NDArray[np.int16]],
     tmp_path: pathlib.Path,
@@ -145,18 +125,18 @@ def test_json_of_a_bundle_without_a_grammar_and_of_free_decoding(
     file = tmp_path / "one.wav"
     soundfile.write(file, spoken["five six seven"], 16_000)
     (plain,) = objects(f"--bundle={digits_bundle}", file)
-    (free,) = objects(f"--bundle={path}", "--nogrammar", file)
+    (free,) = objects(f"--bundle={held_bundle}", "--nogrammar", file)
     assert plain == free
     assert plain["text"] == "five six seven" and plain["intent"] is None
 
 
 def test_listening_gives_commands_too(
-    path: pathlib.Path, spoken: dict[str, NDArray[np.int16]], tmp_path: pathlib.Path
+    held_bundle: pathlib.Path, spoken: dict[str, NDArray[np.int16]], tmp_path: pathlib.Path
 ) -> None:
     file, quiet = tmp_path / "stream.wav", np.zeros(20_000, np.int16)
     parts = [quiet, spoken["two two eight"], quiet, spoken["five six seven"], quiet]
     soundfile.write(file, np.concatenate(parts), 16_000)
-    done = pipe_module("firmware_sim.listen", f"--bundle={path}", "--json", file)
+    done = pipe_module("firmware_sim.listen", f"--bundle={held_bundle}", "--json", file)
     heard = [json.loads(line) for line in done.stdout.splitlines()]
     assert [line["text"] for line in heard] == ["two two eight", "five six seven"]
     for line in heard:

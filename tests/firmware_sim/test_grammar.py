@@ -15,13 +15,9 @@ from firmware_sim.bundle import BundleError
 from firmware_sim.grammar import automaton as grammar
 from firmware_sim.grammar import source as training_grammar
 from firmware_sim.grammar.automaton import Command, Grammar, GrammarError
-from tests.conftest import REPOSITORY, add_grammar, digit_grammar
+from tests.conftest import REPOSITORY, add_grammar
 from tf_speech_transformer.text.tokenizer import CharacterTokenizer
 
-DIGITS = """
-call: ["$digit:first $digit:second $digit:third"]
-code: ["$pair:pair $digit:last $digit:check"]
-"""
 START, END, BLANK, MEDIUM, ROAST, LATTE, OFF, PAUSE = range(8)
 SPECIAL = (START, END, BLANK)
 # "medium latte", "medium roast latte", "latte", "off"; medium is a size, or of a roast.
@@ -47,24 +43,8 @@ COFFEE: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def content(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return digit_grammar(tmp_path_factory.mktemp("grammar") / "digits.yaml", DIGITS, 0.3)
-
-
-@pytest.fixture(scope="module")
-def path(
-    digits_bundle: pathlib.Path,
-    content: dict[str, Any],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> pathlib.Path:
-    target = tmp_path_factory.mktemp("bundles") / "held"
-    add_grammar(digits_bundle, target, content)
-    return target
-
-
-@pytest.fixture(scope="module")
-def loaded(path: pathlib.Path) -> Grammar:
-    found = bundle.load(path).grammar
+def loaded(held_bundle: pathlib.Path) -> Grammar:
+    found = bundle.load(held_bundle).grammar
     assert found is not None
     return found
 

@@ -1,6 +1,5 @@
 """firmware_sim depends only on the bundle, and its imports go down."""
 
-import ast
 import pathlib
 import subprocess
 import sys
@@ -8,6 +7,7 @@ import sys
 import pytest
 
 import firmware_sim
+from tests.conftest import imports
 
 PACKAGE = pathlib.Path(firmware_sim.__file__).parent
 MODULES = sorted(
@@ -33,15 +33,7 @@ FOLDERS = {module.split(".")[0] for module in MODULES if "." in module}
 
 
 def imported(module: str) -> set[str]:
-    """Full names of the modules that a module imports, inside functions too."""
-    path = PACKAGE / f"{module.replace('.', '/')}.py"
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return names
+    return imports(PACKAGE / f"{module.replace('.', '/')}.py")
 
 
 @pytest.mark.parametrize("module", ["__init__", *MODULES])

@@ -35,7 +35,7 @@ class Examples:
 
     features: list[np.ndarray]
     texts: list[str]
-    phones: list[str] = dataclasses.field(default_factory=list)  # see `sources.Spoken`; may be none
+    phones: list[str] = dataclasses.field(default_factory=list)  # of `Spoken`; may be none
 
     @property
     def lengths(self) -> list[int]:
@@ -193,14 +193,14 @@ def load_cache(directory: Path) -> Examples:
 
 def load_shards(files: Sequence[Path]) -> Examples:
     """The examples of shards, in order."""
-    examples = Examples([], [])
+    features, texts, phones = list[np.ndarray](), list[str](), list[str]()
     for path in files:
         with np.load(path) as shard:
-            examples.features.extend(np.split(shard["features"], np.cumsum(shard["lengths"])[:-1]))
-            examples.texts.extend(shard["texts"].tolist())
-            if "phones" in shard.files:
-                examples.phones.extend(shard["phones"].tolist())
-    return examples
+            features += np.split(shard["features"], np.cumsum(shard["lengths"])[:-1])
+            texts += shard["texts"].tolist()
+            silent = [""] * len(shard["lengths"])
+            phones += shard["phones"].tolist() if "phones" in shard.files else silent
+    return Examples(features, texts, phones if any(phones) else [])
 
 
 class Pool:

@@ -116,7 +116,9 @@ def batches(
             examples = [(places[i][0].features[places[i][1]], tokens[i]) for i in mine]
             batch = padded(examples, length, longest, tokenizer.end)
             if pronounced:
-                batch |= padded_phones([pronounced[i] for i in mine])
+                ids = [pronounced[i] for i in mine]
+                most = max(1, *map(len, ids))
+                batch["phones"], batch["phone_lengths"] = padded_ids(ids, most, 0)
             for row, features in enumerate(batch["features"] if training else ()):
                 frames = int(batch["frames"][row])
                 rng = np.random.default_rng([seed, epoch, number, first + row * parts])
@@ -158,22 +160,19 @@ def padded(
     batch = {
         "features": np.zeros([len(examples), frames, examples[0][0].shape[1]], np.float32),
         "frames": np.array([len(features) for features, _ in examples], np.int32),
-        "tokens": np.full([len(examples), tokens], end, np.int32),
-        "token_lengths": np.array([len(ids) for _, ids in examples], np.int32),
     }
-    for row, (features, ids) in enumerate(examples):
+    for row, (features, _) in enumerate(examples):
         batch["features"][row, : len(features)] = as_float(features)
-        batch["tokens"][row, : len(ids)] = ids
+    batch["tokens"], batch["token_lengths"] = padded_ids([ids for _, ids in examples], tokens, end)
     return batch
 
 
-def padded_phones(ids: list[list[int]]) -> dict[str, np.ndarray]:
-    """`phones` int32 [B, P], padded with 0, and `phone_lengths` int32 [B]."""
-    lengths = np.array([len(x) for x in ids], np.int32)
-    padded_ids = np.zeros([len(ids), max(1, lengths.max())], np.int32)
-    for row, x in enumerate(ids):
-        padded_ids[row, : len(x)] = x
-    return {"phones": padded_ids, "phone_lengths": lengths}
+def padded_ids(ids: list[list[int]], length: int, padding: int) -> tuple[np.ndarray, np.ndarray]:
+    """Ids int32 [B, length], and how many of each are no padding, int32 [B]."""
+    rows = np.full([len(ids), length], padding, np.int32)
+    for row, x in zip(rows, ids, strict=True):
+        row[: len(x)] = x
+    return rows, np.array([len(x) for x in ids], np.int32)
 
 
 def plan_batches(

@@ -106,6 +106,10 @@ def _draw(sentences: Sentences, rng: np.random.Generator) -> Line:
     return sentences.draw(random.Random(int(rng.integers(2**63))))
 
 
+@functools.cache
 def sentences_of(file: Path) -> Sentences:
-    """What voices read, the sentences of a file, one a line, among it."""
+    """What voices read, the sentences of a file, one a line, among it.
+
+    All sources of a process share it: making it takes seconds.
+    """
     return Sentences(phones.lexicon(), file.read_text(encoding="utf-8").splitlines())

@@ -165,7 +165,8 @@ def write_sentences(source: dict[str, Any], root: Path) -> Path:
             " wordnet-base, or name other texts in the preset"
         )
     excluded = frozenset(text for file in source["excluded"] for text in sentences(Path(file)))
-    target = root / f"sentences-{hashlib.sha256(repr(files).encode()).hexdigest()[:16]}.txt"
+    key = hashlib.sha256(repr((files, sorted(excluded))).encode()).hexdigest()
+    target = root / f"sentences-{key[:16]}.txt"
     if not target.exists():
         root.mkdir(parents=True, exist_ok=True)
         temporary = target.with_suffix(".tmp")

@@ -86,6 +86,13 @@ class Pairs:
         if rng.random() >= self.share:
             return spoken
         more = self.source.draw(rng)
+        phones = None
+        if spoken.phones is not None and more.phones is not None:
+            phones = f"{spoken.phones} {more.phones}"
         return Spoken(
-            spoken.pieces + more.pieces, f"{spoken.text} {more.text}", spoken.speaker, self.pause
+            spoken.pieces + more.pieces,
+            f"{spoken.text} {more.text}",
+            spoken.speaker,
+            self.pause,
+            phones,
         )

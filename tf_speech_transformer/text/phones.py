@@ -51,9 +51,6 @@ class Lexicon:
     def __contains__(self, word: str) -> bool:
         return bool(self.pronunciations(word))
 
-    def words(self) -> list[str]:
-        return list(self._entries)
-
     def pronunciations(self, word: str) -> list[Pronunciation]:
         """Those of a word in lower case; none for one that is not known.
 

@@ -1,12 +1,15 @@
 """Examples in phones, and a pool of them that is renewed."""
 
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 
 from tf_speech_transformer.corpora import caches, dataset, readers, recipes
 from tf_speech_transformer.corpora.augment import Augmentation
+from tf_speech_transformer.corpora.recording import Spoken
+from tf_speech_transformer.corpora.sources import Pairs
 from tf_speech_transformer.text import phones
 from tf_speech_transformer.text.tokenizer import CharacterTokenizer
 
@@ -105,3 +108,28 @@ def test_transcripts_become_letters_and_pronunciations() -> None:
     assert phones.ids(words[1][0]) == phones.ids(["S", "T", "AA", "P"])
     assert readers.pronounce("stop xqzv") is None
     assert readers.pronounce("room 101") is None
+
+
+def test_phones_stay_beside_their_texts_where_a_shard_has_none(tmp_path: Path) -> None:
+    content = {"features": np.zeros([3, 40], np.int8), "lengths": np.array([1, 2])}
+    np.savez(tmp_path / "0.npz", texts=np.array(["", ""]), **content)
+    spoken = {"texts": np.array(["a", "no"]), "phones": np.array(["AH", "N OW"])}
+    np.savez(tmp_path / "1.npz", **spoken, **content)
+    first, second = tmp_path / "0.npz", tmp_path / "1.npz"
+    assert caches.load_shards([first, second]).phones == ["", "", "AH", "N OW"]
+    assert caches.load_shards([first]).phones == []
+
+
+def test_two_in_a_row_have_the_phones_of_both() -> None:
+    class Word:
+        texts: ClassVar[list[str]] = ["no"]
+
+        def __init__(self, said: str | None) -> None:
+            self.said = said
+
+        def draw(self, rng: np.random.Generator) -> Spoken:
+            return Spoken([np.zeros(160, np.float32)], "no", "somebody", phones=self.said)
+
+    rng = np.random.default_rng(1)
+    assert Pairs(Word("N OW"), 1.0).draw(rng).phones == "N OW N OW"
+    assert Pairs(Word(None), 1.0).draw(rng).phones is None
