@@ -58,13 +58,13 @@ def get_config(data: str = "data") -> ConfigDict:
     )
     config.corpus.train_examples = 1_000_000_000  # without end: see `pool`
     config.corpus.dev_examples = 500
-    config.corpus.pool = ConfigDict({"first": 8, "window": 24, "renewed": 4})
+    config.corpus.pool = ConfigDict({"first": 8, "window": 24, "renewed": 4, "frames": (200, 100)})
     config.model.d_model = 192
     config.model.d_ff = 384
     config.model.phones = True
     config.train.steps = 6_000
-    config.train.learning_rate = 1.2e-3
-    config.train.warmup_steps = 400
+    config.train.learning_rate = 1e-3
+    config.train.warmup_steps = 200
     config.train.ctc_weight = 1.0  # the decoder joins later
     config.train.phone_weight = 0.75
     config.train.bfloat16 = False

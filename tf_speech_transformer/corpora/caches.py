@@ -42,6 +42,12 @@ class Examples:
         """Frames of each."""
         return [len(x) for x in self.features]
 
+    def up_to(self, frames: int) -> "Examples":
+        """Those that are no longer than this."""
+        kept = [i for i, length in enumerate(self.lengths) if length <= frames]
+        columns = (self.features, self.texts, self.phones)
+        return Examples(*([column[i] for i in kept] if column else [] for column in columns))
+
 
 class Maker:
     """Makes examples of a recipe.
@@ -209,6 +215,10 @@ class Pool:
     Pass `e` reads the last `window` of the first `first + e * renewed` shards; meanwhile a process
     makes those of the next pass.  A shard depends on its number and the recipe only, so
     passes are the same again for the same recipe.
+
+    Args:
+        frames: of the longest example of the first pass, and how many more each further pass may
+            have. CTC learns short utterances first; by long ones it stays at blanks for long.
     """
 
     def __init__(
@@ -221,10 +231,12 @@ class Pool:
         window: int,
         renewed: int,
         processes: int,
+        frames: tuple[int, int] = (10**6, 0),
     ):
         self.directory = root / f"train-{recipe.key()}"
         self.recipe, self.recordings, self.processes = recipe, recordings, processes
         self.first, self.window, self.renewed = first, window, renewed
+        self.frames = frames
         self.maker: threading.Thread | None = None
 
     def shards(self, epoch: int) -> range:
@@ -241,7 +253,8 @@ class Pool:
             shard_file(self.directory, index).unlink(missing_ok=True)
         self.maker = threading.Thread(target=self._make_ahead, args=(epoch + 1,), daemon=True)
         self.maker.start()
-        return load_shards([shard_file(self.directory, i) for i in shards])
+        examples = load_shards([shard_file(self.directory, i) for i in shards])
+        return examples.up_to(self.frames[0] + epoch * self.frames[1])
 
     def _make(self, shards: Sequence[int], processes: int) -> None:
         make_shards(self.directory, "train", self.recipe, self.recordings, shards, processes)

@@ -13,6 +13,7 @@ from tf_speech_transformer.corpora.features import SAMPLE_RATE
 from tf_speech_transformer.corpora.recording import Spoken, trim
 from tf_speech_transformer.corpora.sources import Source
 from tf_speech_transformer.text import phones
+from tf_speech_transformer.text.excluded import excluded
 from tf_speech_transformer.text.sentences import Line, Sentences
 from tf_speech_transformer.voices import Synthesiser, engine, parametric
 
@@ -107,9 +108,10 @@ def _draw(sentences: Sentences, rng: np.random.Generator) -> Line:
 
 
 @functools.cache
-def sentences_of(file: Path) -> Sentences:
-    """What voices read, the sentences of a file, one a line, among it.
+def sentences_of(file: Path, grammars: tuple[str, ...]) -> Sentences:
+    """What voices read, the sentences of a file, one a line, among it; no command of the grammars.
 
     All sources of a process share it: making it takes seconds.
     """
-    return Sentences(phones.lexicon(), file.read_text(encoding="utf-8").splitlines())
+    lines = file.read_text(encoding="utf-8").splitlines()
+    return Sentences(phones.lexicon(), lines, excluded(grammars))

@@ -17,7 +17,8 @@ from tf_speech_transformer.corpora.features import WHEEL, FrontendParameters, fr
 from tf_speech_transformer.corpora.sources import Nothing, Pairs, Recorded, Source
 from tf_speech_transformer.corpora.spoken_commands import SpokenCommands
 from tf_speech_transformer.text import phones
-from tf_speech_transformer.text.sentences import known_sentences, sentences
+from tf_speech_transformer.text.excluded import excluded, fingerprint
+from tf_speech_transformer.text.sentences import known_sentences
 from tf_speech_transformer.text.tokenizer import Tokenizer
 
 VERSION = 4  # raise it when the code makes other examples of the same recipe
@@ -51,8 +52,8 @@ class Recipe:
             recorded: utterances of a `manifest`; `balanced` draws them by `sources.Rarity`,
             with `phones` they have phones too;
             librispeech: utterances of a `path`, a tree or tar file;
-            parametric: lines of `texts` (files), without those of `excluded` files, by speakers
-            without end;
+            parametric: lines in the manner of `texts` (files), without what the `excluded`
+            grammars accept (`text.excluded`), by speakers without end;
             read: the same by an `engine`;
             nothing: silence.
         examples: how many.
@@ -164,13 +165,14 @@ def write_sentences(source: dict[str, Any], root: Path) -> Path:
             f"no file is called {' or '.join(source['texts'])}: install Debian's fortunes and"
             " wordnet-base, or name other texts in the preset"
         )
-    excluded = frozenset(text for file in source["excluded"] for text in sentences(Path(file)))
-    key = hashlib.sha256(repr((files, sorted(excluded))).encode()).hexdigest()
+    digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+    content = repr((digests, fingerprint(source["excluded"])))
+    key = hashlib.sha256(content.encode()).hexdigest()
     target = root / f"sentences-{key[:16]}.txt"
     if not target.exists():
         root.mkdir(parents=True, exist_ok=True)
         temporary = target.with_suffix(".tmp")
-        found = known_sentences(files, phones.lexicon(), excluded)
+        found = known_sentences(files, phones.lexicon(), excluded(source["excluded"]))
         temporary.write_text("\n".join(found) + "\n", encoding="utf-8")
         temporary.replace(target)
     return target
@@ -207,7 +209,7 @@ def build_source(source: dict[str, Any], recordings: Path | None) -> Source:
         return Nothing()
     if kind in ("parametric", "read"):
         assert recordings is not None
-        lines = readers.sentences_of(recordings)
+        lines = readers.sentences_of(recordings, source["excluded"])
         if kind == "parametric":
             return readers.Parametric(lines)
         return readers.Read(lines, source["engine"], speakers_of(source))

@@ -7,10 +7,11 @@ made of a verb and random words, in the manner of what people say to devices.
 import dataclasses
 import random
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from tf_speech_transformer.text.phones import VOWELS, Lexicon, Pronunciation
 
@@ -67,12 +68,13 @@ class Sentences:
     Args:
         lexicon: of the pronunciations.
         sentences: in lower case, every word in the lexicon.
+        excluded: commands that are never drawn.
     """
 
-    def __init__(self, lexicon: Lexicon, sentences: list[str]):
+    def __init__(self, lexicon: Lexicon, sentences: list[str], excluded: Container[str] = ()):
         import wordfreq
 
-        self.lexicon, self.sentences = lexicon, sentences
+        self.lexicon, self.sentences, self.excluded = lexicon, sentences, excluded
         self.frequent = [
             word
             for word in wordfreq.top_n_list("en", FREQUENT)
@@ -90,6 +92,8 @@ class Sentences:
         if kind == "letters":
             return self._letters(chance)
         text = self._text(kind, chance)
+        while text in self.excluded:
+            text = self._text(kind, chance)
         words = text.split()
         pauses = frozenset(i for i in range(len(words) - 1) if chance.random() < 0.04)
         return Line(text, tuple(self._pronounce(word, chance) for word in words), pauses)
@@ -174,10 +178,11 @@ class Invented:
             )
 
 
-def known_sentences(files: Iterable[Path], lexicon: Lexicon, excluded: frozenset[str]) -> list[str]:
+def known_sentences(files: Iterable[Path], lexicon: Lexicon, excluded: Container[str]) -> list[str]:
     """The sentences of files that the lexicon can pronounce, sorted, without the excluded ones."""
-    every = {text for file in files for text in sentences(file)} - excluded
-    return sorted(text for text in every if all(word in lexicon for word in text.split()))
+    every = sorted({text for file in files for text in sentences(file)})
+    known = (text for text in every if all(word in lexicon for word in text.split()))
+    return [text for text in tqdm(known, desc="sentences") if text not in excluded]
 
 
 def sentences(file: Path) -> list[str]:

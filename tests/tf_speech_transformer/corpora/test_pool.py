@@ -18,7 +18,9 @@ from tf_speech_transformer.text.tokenizer import CharacterTokenizer
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("pool")
     (path / "texts").write_text("The cat sat down. Open the big window. Nobody knows.")
-    (path / "grammar").write_text("open the big window.")
+    (path / "grammar.yaml").write_text(
+        "context: {expressions: {open: ['open the [big, small] window']}, slots: {}}"
+    )
     return path
 
 
@@ -27,7 +29,7 @@ def recipe(root: Path) -> recipes.Recipe:
     source = {
         "kind": "parametric",
         "texts": (str(root / "text*"),),
-        "excluded": (str(root / "grammar"),),
+        "excluded": (str(root / "grammar.yaml"),),
         "weight": 1.0,
     }
     return recipes.Recipe(
@@ -87,6 +89,17 @@ def test_batches_hold_phones_of_every_example(pool: caches.Pool) -> None:
         assert (lengths > 0).all()
         seen += len(lengths)
     assert seen == 18
+
+
+def test_the_first_passes_have_only_short_examples(root: Path, recipe: recipes.Recipe) -> None:
+    recordings = recipes.decode_sources(recipe, root, CharacterTokenizer())
+    pool = caches.Pool(
+        root, recipe, recordings, first=2, window=2, renewed=0, processes=1, frames=(150, 400)
+    )
+    first, second = pool.at(0), pool.at(1)
+    assert 0 < len(first.lengths) < len(second.lengths) == 12
+    assert max(first.lengths) <= 150
+    assert len(first.texts) == len(first.phones) == len(first.lengths)
 
 
 def test_excluded_sentences_are_not_read(root: Path, recipe: recipes.Recipe) -> None:
