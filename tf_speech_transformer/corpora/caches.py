@@ -45,8 +45,11 @@ class Examples:
     def up_to(self, frames: int) -> "Examples":
         """Those that are no longer than this."""
         kept = [i for i, length in enumerate(self.lengths) if length <= frames]
-        columns = (self.features, self.texts, self.phones)
-        return Examples(*([column[i] for i in kept] if column else [] for column in columns))
+        return Examples(
+            [self.features[i] for i in kept],
+            [self.texts[i] for i in kept],
+            [self.phones[i] for i in kept] if self.phones else [],
+        )
 
 
 class Maker:

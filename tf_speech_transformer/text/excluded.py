@@ -29,7 +29,7 @@ class Excluded:
 
     def __init__(self, grammars: Iterable[Path]):
         from hassil import Intents
-        from hassil.intents import TextSlotList
+        from hassil.intents import SlotList, TextSlotList
         from home_assistant_intents import get_intents
 
         self.grammars = [Grammar.read(path) for path in grammars]
@@ -38,17 +38,17 @@ class Excluded:
         self.intents = Intents.from_dict(content)
         rooms, devices = ([x.replace("_", " ") for x in y.split()] for y in (_ROOMS, _DEVICES))
         names = [*devices, *(f"{room} {device}" for room in rooms for device in devices)]
-        self.home = {
+        self.home: dict[str, SlotList] = {
             "area": TextSlotList.from_strings(rooms),
             "floor": TextSlotList.from_strings(["upstairs", "downstairs", "ground floor"]),
             "name": TextSlotList.from_strings(names),
         }
 
-    def __contains__(self, text: str) -> bool:
+    def __contains__(self, text: object) -> bool:
         """Whether a text, in lower case and without punctuation, is such a command."""
         from hassil import recognize_best
 
-        if len(text.split()) < 2:
+        if not isinstance(text, str) or len(text.split()) < 2:
             return False
         return any(grammar.parse(text) is not None for grammar in self.grammars) or (
             recognize_best(text, self.intents, slot_lists=self.home) is not None
