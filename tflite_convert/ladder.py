@@ -1,12 +1,13 @@
-"""The parity ladder: one test set through every form of a model, each held against the one above.
+"""The parity ladder: decodes one test set with every form of a model, and compares the texts.
 
     python -m tflite_convert.ladder --workdir=runs/digits --manifest=TEST.tsv [--limit=N] \
         [--slow_limit=20]
 
-Keras models are decoded here, those of 8 bits in a device's integers (`quantization.exact`), and
-bundles by the device side in processes of its own.  Prints a table and writes `ladder.json` (all
-figures and texts) and `wer.json` (the main word error rates, as shares) into the workdir; the
-latter become the field `wer` of the bundles' manifests too.
+This process decodes with the Keras models, those of 8 bits in a device's integers
+(`quantization.exact`). `firmware_sim.evaluate` decodes with the bundles, in processes of its own.
+
+It prints a table and writes two files into the workdir: `ladder.json` has all figures and texts,
+`wer.json` the word error rates as shares. Those also become the field `wer` of the manifests.
 """
 
 import dataclasses
@@ -29,15 +30,15 @@ BUNDLES = ("bundle", "bundle_ptq", "bundle_float32")
 
 
 class LadderError(Exception):
-    """A rung that could not be measured."""
+    """A rung cannot be measured."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Rung:
     """One form of the model.
 
-    `above` is the key of the rung that its texts are compared with; a rung has either a `stage` of
-    training, decoded in Keras, or a `bundle` with a `runtime` of `firmware_sim`.
+    `above` is the key of the rung that it is compared with. A rung has a `stage` of training, which
+    Keras decodes, or a `bundle` and a `runtime` of `firmware_sim`.
     """
 
     key: str
@@ -46,8 +47,8 @@ class Rung:
     stage: str | None = None
     bundle: str | None = None
     runtime: str | None = None
-    slow: bool = False  # measured on the first utterances only
-    main: bool = False  # on the way from the float model to the device
+    slow: bool = False  # decodes only the first utterances
+    main: bool = False  # a step from the float model to the device
 
 
 RUNGS = (
@@ -69,7 +70,7 @@ RUNGS = (
         runtime="litert",
         main=True,
     ),
-    # Held against the reference kernels, which it must equal, and not against XNNPACK.
+    # It must equal the reference kernels, so they are above it, not XNNPACK.
     Rung(
         "tflm",
         "int8, TFLite Micro",
@@ -84,14 +85,14 @@ RUNGS = (
     Rung("float_litert", "float32, LiteRT", "float", bundle="bundle_float32", runtime="litert"),
 )
 
-Results = list[dict[str, Any]]  # of each utterance: audio, reference, hypothesis, perhaps cut
+Results = list[dict[str, Any]]  # one an utterance: audio, reference, hypothesis, perhaps cut
 
 
 def available(workdir: Path) -> list[Rung]:
-    """The rungs that a run has checkpoints or bundles for, in the ladder's order.
+    """The rungs whose checkpoints or bundles a run has, in the ladder's order.
 
     Raises:
-        FileNotFoundError: without the bundle or the checkpoints of the main rungs.
+        FileNotFoundError: a main rung lacks its bundle or its checkpoints.
     """
     found = []
     for rung in RUNGS:
@@ -110,7 +111,11 @@ def available(workdir: Path) -> list[Rung]:
 
 
 def on_device(rung: Rung, workdir: Path, manifest: Path, limit: int) -> Results:
-    """Results of a bundle, by the device side in a process of its own; its progress is shown."""
+    """Results of a bundle, by `firmware_sim.evaluate` in a process of its own.
+
+    Raises:
+        LadderError: it failed.
+    """
     with tempfile.TemporaryDirectory() as directory:
         out = Path(directory) / "figures.json"
         command = [
@@ -119,7 +124,7 @@ def on_device(rung: Rung, workdir: Path, manifest: Path, limit: int) -> Results:
             f"--manifest={manifest}",
             f"--runtime={rung.runtime}",
             f"--json={out}",
-            "--decoding=greedy",  # as the Keras rungs are decoded
+            "--decoding=greedy",  # as Keras models are decoded
         ]
         if limit:
             command.append(f"--limit={limit}")
@@ -142,7 +147,9 @@ def measure(
     results: dict[str, Results] = {
         measured[stage]: figures["results"] for stage, figures in keras.items()
     }
-    for rung in tqdm([rung for rung in rungs if rung.bundle], "device rungs", unit="rung"):
+    for rung in tqdm(
+        [rung for rung in rungs if rung.bundle], "device rungs", unit="rung", disable=None
+    ):
         most = min(limit or slow_limit, slow_limit) if rung.slow else limit
         results[rung.key] = on_device(rung, workdir, manifest, most)
     return results
@@ -151,10 +158,11 @@ def measure(
 def compare(rungs: list[Rung], results: dict[str, Results]) -> list[dict[str, Any]]:
     """The figures of each rung.
 
-    `wer` is a share of the reference words; `identical` the share of the `compared` utterances
-    that both this rung and the one `above` have whose texts are the same.  `too_long` more are in
-    both, but longer than the encoder's window: a device cuts them into pieces and hears them all,
-    a Keras model hears their beginning.
+    - `wer` is a share of the reference words.
+    - `compared` utterances are in this rung and in the one `above`.
+    - `identical` is the share of these with the same text.
+    - `too_long` others are in both, but longer than the encoder's window. A device cuts them and
+      hears all pieces; a Keras model hears only their beginning.
     """
     figures = []
     for rung in rungs:
@@ -185,17 +193,17 @@ def compare(rungs: list[Rung], results: dict[str, Results]) -> list[dict[str, An
 
 
 def by_audio(rows: Results) -> dict[str, str]:
-    """Text of each recording, whose name is spelt one way."""
+    """Text by recording; its path is normalised."""
     return {str(Path(row["audio"])): row["hypothesis"] for row in rows}
 
 
 def cut(rows: Results) -> set[str]:
-    """The recordings that were heard only as far as the encoder's window reaches."""
+    """The recordings whose end a Keras model did not hear, because its window is shorter."""
     return {str(Path(row["audio"])) for row in rows if row.get("cut")}
 
 
 def table(figures: list[dict[str, Any]]) -> str:
-    """The ladder for people: the way to the device, then the models beside it."""
+    """The ladder as text: the main rungs, then the others."""
     names = {row["key"]: row["name"] for row in figures}
     width = max(map(len, names.values()))
     lines = [f"{'':{width}}  {'WER':>8}  utterances  same text as"]
@@ -214,7 +222,7 @@ def table(figures: list[dict[str, Any]]) -> str:
 
 
 def word_error_rates(manifest: Path, figures: list[dict[str, Any]]) -> dict[str, Any]:
-    """The main figures, flat, for manifests of bundles; word error rates as shares."""
+    """Word error rates as shares, by rung, for the manifests of bundles."""
     rates: dict[str, Any] = {"test": manifest.name, "utterances": figures[0]["utterances"]}
     for row in figures:
         rates[row["key"]] = round(row["wer"], 6)
@@ -224,7 +232,7 @@ def word_error_rates(manifest: Path, figures: list[dict[str, Any]]) -> dict[str,
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes the whole file or nothing."""
+    """Writes the whole file, or leaves it as it was."""
     temporary = path.with_suffix(".tmp")
     try:
         temporary.write_text(json.dumps(content, indent=1) + "\n")

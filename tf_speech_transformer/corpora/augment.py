@@ -1,7 +1,7 @@
-"""What lies between a voice and the recogniser: rate, room, microphone, noise, telephone, level.
+"""Augmentation of speech: rate, room, microphone, noise, telephone, level.
 
-A `Channel` is drawn once and may be applied to several pieces of audio: the units of a joined
-string come through the same room and microphone.  Float32 audio at 16 kHz, about [-1, 1].
+A `Channel` is one random draw of them. It may process several pieces of audio, so that all units of
+a joined string share a room and a microphone. Audio is float32 at 16 kHz, about -1 to 1.
 """
 
 import dataclasses
@@ -14,46 +14,49 @@ import soxr
 
 from tf_speech_transformer.corpora.features import SAMPLE_RATE, FrontendParameters
 
-WARP_FRAMES = 40  # from one knot of the tempo to the next
+WARP_FRAMES = 40  # between two knots of the tempo
 
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """How often and how strongly. Ranges are (lowest, highest), drawn uniformly."""
+    """Probabilities and strengths. A pair is a range (lowest, highest) of a uniform draw."""
 
-    speed: tuple[float, float] = (0.84, 1.2)  # resampling: rate, pitch and formants together
-    tempo: float = 0.3  # probability of another rate at the same pitch
+    speed: tuple[float, float] = (
+        0.84,
+        1.2,
+    )  # resampling: changes rate, pitch and formants
+    tempo: float = 0.3  # probability of another rate with the same pitch
     tempo_factor: tuple[float, float] = (0.8, 1.3)
     equalizer: float = 0.7  # probability
-    equalizer_db: float = 10.0  # largest gain or loss at a band
-    room: float = 0.45
+    equalizer_db: float = 10.0  # largest gain or loss of a band
+    room: float = 0.45  # probability, as are the other single numbers below
     decay: tuple[float, float] = (0.06, 0.6)  # seconds to -60 dB
-    direct_db: tuple[float, float] = (-3.0, 15.0)  # direct sound over reverberation
+    direct_db: tuple[float, float] = (-3.0, 15.0)  # of the direct sound over the reverberation
     noise: float = 0.75
     snr_db: tuple[float, float] = (4.0, 40.0)
     noise_slope: tuple[float, float] = (0.0, 2.0)  # 0 white, 1 pink, 2 brown
     hum: float = 0.1
-    narrow_band: float = 0.5  # through 8 kHz sampling
-    telephone: float = 0.3  # of those: 300 to 3400 Hz
+    narrow_band: float = 0.5  # sampled at 8 kHz
+    telephone: float = 0.3  # of narrow-band audio: only 300 to 3400 Hz
     companding: float = 0.15  # 8-bit mu-law
     eight_bits: float = 0.05  # plain 8-bit samples
     offset: float = 0.1  # a constant added to every sample
     clipping: float = 0.1
     peak_db: tuple[float, float] = (-26.0, -0.5)
-    close_cut: float = 0.6  # probability that clips are cut at a level under their peak
-    cut_db: tuple[float, float] = (14.0, 35.0)
+    close_cut: float = 0.6  # clips begin and end at a level below their peak
+    cut_db: tuple[float, float] = (14.0, 35.0)  # that level, below the peak
     silence: tuple[float, float] = (0.0, 0.6)  # seconds, before and after
-    clips: float = 0.5  # probability that pieces are recorded one by one, then joined
-    waiting: float = 0.0  # probability of a longer silence before and after ...
-    waiting_seconds: tuple[float, float] = (0.5, 4.0)  # ... each of these
-    surroundings: float = 0.0  # probability that noise is that of a place: clatter, motors, people
-    recorded_noise: float = 0.0  # probability that noise is a recording, where there are any
-    recorded_room: float = 0.0  # probability that a room is one of the responses, likewise
+    clips: float = 0.5  # pieces are recorded one by one, then joined
+    waiting: float = 0.0  # a longer silence before and after
+    waiting_seconds: tuple[float, float] = (0.5, 4.0)  # length of each of the two
+    surroundings: float = 0.0  # noise is that of a place: clatter, motors, people
+    recorded_noise: float = 0.0  # noise is a recording, if there are any
+    recorded_room: float = 0.0  # a room is a recorded response, if there are any
 
 
 @dataclasses.dataclass(frozen=True)
 class Places:
-    """Recordings of noise and responses of rooms, float32 [samples] each, at 16 kHz."""
+    """Recorded noises and impulse responses of rooms: float32 [samples] each, 16 kHz."""
 
     noises: tuple[np.ndarray, ...] = ()
     responses: tuple[np.ndarray, ...] = ()
@@ -63,7 +66,10 @@ NOWHERE = Places()
 
 
 def read_pieces(file: Path) -> tuple[np.ndarray, ...]:
-    """Sounds from an .npz file with `samples`, one after the other, and their `lengths`."""
+    """Reads sounds, float32 [samples] each, from an .npz file.
+
+    Its `samples` are all sounds in a row; `lengths` are those of the sounds.
+    """
     with np.load(file) as archive:
         samples, ends = archive["samples"].astype(np.float32), np.cumsum(archive["lengths"])
     return tuple(np.split(samples, ends[:-1]))
@@ -79,7 +85,7 @@ class Channel:
         babble: list[np.ndarray] | None = None,
         places: Places = NOWHERE,
     ):
-        """`babble`: talk of others, float32 [samples] each, for the surroundings."""
+        """`babble`: speech of other people for `surroundings`, float32 [samples] each."""
         a, self.rng = augmentation, rng
         self.speed = float(np.exp(rng.uniform(*np.log(a.speed))))
         self.tempo = 1.0
@@ -102,7 +108,7 @@ class Channel:
         self.clipping = rng.uniform(1.2, 4.0) if rng.random() < a.clipping else None
         self.peak = 10 ** (rng.uniform(*a.peak_db) / 20)
         self.babble = babble or []
-        # No draw where there are none: the other draws of such presets stay what they were.
+        # A feature that is off draws nothing, so that presets without it keep their other draws.
         self.surroundings = a.surroundings > 0 and rng.random() < a.surroundings
         self.noise = None
         if places.noises and rng.random() < a.recorded_noise:
@@ -111,15 +117,15 @@ class Channel:
             self.impulse = places.responses[rng.integers(len(places.responses))]
 
     def change_speed(self, audio: np.ndarray) -> np.ndarray:
-        """Another speaker's rate, pitch and vocal tract; a little different at each call."""
+        """Changes rate, pitch and vocal tract: by the speed of the channel, give or take 4 %."""
         speed = self.speed * self.rng.uniform(0.96, 1.04)
         audio = soxr.resample(audio, SAMPLE_RATE * speed, SAMPLE_RATE, quality="LQ")
         return audio if self.tempo == 1.0 else change_tempo(audio, self.tempo)
 
     def transmit(self, audio: np.ndarray, waiting: int = 0) -> np.ndarray:
-        """Equalizer, room, noise, band limits and companding; the length stays.
+        """Applies equalizer, room, noise, band limits and companding: float32 [samples].
 
-        `waiting`: samples of silence in `audio` that the level of the speech must not count.
+        `waiting`: samples of silence in `audio`, which the level of the speech leaves out.
         """
         audio = self._filter(audio.astype(np.float32))
         spoken = max(1, len(audio) - waiting)
@@ -166,7 +172,7 @@ class Channel:
         return scipy.fft.irfft(spectrum, size)[: len(audio)].astype(np.float32)
 
     def record(self, audio: np.ndarray) -> np.ndarray:
-        """Level, clipping and 16 bits: float -> int16."""
+        """Applies level, clipping and offset: float [samples] to int16 [samples]."""
         peak = float(np.max(np.abs(audio))) if len(audio) else 0.0
         audio = audio * (self.peak / max(peak, 1e-4))
         if self.clipping is not None:
@@ -180,8 +186,8 @@ class Channel:
 def change_tempo(audio: np.ndarray, factor: float) -> np.ndarray:
     """Speaks `factor` times as fast at the same pitch: WSOLA (Verhelst and Roelands 1993).
 
-    Frames of 30 ms are laid half over each other, each taken from where, within 6 ms of its due
-    place, the sound goes on best.
+    Frames of 30 ms overlap by half. Each comes from within 6 ms of its due place: from the place
+    that continues the last frame best.
     """
     frame, hop, reach = 480, 240, 96  # samples
     if len(audio) < 2 * frame + 2 * reach:
@@ -203,7 +209,7 @@ def change_tempo(audio: np.ndarray, factor: float) -> np.ndarray:
 
 
 def room_response(a: Augmentation, rng: np.random.Generator) -> np.ndarray:
-    """A direct sound, a few early reflections and an exponentially decaying tail."""
+    """An impulse response: direct sound, early reflections, exponential tail; float32 [samples]."""
     decay = rng.uniform(*a.decay)
     length = int(decay * SAMPLE_RATE)
     time = np.arange(length, dtype=np.float32) / SAMPLE_RATE
@@ -218,14 +224,14 @@ def room_response(a: Augmentation, rng: np.random.Generator) -> np.ndarray:
 
 
 def part_of_noise(noise: np.ndarray, length: int, rng: np.random.Generator) -> np.ndarray:
-    """A part of a recording, from anywhere in it, power 1; float32 [length]."""
+    """A random part of a recording, scaled to power 1: float32 [length]."""
     start = int(rng.integers(len(noise)))
     part = np.take(noise, np.arange(start, start + length), mode="wrap").astype(np.float32)
     return part / np.float32(np.sqrt(np.mean(part**2)) + 1e-9)
 
 
 def coloured_noise(length: int, slope: float, rng: np.random.Generator) -> np.ndarray:
-    """Noise of power 1 whose power falls with frequency to the `slope`; float32 [length]."""
+    """Noise of power 1 with a spectrum of 1 / frequency^slope: float32 [length]."""
     size = scipy.fft.next_fast_len(max(length, 16), real=True)
     spectrum = scipy.fft.rfft(rng.standard_normal(size, dtype=np.float32))
     frequency = np.maximum(np.arange(len(spectrum), dtype=np.float32), 20 * size / SAMPLE_RATE)
@@ -234,11 +240,13 @@ def coloured_noise(length: int, slope: float, rng: np.random.Generator) -> np.nd
 
 
 def surroundings(length: int, babble: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
-    """The noise of a place where people are, power 1; float32 [length].
+    """Noise of a place with people, scaled to power 1: float32 [length].
 
-    A floor of coloured noise, and at random: hard things that knock together (a handful of decaying
-    resonances each), a motor (harmonics of a slowly changing pitch), water or steam (a band of
-    noise that comes and goes), and talk.
+    Coloured noise, to which chance adds:
+    - clatter: knocks of a few decaying resonances each;
+    - a motor: harmonics of a slowly changing pitch;
+    - water or steam: a band of noise that comes and goes;
+    - talk of one to four voices.
     """
     noise = coloured_noise(length, rng.uniform(0.5, 2.2), rng)
 
@@ -266,12 +274,12 @@ def surroundings(length: int, babble: list[np.ndarray], rng: np.random.Generator
 
 
 def envelope(knots: np.ndarray, length: int) -> np.ndarray:
-    """float64 [length]: straight lines from knot to knot, evenly apart."""
+    """Straight lines between evenly spaced knots: float64 [length]."""
     return np.interp(np.linspace(0, len(knots) - 1, length), np.arange(len(knots)), knots)
 
 
 def clatter(length: int, rng: np.random.Generator) -> np.ndarray:
-    """Cups, cutlery, drawers: knocks at random times, each of a few decaying resonances."""
+    """Cups, cutlery, drawers: random knocks of a few resonances each; float32 [length]."""
     sound = np.zeros(length, np.float32)
     for _ in range(rng.poisson(rng.uniform(0.5, 5.0) * length / SAMPLE_RATE) + 1):
         decay = np.exp(rng.uniform(np.log(0.005), np.log(0.15)))
@@ -288,7 +296,7 @@ def clatter(length: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def motor(length: int, rng: np.random.Generator) -> np.ndarray:
-    """A fan, a grinder or a refrigerator: harmonics of a pitch that drifts, and their noise."""
+    """A fan or a grinder: harmonics of a drifting pitch, and noise; float32 [length]."""
     time = np.arange(length, dtype=np.float32) / SAMPLE_RATE
     pitch = np.exp(rng.uniform(np.log(45), np.log(400)))
     drift = 1 + rng.uniform(0, 0.03) * np.sin(2 * np.pi * rng.uniform(0.05, 0.6) * time)
@@ -311,7 +319,7 @@ def band_noise(length: int, low: float, high: float, rng: np.random.Generator) -
 
 
 def compand(audio: np.ndarray) -> np.ndarray:
-    """Through 8-bit mu-law (G.711's curve) and back."""
+    """Rounds to 8-bit mu-law (the curve of G.711) and expands again: float32 [samples]."""
     peak = float(np.max(np.abs(audio))) + 1e-6
     curve = np.sign(audio) * np.log1p(255 * np.abs(audio) / peak) / np.log(256)
     curve = np.rint(curve * 127) / 127
@@ -330,16 +338,16 @@ def spec_augment(
     frames_masked: int = 16,
     masks: int = 2,
 ) -> None:
-    """SpecAugment (Park et al. 2019) in place: sets bands of channels and of frames to 0, silence.
+    """SpecAugment (Park et al. 2019): sets bands of channels and of frames to 0, in place.
 
-    tensorflow-io has such masks too, but draws them from TensorFlow's global generator: a run that
-    is resumed in the middle of an epoch would see others than one that was never stopped.
+    tensorflow-io has these masks too, but draws them from TensorFlow's global generator. A run that
+    resumes within an epoch would then draw other masks than one that never stopped.
 
     Args:
         features: float32 [T, channels] of an utterance.
-        frames: how many of the T frames are speech.
-        channels_masked, frames_masked: widest masks; a mask hides at most a fifth of the frames.
-        masks: of either kind.
+        frames: number of frames with speech; the rest of T is padding.
+        channels_masked, frames_masked: widest masks. A mask hides at most a fifth of the frames.
+        masks: number of masks of either kind.
     """
     for _ in range(masks):
         width = int(rng.integers(0, channels_masked + 1))
@@ -357,16 +365,16 @@ def warp(
     tract: float = 0.08,
     tempo: float = 0.2,
 ) -> np.ndarray:
-    """The utterance with another length of the vocal tract, and uneven: slower here, faster there.
+    """Changes the length of the vocal tract, and makes the tempo uneven.
 
-    The former moves what is at one frequency to another (VTLP: Jaitly and Hinton 2013), the latter
-    what is at one time, with as many frames as before.
+    Another vocal tract moves frequencies (VTLP: Jaitly and Hinton 2013). An uneven tempo moves
+    frames in time; their number stays the same.
 
     Args:
         features: float32 [T, channels] of an utterance.
-        parameters: of the frontend that they come from: where its channels lie.
-        tract: by which part frequencies change at most.
-        tempo: logarithm of the largest change of the local tempo.
+        parameters: of the frontend that made them. They say where its channels lie.
+        tract: largest relative change of a frequency.
+        tempo: natural logarithm of the largest change of the local tempo.
 
     Returns:
         float32 [T, channels].
@@ -390,7 +398,7 @@ def _mel(hertz: Any) -> Any:
 
 
 def _at(rows: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Between rows, at fractional `places` of them: float32."""
+    """Interpolates between rows at fractional `places`: float32 [len(places), columns]."""
     low = np.minimum(places.astype(np.int64), len(rows) - 2) if len(rows) > 1 else np.zeros(1, int)
     share = (places - low).astype(np.float32)[:, None]
     return rows[low] * (1 - share) + rows[np.minimum(low + 1, len(rows) - 1)] * share

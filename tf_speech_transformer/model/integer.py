@@ -1,12 +1,12 @@
 """The arithmetic of TensorFlow Lite's int8 reference kernels, on whole batches.
 
-Fake quantization rounds real numbers; a device rounds integers, some of them twice.  One value in
-ten thousand differs by a step, and every layer hands on four times as many.  What stands here
-computes the very bytes of LiteRT's reference kernels, and thus of TensorFlow Lite Micro: each
-function names the operator that it models (tensorflow/lite/kernels; fixed point by gemmlowp).
+Fake quantization rounds real numbers. A device rounds integers, some of them twice. So one value in
+ten thousand differs by a step, and each layer multiplies the number of differences by four. These
+functions compute the bytes of LiteRT's reference kernels, which TensorFlow Lite Micro computes too.
+Each names the operator that it models (tensorflow/lite/kernels; fixed point by gemmlowp).
 
-A function takes `Quantized` tensors and the `Grid` of its output.  Products accumulate in int32;
-operators that see one or two values at a time are tables of all their 256 or 65,536 results.
+A function takes `Quantized` tensors and the `Grid` of its output. Products accumulate in int32.
+Operators of one or two values are tables of all their 256 or 65,536 results.
 """
 
 import dataclasses
@@ -20,11 +20,11 @@ import tensorflow as tf
 import tf_keras as keras
 
 LOWEST, HIGHEST = -128, 127  # of int8
-ONE = 2**31 - 1  # 1.0 in fixed point of no integer bits, saturated
+ONE = 2**31 - 1  # 1.0 in fixed point without integer bits, saturated
 
 
 class Grid(NamedTuple):
-    """The real numbers scale * (q - zero_point) that an int8 q stands for."""
+    """Maps an int8 q to the real number scale * (q - zero_point)."""
 
     scale: float
     zero_point: int
@@ -32,22 +32,22 @@ class Grid(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
-    """Constant int8 weights around 0."""
+    """Constant int8 weights with zero point 0."""
 
     stored: tf.Tensor
-    scales: tuple[float, ...]  # one, or one for each output channel
+    scales: tuple[float, ...]  # one for the tensor, or one for each output channel
 
     @property
     def centred(self) -> tf.Tensor:
-        """int32."""
+        """The weights as int32."""
         return tf.cast(self.stored, tf.int32)
 
 
 class Quantized(tf.experimental.ExtensionType):
     """An int8 tensor with its grid.
 
-    Stands for its real values wherever TensorFlow wants a tensor; the operations registered below
-    move its bytes, and keep the grid.
+    TensorFlow converts it to its real values where an operation needs a tensor. The operations
+    registered below move its bytes and keep its grid.
     """
 
     stored: tf.Tensor
@@ -72,14 +72,14 @@ class Quantized(tf.experimental.ExtensionType):
 
     @property
     def scales(self) -> tuple[float]:
-        """As `Weights` have them."""
+        """The scale in the form of `Weights.scales`."""
         return (self.scale,)
 
     def __getitem__(self, key: Any) -> "Quantized":
         return Quantized(self.stored[key], *self.grid)
 
     def __tf_tensor__(self, dtype: Any = None, name: str | None = None) -> tf.Tensor:
-        # Exact: a scale has 12 bits (quantization.rounded), the integer 9, float32 24.
+        # Exact: the scale has 12 bits (quantization.rounded), the integer 9, and float32 holds 24.
         return tf.cast(self.centred, tf.float32) * self.scale
 
 
@@ -96,11 +96,11 @@ def _transpose(a, perm=None, conjugate=False, name="transpose"):
 @tf.experimental.dispatch_for_api(tf.concat, {"values": list[Quantized]})
 def _concat(values, axis, name="concat"):
     if any(value.grid != values[0].grid for value in values):
-        raise ValueError("CONCATENATION wants all its inputs on one grid")
+        raise ValueError("CONCATENATION needs all its inputs on one grid")
     return Quantized(tf.concat([value.stored for value in values], axis, name), *values[0].grid)
 
 
-# The form that Keras's layer calls.
+# The function that the Keras layer calls.
 @tf.experimental.dispatch_for_api(tf.compat.v1.nn.max_pool, {"value": Quantized})
 def _max_pool(value, ksize, strides, padding, data_format="NHWC", name=None, input=None):
     stored = tf.cast(value.stored, tf.float32)
@@ -109,29 +109,29 @@ def _max_pool(value, ksize, strides, padding, data_format="NHWC", name=None, inp
 
 
 def quantize(x: tf.Tensor, grid: Grid) -> Quantized:
-    """Real values to the nearest of the grid: what whoever fills a device's inputs does."""
+    """Rounds real values to the grid, as an application does with a device's inputs."""
     q = tf.round(x / grid.scale) + grid.zero_point
     return Quantized(tf.cast(tf.clip_by_value(q, LOWEST, HIGHEST), tf.int8), *grid)
 
 
-# Fixed point.  Everything is int64, so that nothing overflows where a kernel's int32 does not.
+# Fixed point, in int64: it does not overflow, and a kernel's int32 does not either.
 
 
 def high_product(x: tf.Tensor, y: tf.Tensor | int) -> tf.Tensor:
-    """x * y / 2^31, a half rounded up: gemmlowp's SaturatingRoundingDoublingHighMul."""
+    """x * y / 2^31, halves rounded up: gemmlowp's SaturatingRoundingDoublingHighMul."""
     return tf.bitwise.right_shift(x * y + 2**30, tf.constant(31, tf.int64))
 
 
 def halved(x: tf.Tensor, times: tf.Tensor | npt.NDArray[np.int64] | int) -> tf.Tensor:
-    """x / 2^times, a half rounded away from zero: gemmlowp's RoundingDivideByPOT."""
+    """x / 2^times, halves rounded away from zero: gemmlowp's RoundingDivideByPOT."""
     times = tf.convert_to_tensor(times, tf.int64)
     half = tf.bitwise.right_shift(tf.bitwise.left_shift(tf.ones_like(times), times), 1)
-    below = tf.bitwise.right_shift(x, 63) * tf.minimum(half, 1)  # -1 for a negative x, if at all
+    below = tf.bitwise.right_shift(x, 63) * tf.minimum(half, 1)  # -1 if x is negative and times > 0
     return tf.bitwise.right_shift(x + half + below, times)
 
 
 def saturated(x: tf.Tensor) -> tf.Tensor:
-    """Within int32."""
+    """Clips to the range of int32."""
     return tf.clip_by_value(x, -(2**31), 2**31 - 1)
 
 
@@ -153,19 +153,19 @@ def multiplied(x: tf.Tensor, multiplier: npt.ArrayLike) -> tf.Tensor:
 
 
 def clipped(x: tf.Tensor, grid: Grid, relu: bool = False) -> Quantized:
-    """Adds the zero point to integers, and saturates them; `relu`: at the real 0.0 too."""
+    """Adds the zero point and saturates to int8; with `relu` at the real 0.0 too."""
     lowest = max(LOWEST, grid.zero_point) if relu else LOWEST
     x = tf.clip_by_value(x + grid.zero_point, lowest, HIGHEST)
     return Quantized(tf.cast(x, tf.int8), *grid)
 
 
 def tabulated(kernel: Callable[..., Quantized], *inputs: Quantized) -> Quantized:
-    """A kernel of one or two broadcast inputs, by the table of its results.
+    """Applies a kernel of one input, or of two that broadcast, by a table of its results.
 
-    `kernel` takes all values q - zero_point that an input may have, int64 [256], for the first of
-    two [256, 1].
+    `kernel` takes all 256 values q - zero_point of each input: int64 [256]. The first of two inputs
+    has shape [256, 1].
     """
-    with tf.init_scope():  # once, whatever graph is being built
+    with tf.init_scope():  # once, outside of any graph that is being built
         values = [tf.range(LOWEST, HIGHEST + 1, dtype=tf.int64) - x.zero_point for x in inputs]
         if len(values) == 2:
             values[0] = values[0][:, None]
@@ -180,7 +180,7 @@ def tabulated(kernel: Callable[..., Quantized], *inputs: Quantized) -> Quantized
 
 
 def product_scale(left: Quantized, right: Quantized | Weights) -> npt.NDArray[np.float64]:
-    """Of a sum of products: [1] or [channels]; multiplied in float32, as kernels do."""
+    """Scale of a sum of products, float64 [1] or [channels]; kernels multiply it in float32."""
     return (np.float32(left.scale) * np.asarray(right.scales, np.float32)).astype(np.float64)
 
 
@@ -192,13 +192,13 @@ def requantized(
     bias: Any = None,
     relu: bool = False,
 ) -> Quantized:
-    """An int32 sum of products, plus a real bias [channels], to the output's grid."""
+    """Adds a real bias [channels] to int32 sums of products; moves them to the output's grid."""
     scale = product_scale(left, right)
     accumulated = tf.cast(accumulated, tf.int64)
     if bias is not None:
         with tf.init_scope():
             units = np.asarray(bias, np.float64) / scale
-        # as the converter stores it: a half rounded away from zero
+        # The converter rounds halves of a bias away from zero.
         accumulated += (np.sign(units) * np.floor(np.abs(units) + 0.5)).astype(np.int64)
     return clipped(multiplied(accumulated, scale / output.scale), output, relu)
 
@@ -212,11 +212,17 @@ def product(
     bias: Any = None,
     relu: bool = False,
 ) -> Quantized:
-    """FULLY_CONNECTED and BATCH_MATMUL, with weights or activations on the right.
+    """FULLY_CONNECTED and BATCH_MATMUL; the right side is weights or activations.
 
-    [..., M, K] x [..., K, N], with `transpose_b` [..., N, K], -> [..., M, N]; `bias` real [N].
+    Args:
+        left: [..., M, K].
+        right: [..., K, N], or [..., N, K] with `transpose_b`.
+        bias: real [N].
+
+    Returns:
+        [..., M, N].
     """
-    if right.stored.shape.rank == 2:  # one product instead of one for each of the batch
+    if right.stored.shape.rank == 2:  # one product for the whole batch
         axes = [[left.shape.rank - 1], [int(transpose_b)]]
         accumulated = tf.tensordot(left.centred, right.centred, axes)
     else:
@@ -225,7 +231,7 @@ def product(
 
 
 def add(left: Quantized, right: Quantized, output: Grid) -> Quantized:
-    """ADD: both inputs on one scale of 20 bits more, then the output's."""
+    """ADD: moves both inputs to one scale with 20 more bits, then the sum to the output's."""
     larger = 2 * max(left.scale, right.scale)
 
     def kernel(x: tf.Tensor, y: tf.Tensor) -> Quantized:
@@ -243,13 +249,13 @@ def multiply(left: Quantized, right: Quantized, output: Grid) -> Quantized:
 
 
 def multipliers(left: float, right: float, output: float) -> tuple[float, float]:
-    """What MUL multiplies by: LiteRT divides in single precision, TFLite Micro in double."""
+    """The multipliers of MUL: LiteRT's, in single precision, and TFLite Micro's, in double."""
     scales = [np.float32(x) for x in (left, right, output)]
     return float(scales[0] * scales[1] / scales[2]), left * right / output
 
 
 def is_portable(left: Grid, right: Grid, output: Grid) -> bool:
-    """Whether LiteRT and TFLite Micro have one result of MUL for each of the 65,536 inputs."""
+    """Whether MUL gives the same on LiteRT and TFLite Micro, for all 65,536 pairs of inputs."""
     values = [tf.range(LOWEST, HIGHEST + 1, dtype=tf.int64) - x.zero_point for x in (left, right)]
     products = values[0][:, None] * values[1]
     results = [
@@ -260,12 +266,12 @@ def is_portable(left: Grid, right: Grid, output: Grid) -> bool:
 
 
 def reciprocal_sqrt(x: Quantized, output: Grid) -> Quantized:
-    """RSQRT: 0, which has no reciprocal root, gives the largest output."""
-    # the root of the scale in float32, as the kernel takes it
+    """RSQRT. An input of 0 gives the largest output."""
+    # The kernel takes the root of the scale in float32.
     multiplier = 1 / float(np.sqrt(np.float32(x.scale)) * np.float32(output.scale))
 
     def kernel(value: tf.Tensor) -> Quantized:
-        # GetInvSqrtQuantizedMultiplierExp: Newton's iteration with 3 integer bits
+        # GetInvSqrtQuantizedMultiplierExp: Newton's iteration in fixed point with 3 integer bits.
         pairs = (30 - log2(tf.maximum(value, 1))) // 2 - 1
         fraction = tf.bitwise.left_shift(value, 2 * pairs) // 2
         root = tf.fill(tf.shape(value), tf.constant(2**28, tf.int64))
@@ -283,7 +289,7 @@ def reciprocal_sqrt(x: Quantized, output: Grid) -> Quantized:
 
 
 def softmax(x: Quantized, output: Grid) -> Quantized:
-    """SOFTMAX over the last axis, in fixed point; the output's grid is 1/256 and -128."""
+    """SOFTMAX over the last axis, in fixed point; `output` has scale 1/256, zero point -128."""
     q = x.centred
     below = tf.reduce_max(q, -1, keepdims=True) - q
     with tf.init_scope():
@@ -297,12 +303,15 @@ def softmax(x: Quantized, output: Grid) -> Quantized:
 
 
 def exponentials(scale: float) -> tf.Tensor:
-    """e^(-scale * n) for n of 0 to 255, int64 [256] in units of 2^-31: exp_on_negative_values."""
+    """e^(-scale * n) for n from 0 to 255: int64 [256], in units of 2^-31.
+
+    It follows gemmlowp's exp_on_negative_values.
+    """
     multiplier = min(scale * 2**26, ONE)  # 5 integer bits
     _, shift = fixed_point(multiplier)
     difference = tf.range(0, -256, -1, dtype=tf.int64)
     a = multiplied(difference, multiplier)
-    # a Taylor series around -1/8 for what is beyond a multiple of a quarter
+    # A Taylor series around -1/8 gives the part within a quarter.
     quarter = tf.bitwise.bitwise_and(a, 2**24 - 1) - 2**24
     x = saturated(quarter * 2**5) + 2**28
     square = high_product(x, x)
@@ -310,18 +319,18 @@ def exponentials(scale: float) -> tf.Tensor:
     series = halved(high_product(halved(fourth, 2) + cube, round(2**31 / 3)) + square, 1)
     eighth = round(2**31 * np.exp(-1 / 8))
     result = eighth + high_product(x + series, eighth)
-    # times e^-2^power for each bit of the quarters
+    # Each bit of the number of quarters multiplies by e^-2^power.
     for power in range(-2, 5):
         there = tf.bitwise.bitwise_and(quarter - a, 2 ** (26 + power)) > 0
         factor = round(2**31 * np.exp(-(2.0**power)))
         result = tf.where(there, high_product(result, factor), result)
     result = tf.where(a == 0, ONE, result)
-    farthest = np.floor(31 * 2**26 / 2.0**shift)  # what is beyond counts as 0
+    farthest = np.floor(31 * 2**26 / 2.0**shift)  # the kernel takes anything farther as 0
     return tf.where(difference >= -int(farthest), result, 0)
 
 
 def reciprocal(a: tf.Tensor) -> tf.Tensor:
-    """1 / (1 + a) for a of 0 to 1 in units of 2^-31: one_over_one_plus_x_for_x_in_0_1."""
+    """1 / (1 + a) for a from 0 to 1, in units of 2^-31: one_over_one_plus_x_for_x_in_0_1."""
     half = (a + ONE + 1) // 2
     x = round(2**29 * 48 / 17) + high_product(half, round(-(2**29) * 32 / 17))  # 2 integer bits
     for _ in range(3):
@@ -330,7 +339,7 @@ def reciprocal(a: tf.Tensor) -> tf.Tensor:
 
 
 def log2(x: tf.Tensor) -> tf.Tensor:
-    """The place of the highest bit of positive integers, int64."""
+    """The position of the highest bit of positive integers: int64."""
     exponent = tf.bitcast(tf.cast(x, tf.float64), tf.int64)
     return tf.bitwise.right_shift(exponent, tf.constant(52, tf.int64)) - 1023
 
@@ -342,17 +351,17 @@ def log2(x: tf.Tensor) -> tf.Tensor:
 def evaluate(
     layer: keras.layers.Layer, inputs: Any, weights: dict[str, Weights], output: Grid
 ) -> Quantized:
-    """What the device's operator for a layer returns.
+    """Computes a layer's output as the device's operator does.
 
-    Register a function for every class of layer that `quantization.in_eight_bits` wraps.
+    Every class of layer that `quantization.in_eight_bits` wraps needs a registered function.
 
     Args:
-        inputs: `Quantized`, or a list of them; real values or int32 for layers that have those.
+        inputs: `Quantized`, or a list of them; some layers take real values or int32.
         weights: by the name of the layer's attribute.
-        output: the grid of the layer's output quantizer; None for a layer without one.
+        output: grid of the layer's output quantizer; None for a layer without one.
 
     Raises:
-        TypeError: nothing is registered for the layer.
+        TypeError: the class of the layer has no registered function.
     """
     raise TypeError(
         f"{type(layer).__name__} has no integer arithmetic: register it with integer.evaluate"
@@ -361,7 +370,7 @@ def evaluate(
 
 @evaluate.register
 def _activation(layer: keras.layers.Activation, x, weights, output):
-    return quantize(x, output)  # linear: an input of the model
+    return quantize(x, output)  # a linear activation is an input of the model
 
 
 @evaluate.register
@@ -383,7 +392,7 @@ def _convolution(layer: keras.layers.Conv2D, x, weights, output):
 def _depthwise_convolution(layer: keras.layers.DepthwiseConv2D, x, weights, output):
     """DEPTHWISE_CONV_2D with one scale for all channels."""
     kernel, padding = weights["depthwise_kernel"], layer.padding.upper()
-    # TensorFlow has no integer kernel for this one; float64 holds each of the sums exactly.
+    # TensorFlow has no integer kernel for it, but float64 holds every sum exactly.
     factors = (tf.cast(factor.centred, tf.float64) for factor in (x, kernel))
     strides = [1, *layer.strides, 1]
     accumulated = tf.nn.depthwise_conv2d(*factors, strides, padding, dilations=layer.dilation_rate)
@@ -398,11 +407,11 @@ def _softmax(layer: keras.layers.Softmax, x, weights, output):
 
 @evaluate.register
 def _embedding(layer: keras.layers.Embedding, tokens, weights, output):
-    """GATHER: rows keep the scale of the table."""
+    """GATHER: the rows keep the table's scale."""
     (scale,) = weights["embeddings"].scales
     return Quantized(tf.gather(weights["embeddings"].stored, tokens), scale, 0)
 
 
 def has_relu(layer: keras.layers.Layer) -> bool:
-    """Whether a layer's fused activation is ReLU; it has no other."""
+    """Whether a layer's fused activation is ReLU, the only one that layers have."""
     return layer.activation is keras.activations.relu

@@ -1,10 +1,9 @@
-"""Eight-bit simulation of the model through TensorFlow Model Optimization's wrapper.
+"""Simulates the model in 8 bits with the wrapper of TensorFlow Model Optimization (TFMOT).
 
-Every arithmetic operation of the model is one small Keras layer (see `model.py`); `Quantized`
-wraps each of them in a `QuantizeWrapperV2` with one of the `QuantizeConfig`s below, so that no
-intermediate value of softmax, LayerNorm or attention stays in float.  Uniform affine, 8 bits:
-weights by their minimum and maximum, activations by an exponential moving average of theirs
-(Bie et al., section 4).
+Every arithmetic operation of the model is a small Keras layer. `in_eight_bits` wraps each of them,
+so that no intermediate value of softmax, LayerNorm or attention stays in float. Quantization is
+uniform and affine (Bie et al., section 4). The range of weights is their minimum and maximum. The
+range of activations is an exponential moving average of theirs.
 """
 
 import contextlib
@@ -22,15 +21,15 @@ from tf_speech_transformer.model import integer
 from tf_speech_transformer.model.integer import Grid, Quantized, Weights
 
 RANGE_DECAY = 0.9  # of the moving average, Bie et al.
-SCORE_LIMIT = 6.0  # of attention scores, in float too: e^-12 is nothing, and 8 bits reach it finely
-MASK_VALUE = -255 / 16  # added to the score of a masked position: beyond the range of the sum
+SCORE_LIMIT = 6.0  # of attention scores, in float too: 8 bits are fine enough, and e^-12 is nothing
+MASK_VALUE = -255 / 16  # added to a masked score: the sum leaves its range
 
 
 def rounded(scale: tf.Tensor) -> tf.Tensor:
-    """A scale of 12 significant bits: the product of two is exact in float32.
+    """Rounds a scale to 12 significant bits, so that a product of two is exact in float32.
 
-    The converter's flatbuffers have such scales (`tflite_convert.flatbuffer.round_scales`); with
-    the same ones here, the model that is trained computes what the device will.
+    The converter rounds scales in the same way (`tflite_convert.flatbuffer.round_scales`). So the
+    trained model computes what the device will.
     """
     bits = tf.bitcast(scale, tf.int32)
     return tf.bitcast((bits + 0x800) & ~0xFFF, tf.float32)
@@ -39,7 +38,7 @@ def rounded(scale: tf.Tensor) -> tf.Tensor:
 def range_variables(
     layer: keras.layers.Layer, name: str, shape: tuple[int, ...]
 ) -> dict[str, tf.Variable]:
-    """The ends of a range, `min` and `max`, as variables of the layer: 0.0 until training."""
+    """Makes the layer's variables `min` and `max` of a range; they are 0.0 until training."""
     return {
         key: layer.add_weight(
             f"{name}_{key}",
@@ -47,14 +46,14 @@ def range_variables(
             initializer="zeros",
             trainable=False,
             dtype=tf.float32,
-            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,  # all have the same
+            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,  # all replicas have the same
         )
         for key in ("min", "max")
     }
 
 
 def largest_of_replicas(values: tf.Tensor) -> tf.Tensor:
-    """The largest, one by one, of those that the parts of a batch have on each replica."""
+    """The elementwise maximum over all replicas, each of which has a part of the batch."""
     context = tf.distribute.get_replica_context()
     if context is None or context.num_replicas_in_sync == 1:
         return values
@@ -62,10 +61,10 @@ def largest_of_replicas(values: tf.Tensor) -> tf.Tensor:
 
 
 class MovingAverageRange(tfmot.quantization.keras.quantizers.Quantizer):
-    """Fake-quantizes an activation with the moving average of its minimum and maximum.
+    """Fake-quantizes an activation by a moving average of its minimum and maximum.
 
-    `symmetric` puts the zero point at 0, as TFLite demands of keys and values, which take the
-    place of weights in FULLY_CONNECTED.
+    `symmetric` sets the zero point to 0. Keys and values need it, because FULLY_CONNECTED reads
+    them as weights.
     """
 
     def __init__(self, symmetric: bool = False):
@@ -118,9 +117,9 @@ class MovingAverageRange(tfmot.quantization.keras.quantizers.Quantizer):
 
 
 class WeightRange(tfmot.quantization.keras.quantizers.Quantizer):
-    """Fake-quantizes a weight symmetrically, -127 to 127, by its largest absolute value.
+    """Fake-quantizes a weight to -127 to 127 by its largest absolute value.
 
-    `per_channel`: each channel of the last axis by its own.
+    `per_channel`: each channel of the last axis has a range of its own.
     """
 
     def __init__(self, per_channel: bool = False):
@@ -146,7 +145,7 @@ class WeightRange(tfmot.quantization.keras.quantizers.Quantizer):
         )
 
     def quantized(self, weight: tf.Tensor, weights: dict[str, Any]) -> Weights:
-        """The weight as the int8 tensor of a device."""
+        """The int8 tensor that a device stores for the weight."""
         scales = weights["max"] / 127
         stored = tf.round(self(weight, False, weights) / scales)
         return Weights(tf.cast(stored, tf.int8), tuple(np.ravel(scales).tolist()))
@@ -156,7 +155,7 @@ class WeightRange(tfmot.quantization.keras.quantizers.Quantizer):
 
 
 class FixedRange(tfmot.quantization.keras.quantizers.Quantizer):
-    """Fake-quantizes with a range known beforehand (softmax, features, masks)."""
+    """Fake-quantizes with a constant range: softmax, features, masks."""
 
     def __init__(self, low: float, high: float):
         self.low, self.high = low, high
@@ -183,20 +182,20 @@ FEATURES = FixedRange(0.0, 255 * features.SCALE)
 MASK = FixedRange(MASK_VALUE, 0.0)
 ONE_HOT = FixedRange(-128.0, 127.0)  # scale 1: a product with it is exact
 SCORES = FixedRange(-SCORE_LIMIT, SCORE_LIMIT * 127 / 128)
-MASKED_SCORES = FixedRange(-179 * 20 / 256, 76 * 20 / 256)  # -14 to 6: masked ones end at -14
+MASKED_SCORES = FixedRange(-179 * 20 / 256, 76 * 20 / 256)  # -14 to 6: masked scores end at -14
 
 
 def positions(rotated: bool) -> FixedRange:
-    """Of sinusoids, or of rotated ones."""
+    """The range of sinusoidal positions; rotation can make them larger."""
     limit = 4.0 if rotated else 1.0
     return FixedRange(-limit, limit * 127 / 128)
 
 
 class EightBit(tfmot.quantization.keras.QuantizeConfig):
-    """Quantizes the weights named (as attributes of the layer) and the output.
+    """Quantizes the output of a layer, and its weights with the names of `weights`.
 
-    `per_channel` gives each output channel of a convolution a scale of its own, as TFLite
-    specifies; linear layers have one scale, as in the paper.
+    `per_channel` gives each output channel of a convolution its own scale, as TFLite specifies.
+    Linear layers have one scale, as in the paper.
     """
 
     def __init__(
@@ -228,14 +227,14 @@ class EightBit(tfmot.quantization.keras.QuantizeConfig):
 
 
 class EightBitLayer(tfmot.quantization.keras.QuantizeWrapperV2):
-    """A layer with its quantizers: TFMOT's simulation; within `exact()`, a device's integers."""
+    """A layer with its quantizers. It simulates 8 bits; within `exact()` it uses integers."""
 
     def call(self, inputs: Any, training: Any = None) -> Any:
         return self.exactly(inputs) if _exact else super().call(inputs, training=training)
 
     @tf.autograph.experimental.do_not_convert
     def exactly(self, inputs: Any) -> Quantized:
-        """The output as a device computes it."""
+        """The layer's output, computed as a device does."""
         with tf.init_scope():  # ranges and weights are constants
             named = zip(self.quantize_config.weights, self._weight_vars, strict=True)
             weights = {
@@ -246,7 +245,7 @@ class EightBitLayer(tfmot.quantization.keras.QuantizeWrapperV2):
 
     @tf.autograph.experimental.do_not_convert
     def grid(self) -> Grid:
-        """The grid of the layer's int8 output; rows picked from a table keep the table's."""
+        """Grid of the layer's int8 output; a layer without an output quantizer has its weights'."""
         with tf.init_scope():
             for quantizer in self._output_quantizers:
                 return quantizer.grid(self._output_quantizer_vars)
@@ -259,11 +258,10 @@ _exact = False
 
 @contextlib.contextmanager
 def exact() -> Iterator[None]:
-    """Quantized models that are called or traced within compute what the int8 kernels do.
+    """Within this context quantized models compute what the int8 kernels do (`integer`).
 
-    Every value is, byte for byte, that of the flatbuffers on LiteRT's reference kernels
-    (`integer`).  For evaluation: nothing has a gradient, and a graph that was traced within keeps
-    the weights and ranges of that moment.
+    Every byte is that of the flatbuffers on LiteRT's reference kernels. It is for evaluation only:
+    nothing has a gradient. A graph that is traced here keeps the weights and ranges of that moment.
     """
     global _exact
     before, _exact = _exact, True
@@ -274,10 +272,10 @@ def exact() -> Iterator[None]:
 
 
 def settle(product: EightBitLayer, left: EightBitLayer, right: EightBitLayer) -> None:
-    """Widens the output's range of a MUL, by 2^-11 at a time, until it is portable.
+    """Widens the output range of a MUL, by 2^-11 at a time, until all runtimes agree.
 
-    LiteRT and TFLite Micro divide its scales in another precision (`integer.multipliers`), which
-    tells where a result lies on a tie.
+    LiteRT and TFLite Micro divide its scales in different precisions (`integer.multipliers`). Their
+    results differ if a product lies on a tie.
     """
     variables = product._output_quantizer_vars
     while not integer.is_portable(left.grid(), right.grid(), product.grid()):
@@ -289,13 +287,15 @@ LayerFactory = Callable[..., keras.layers.Layer]
 
 
 def in_float(layer: keras.layers.Layer, **quantization: Any) -> keras.layers.Layer:
-    """The layer as it is: the float model."""
+    """Returns the layer unchanged: the factory of the float model."""
     return layer
 
 
 def in_bfloat16(layer: keras.layers.Layer, **quantization: Any) -> keras.layers.Layer:
-    """The layer of the float model; linear ones multiply in bfloat16, which CPUs with AMX do
-    several times as fast.  Weights and sums stay float32."""
+    """The factory of a float model whose linear layers multiply in bfloat16.
+
+    CPUs with AMX do that several times as fast. Weights and sums stay float32.
+    """
     if isinstance(layer, keras.layers.Dense):
         layer.call = functools.partial(_linear_in_bfloat16, layer)
     return layer
@@ -311,7 +311,7 @@ def _linear_in_bfloat16(layer: keras.layers.Dense, x: tf.Tensor) -> tf.Tensor:
 
 @tf.custom_gradient
 def _product_in_bfloat16(x: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Any]:
-    """[..., M] x [M, N] -> [..., N]"""
+    """[..., M] x [M, N] -> [..., N], float32."""
     rows, columns = kernel.shape
     leading = tf.shape(x)[:-1]
     left = tf.cast(tf.reshape(x, [-1, rows]), tf.bfloat16)
@@ -336,9 +336,9 @@ def in_eight_bits(
     per_channel: bool = False,
     same_scale: bool = False,
 ) -> keras.layers.Layer:
-    """The layer in TFMOT's wrapper: the quantization-aware model.
+    """Wraps the layer in its quantizers: the factory of the quantization-aware model.
 
-    `same_scale` is for layers that only pick values: their output keeps the scale of its source.
+    `same_scale`: the layer only picks values, so its output keeps the scale of its source.
     """
     if not same_scale:
         output = output or MovingAverageRange(symmetric)
@@ -347,9 +347,9 @@ def in_eight_bits(
 
 
 def pick(layer: keras.layers.Layer, one_hot: tf.Tensor) -> tf.Tensor:
-    """The rows of the layer's weights that float `one_hot` [B, U, V] marks.
+    """Picks the rows of the layer's weights that float `one_hot` [B, U, V] marks.
 
-    The values are on the weights' 8-bit grid already; it is the converter that has to be told.
+    The rows are on the weights' 8-bit grid already; quantizing them again tells the converter so.
     """
     if not isinstance(layer, EightBitLayer):
         return layer(one_hot)
@@ -362,16 +362,16 @@ def pick(layer: keras.layers.Layer, one_hot: tf.Tensor) -> tf.Tensor:
 def pick_position(
     one_hot: tf.Tensor, table: tf.Tensor, quantized: bool, rotated: bool
 ) -> tf.Tensor:
-    """The rows of a constant table [N, D] that float `one_hot` [B, U, N] marks: a product too."""
+    """Picks the rows of a constant table [N, D] that float `one_hot` [B, U, N] marks."""
     if quantized and not _exact:
         one_hot, table = ONE_HOT(one_hot, False, {}), positions(rotated)(table, False, {})
     return tf.matmul(one_hot, table)
 
 
 def output_quantized(layer: keras.layers.Layer, x: tf.Tensor) -> tf.Tensor:
-    """`x` on the 8-bit grid of the layer's output; unchanged in the float model.
+    """Puts `x` on the 8-bit grid of the layer's output; the float model returns it unchanged.
 
-    The decoder's caches hold rows that the layer wrote in earlier steps.
+    It is for the decoder's caches, which hold rows that the layer wrote in earlier steps.
     """
     if not isinstance(layer, EightBitLayer) or isinstance(x, Quantized):
         return x
