@@ -24,6 +24,7 @@ _COMMANDS: Final = {
     "train": ("tf_speech_transformer.train", "train"),
     "commands": ("tf_speech_transformer.commands", "train"),
     "language": ("tf_speech_transformer.language", "train"),
+    "lexicon": ("tf_speech_transformer.lexicon", "train"),
     "records": ("tf_speech_transformer.records", "train"),
     "synthesise": ("tf_speech_transformer.synthesise", "train"),
     "convert": ("tflite_convert.convert", "train"),

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import ml_collections
 import numpy as np
 
+from firmware_sim.grammar import phones
 from tf_speech_transformer.corpora import augment
 from tf_speech_transformer.corpora.caches import Examples, Pool, build_cache, load_cache
 from tf_speech_transformer.corpora.features import FrontendParameters, as_float
 from tf_speech_transformer.corpora.recipes import build_sources, decode_sources, of_preset
 from tf_speech_transformer.corpora.records import Records
-from tf_speech_transformer.text import phones
 from tf_speech_transformer.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:

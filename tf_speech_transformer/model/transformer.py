@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
+from firmware_sim.grammar.phones import PHONE_COUNT
 from tf_speech_transformer.model import quantization, rotation
 from tf_speech_transformer.model.blocks import Block, CausalConvolution, VggBlock
 from tf_speech_transformer.model.dimensions import TIME_REDUCTION, Dimensions
@@ -18,7 +19,6 @@ from tf_speech_transformer.model.layers import (
     shape_of,
 )
 from tf_speech_transformer.model.quantization import LayerFactory
-from tf_speech_transformer.text.phones import PHONE_COUNT
 
 MOST_POSITIONS = 2048  # memory frames or tokens, if the model has sinusoids
 FLOAT_MASK_VALUE = -1e4  # what a masked score gets in the float model

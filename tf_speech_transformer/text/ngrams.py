@@ -1,13 +1,23 @@
 """Language models of n-grams of tokens: counted with discounts, mixed, pruned, packed."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 
-from tf_speech_transformer.text.tokenizer import Tokenizer
-
 COST_STEPS = 16  # of a cost, a nat, as `firmware_sim/search/language.py` reads it
 ROUNDS = 20  # of expectation and maximisation
+
+
+class Vocabulary(Protocol):
+    """Of a tokenizer, or of other units."""
+
+    @property
+    def size(self) -> int: ...
+    @property
+    def start(self) -> int: ...  # the token before a text
+    @property
+    def end(self) -> int: ...  # the token after a text
 
 
 class NGrams:
@@ -65,41 +75,41 @@ def look_up(
     return result
 
 
-def windows(texts: Sequence[Sequence[int]], tokenizer: Tokenizer, order: int) -> list[np.ndarray]:
+def windows(texts: Sequence[Sequence[int]], vocabulary: Vocabulary, order: int) -> list[np.ndarray]:
     """The keys of all n-grams in texts, with their starts and ends: int64 [N] for each level."""
-    tokens = np.concatenate([[tokenizer.start, *text, tokenizer.end] for text in texts])
+    tokens = np.concatenate([[vocabulary.start, *text, vocabulary.end] for text in texts])
     lengths = np.array([len(text) + 2 for text in texts])
     places = np.arange(len(tokens)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     levels, key = [], tokens.astype(np.int64)
     for level in range(order):
         if level:
             key = key.copy()
-            key[level:] += tokens[:-level] * tokenizer.size**level
+            key[level:] += tokens[:-level] * vocabulary.size**level
         levels.append(key[places >= max(1, level)])
     return levels
 
 
-def longest(texts: Sequence[Sequence[int]], tokenizer: Tokenizer, order: int) -> list[np.ndarray]:
+def longest(texts: Sequence[Sequence[int]], vocabulary: Vocabulary, order: int) -> list[np.ndarray]:
     """The key of the longest n-gram that ends in each token of texts and in their ends: int64 [N]
     for each level from 1 on."""
-    _, *keys = windows(texts, tokenizer, order)
+    _, *keys = windows(texts, vocabulary, order)
     # An n-gram is not longer where it begins with the start.
-    first = [x // tokenizer.size**level for level, x in enumerate(keys, 1)]
+    first = [x // vocabulary.size**level for level, x in enumerate(keys, 1)]
     return [
-        x if level == order - 1 else x[token == tokenizer.start]
+        x if level == order - 1 else x[token == vocabulary.start]
         for level, (x, token) in enumerate(zip(keys, first, strict=True), 1)
     ]
 
 
 def absolute_discounting(
-    texts: Sequence[Sequence[int]], tokenizer: Tokenizer, order: int
+    texts: Sequence[Sequence[int]], vocabulary: Vocabulary, order: int
 ) -> NGrams:
     """The model of texts, lists of tokens (Ney et al. 1994).
 
     Counts of one, of two and of more have a discount each.
     """
-    model, size = NGrams(tokenizer.size), tokenizer.size
-    for level, occurring in enumerate(windows(texts, tokenizer, order)):
+    model, size = NGrams(vocabulary.size), vocabulary.size
+    for level, occurring in enumerate(windows(texts, vocabulary, order)):
         keys, counts = np.unique(occurring, return_counts=True)
         contexts, number = np.unique(keys // size, return_inverse=True)
         discounts = _discounts(counts)[np.minimum(counts, 3)]

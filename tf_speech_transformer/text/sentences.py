@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from tf_speech_transformer.text.phones import VOWELS, Lexicon, Pronunciation
+from firmware_sim.grammar.phones import VOWELS
+from tf_speech_transformer.text.phones import Lexicon, Pronunciation
 
 FREQUENT = 30_000  # words, the most frequent ones
 _NUMBERS = """

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from tf_speech_transformer.text.phones import VOWELS, Pronunciation
+from firmware_sim.grammar.phones import VOWELS
+from tf_speech_transformer.text.phones import Pronunciation
 
 SAMPLE_RATE = 24_000  # Hz
 # Letters of the model (misaki's) for phones; vowels without stress come first.

@@ -6,11 +6,11 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
+from firmware_sim.grammar import phones
 from tf_speech_transformer.corpora import caches, dataset, readers, recipes
 from tf_speech_transformer.corpora.augment import Augmentation
 from tf_speech_transformer.corpora.recording import Spoken
 from tf_speech_transformer.corpora.sources import Pairs
-from tf_speech_transformer.text import phones
 from tf_speech_transformer.text.tokenizer import CharacterTokenizer
 
 

@@ -1,4 +1,4 @@
-"""Phones and the lexicon."""
+"""The dictionary with stress."""
 
 import pytest
 
@@ -19,13 +19,3 @@ def test_a_word_has_its_pronunciations_and_an_unknown_one_none() -> None:
 )
 def test_a_possessive_is_made_from_its_noun(word: str, end: tuple[str, ...]) -> None:
     assert phones.lexicon().pronunciations(word)[0][-len(end) :] == end
-
-
-def test_ids_do_not_see_stress_and_refuse_what_is_no_phone() -> None:
-    assert phones.ids(["AH0", "L"]) == phones.ids(["AH1", "L"])
-    with pytest.raises(ValueError, match="'XX' is no phone"):
-        phones.ids(["XX"])
-
-
-def test_blank_is_the_last_of_the_units() -> None:
-    assert phones.BLANK == phones.PHONE_COUNT - 1 == 39
