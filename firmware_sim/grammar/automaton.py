@@ -9,7 +9,7 @@ the next. A state has at most one arc for a token and a slot. It may have severa
 import dataclasses
 import functools
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 VERSION: Final = 1
@@ -74,24 +74,21 @@ class Grammar:
         """
         text = tuple(tokens)
         dead: set[tuple[int, int]] = set()
-
-        def search(state: int, i: int) -> list[tuple[int, int]] | None:
-            """(state, slot) after each token from i on."""
-            if (state, i) in dead:
-                return None
-            if i == len(text):
-                return [] if state in self.finals else None
-            ways = list(self.arcs[state].get(text[i], ()))
-            if state in self.finals:
-                ways += self._begin(text[i])
-            for slot, target in ways:
-                rest = search(target, i + 1)
-                if rest is not None:
-                    return [(target, slot), *rest]
+        path: list[tuple[int, int]] = []  # (state, slot) after each token
+        ways = [self._ways(self.start, text, 0)]  # those that are left, at each token
+        while ways:
+            state, i = (path[-1][0] if path else self.start), len(path)
+            if i == len(text) and state in self.finals:
+                break
+            way = next((x for x in ways[-1] if (x[1], i + 1) not in dead), None)
+            if way is not None:
+                path.append((way[1], way[0]))
+                ways.append(self._ways(way[1], text, i + 1))
+                continue
             dead.add((state, i))
-            return None
-
-        path = search(self.start, 0)
+            ways.pop()
+            if path:
+                path.pop()
         if not path:
             return []
         commands: list[Command] = []
@@ -108,6 +105,13 @@ class Grammar:
             state = target
         commands.append(Command(self.intents[self.finals[state]], first, len(text), slots))
         return commands
+
+    def _ways(self, state: int, text: tuple[int, ...], place: int) -> Iterator[tuple[int, int]]:
+        """(slot, to) of each way by which the token at `place` may follow."""
+        if place < len(text):
+            yield from self.arcs[state].get(text[place], ())
+            if state in self.finals:
+                yield from self._begin(text[place])
 
     def _begin(self, token: int) -> tuple[tuple[int, int], ...]:
         """Ways from the end of a command into the next one."""
@@ -145,11 +149,11 @@ def load(data: bytes, tokens: int, special: Collection[int]) -> Grammar:
     """
     try:
         content = json.loads(data.decode("utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also of numbers with thousands of digits
         raise GrammarError(f"not valid JSON ({error})") from error
     version = content.get("version") if isinstance(content, dict) else None
     if version != VERSION:
-        raise GrammarError(f"version is {version!r}, this program reads {VERSION}")
+        raise GrammarError(f"version is {version!r:.60}, this program reads {VERSION}")
     grammar = _build(content, tokens, special)
     _check_ways(grammar)
     return grammar
@@ -183,17 +187,17 @@ def _build(content: Mapping[str, Any], tokens: int, special: Collection[int]) ->
         finals[state] = _whole(final[1], 0, len(intents), f"the intent of the final {final}")
     between = content.get("between")
     if not isinstance(between, list) or len(between) > 1:
-        raise GrammarError(f"between is {between!r}, not a list of one token or none")
+        raise GrammarError(f"between is {between!r:.60}, not a list of one token or none")
     reject_below = content.get("reject_below")
     if (
         not isinstance(reject_below, (int, float))
         or isinstance(reject_below, bool)
         or not 0 <= reject_below <= 1
     ):
-        raise GrammarError(f"reject_below is {reject_below!r}, not between 0 and 1")
+        raise GrammarError(f"reject_below is {reject_below!r:.60}, not between 0 and 1")
     name = content.get("name")
-    if not isinstance(name, str):
-        raise GrammarError(f"name is {name!r}, not a name")
+    if not isinstance(name, str) or not name.isprintable():
+        raise GrammarError(f"name is {name!r:.60}, not a name")
     return Grammar(
         name=name,
         intents=intents,
@@ -208,10 +212,12 @@ def _build(content: Mapping[str, Any], tokens: int, special: Collection[int]) ->
 
 def _names(content: Mapping[str, Any], field: str) -> tuple[str, ...]:
     names = content.get(field)
-    if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
-        raise GrammarError(f"{field} is {names!r}, not a list of names")
+    if not isinstance(names, list) or not all(
+        isinstance(name, str) and name and name.isprintable() for name in names
+    ):
+        raise GrammarError(f"{field} is {names!r:.200}, not a list of names")
     if len(set(names)) != len(names):
-        raise GrammarError(f"{field} has a name twice: {names}")
+        raise GrammarError(f"{field} has a name twice: {names!r:.200}")
     return tuple(names)
 
 
@@ -221,13 +227,13 @@ def _rows(content: Mapping[str, Any], field: str, length: int) -> list[list[Any]
         raise GrammarError(f"{field} is missing or no list")
     for row in rows:
         if not isinstance(row, list) or len(row) != length:
-            raise GrammarError(f"{field} holds {row!r}, not a list of {length} numbers")
+            raise GrammarError(f"{field} holds {row!r:.60}, not a list of {length} numbers")
     return rows
 
 
 def _whole(value: Any, low: int, limit: int, what: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value < limit:
-        raise GrammarError(f"{what} is {value!r}, not a whole number from {low} to {limit - 1}")
+        raise GrammarError(f"{what} is {value!r:.60}, not a whole number from {low} to {limit - 1}")
     return value
 
 

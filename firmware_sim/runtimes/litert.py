@@ -8,7 +8,7 @@ import numpy.typing as npt
 from ai_edge_litert import interpreter as litert
 
 from firmware_sim.runtimes.model import BundleError, Model
-from firmware_sim.runtimes.runtime import Tensors, check_tensor, with_stderr
+from firmware_sim.runtimes.runtime import ExecutionError, Tensors, check_tensor, with_stderr
 
 
 class LiteRt:
@@ -47,7 +47,10 @@ class LiteRt:
         interpreter = self._interpreter
         for name, index in self._inputs.items():
             interpreter.set_tensor(index, inputs[name])
-        interpreter.invoke()
+        try:
+            interpreter.invoke()
+        except (RuntimeError, ValueError) as error:
+            raise ExecutionError(f"LiteRT failed: {' '.join(str(error).split())}") from error
         return {name: interpreter.get_tensor(index) for name, index in self._outputs.items()}
 
 

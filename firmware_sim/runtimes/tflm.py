@@ -13,7 +13,7 @@ from tflite_micro import runtime as tflite_micro
 
 from firmware_sim.runtimes import graph
 from firmware_sim.runtimes.model import BundleError, Model
-from firmware_sim.runtimes.runtime import Tensors, check_tensor, with_stderr
+from firmware_sim.runtimes.runtime import ExecutionError, Tensors, check_tensor, with_stderr
 
 _SMALLEST_ARENA: Final = 1 << 16  # bytes
 _LARGEST_ARENA: Final = 1 << 30
@@ -49,7 +49,10 @@ class TfliteMicro:
         interpreter = self._interpreter
         for position, name in enumerate(self._inputs):
             interpreter.set_input(inputs[name], position)
-        interpreter.invoke()
+        try:
+            interpreter.invoke()
+        except (RuntimeError, ValueError) as error:
+            raise ExecutionError(f"TFLite Micro failed: {' '.join(str(error).split())}") from error
         return {name: interpreter.get_output(i) for i, name in enumerate(self._outputs)}
 
 

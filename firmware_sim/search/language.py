@@ -15,6 +15,8 @@ A cost is a negative log probability (natural) in steps of 1 / 16, at most 255 o
 
 import functools
 import io
+import lzma
+import struct
 import zipfile
 import zlib
 from typing import Any, Final
@@ -24,6 +26,8 @@ import numpy.typing as npt
 
 STEPS: Final = 16  # of a cost, a nat
 _CONTEXTS: Final = 20_000  # whose costs are remembered
+_LARGEST_ORDER: Final = 24
+_LARGEST: Final = 256 << 20  # bytes of all arrays, unpacked
 
 
 class LanguageError(ValueError):
@@ -112,12 +116,10 @@ def load(data: bytes, vocabulary: int, start: int, weight: float, entropy: float
     Raises:
       LanguageError: what does not fit.
     """
-    try:
-        with np.load(io.BytesIO(data)) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise LanguageError(f"not a whole .npz ({error})") from error
+    arrays = _arrays(data)
     order = sum(name.startswith("cost_") for name in arrays)
+    if order > _LARGEST_ORDER:
+        raise LanguageError(f"its n-grams have {order} tokens, where {_LARGEST_ORDER} are the most")
     levels: list[dict[str, npt.NDArray[Any]]] = []
     for n in range(order):
         names = ["cost"] + ["token"] * (n > 0) + ["backoff", "children"] * (n < order - 1)
@@ -130,7 +132,12 @@ def load(data: bytes, vocabulary: int, start: int, weight: float, entropy: float
                 raise LanguageError(f"{name}_{n} has values of type {array.dtype}")
         level = {name: arrays[f"{name}_{n}"] for name in names}
         sizes = {len(array) for array in level.values()}
-        wanted = int(levels[-1]["children"].sum(dtype=np.int64)) if levels else vocabulary
+        wanted = vocabulary
+        if levels:
+            children = levels[-1]["children"]
+            if len(children) and children.max() > len(level["cost"]):  # its sum fits 64 bits
+                raise LanguageError(f"level {n} has fewer n-grams than children_{n - 1} says")
+            wanted = int(children.sum(dtype=np.int64))
         if sizes != {wanted}:
             raise LanguageError(f"level {n} has {sizes} n-grams, not {wanted}")
         if n:
@@ -142,3 +149,48 @@ def load(data: bytes, vocabulary: int, start: int, weight: float, entropy: float
     if not levels:
         raise LanguageError("it has no level")
     return LanguageModel(levels, start, weight, entropy)
+
+
+def _arrays(data: bytes) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of a .npz by name; none is larger than its header says, nor the other way round.
+
+    Raises LanguageError: it is not whole.
+    """
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    left = _LARGEST
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            for member in archive.infolist():
+                left -= member.file_size
+                if left < 0:
+                    raise LanguageError(f"it unpacks to more than {_LARGEST} bytes")
+                file = io.BytesIO(archive.read(member))
+                np.lib.format.read_magic(file)
+                shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+                content = file.read()
+                name = member.filename.removesuffix(".npy")
+                if len(shape) != 1 or fortran:
+                    raise LanguageError(f"{name} has more than one dimension")
+                if dtype.hasobject or len(content) != shape[0] * dtype.itemsize:
+                    raise LanguageError(f"{name} has other than {shape[0]} values")
+                arrays[name] = np.frombuffer(content, dtype)
+    except LanguageError:
+        raise
+    # What zipfile, its decompressors and numpy raise for bytes that are no whole .npz.
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        lzma.LZMAError,
+        struct.error,
+        OSError,
+        EOFError,
+        RuntimeError,
+        ValueError,
+        TypeError,
+        OverflowError,
+        IndexError,
+        SyntaxError,
+        MemoryError,
+    ) as error:
+        raise LanguageError(f"not a whole .npz ({error})") from error
+    return arrays

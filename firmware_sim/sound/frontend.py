@@ -48,6 +48,15 @@ _ALIASES: Final = {
     "step_ms": "window_step",
     "channels": "num_channels",
 }
+# What `LogMel` computes: Hz, ms, bits.
+_LOG_MEL_LIMITS: Final = {
+    "sample_rate": (SAMPLE_RATE, SAMPLE_RATE),
+    "window_size": (5, 64),
+    "num_channels": (1, 128),
+    "lower_band_limit": (0, SAMPLE_RATE // 2),
+    "upper_band_limit": (0, SAMPLE_RATE // 2),
+    "scale_shift": (0, 12),
+}
 # pymicro-features multiplies each uint16 value by float32 5/128. The product is exact, and so is
 # the way back.
 _VALUES_PER_UNIT: Final = 128 / 5
@@ -68,8 +77,8 @@ def parameter_mismatch(parameters: Mapping[str, object]) -> str | None:
         if name not in MICROFRONTEND_PARAMETERS:
             return f"{name} is not a parameter of the audio microfrontend"
         expected = MICROFRONTEND_PARAMETERS[name]
-        if not isinstance(value, (int, float)) or abs(value - expected) > 1e-6:
-            return f"{name} is {value!r}, but this frontend has {expected!r} compiled in"
+        if not isinstance(value, (int, float)) or not expected - 1e-6 <= value <= expected + 1e-6:
+            return f"{name} is {value!r:.60}, but this frontend has {expected!r} compiled in"
     return None
 
 
@@ -142,17 +151,27 @@ def find(parameters: Mapping[str, Any]) -> Frontend:
     adaptive = parameters.get("enable_pcan") is not False or (
         parameters.get("min_signal_remaining") != 1.0
     )
-    if not adaptive and parameters.get("enable_log") and parameters.get("window_step") == 10:
-        try:
-            return LogMel(
-                window=SAMPLE_RATE * int(parameters["window_size"]) // 1000,
-                channels=int(parameters["num_channels"]),
-                lowest=float(parameters["lower_band_limit"]),
-                highest=float(parameters["upper_band_limit"]),
-                scale_shift=int(parameters["scale_shift"]),
-            )
-        except KeyError as error:
-            raise ValueError(f"{error.args[0]} is missing") from error
+    if (
+        not adaptive
+        and parameters.get("enable_log") is True
+        and parameters.get("window_step") == 10
+    ):
+        for name, (low, high) in _LOG_MEL_LIMITS.items():
+            if name not in parameters:
+                raise ValueError(f"{name} is missing")
+            value = parameters[name]
+            kind = (int, float) if name.endswith("_limit") else int
+            if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
+                raise ValueError(f"{name} is {value!r:.60}, not a number from {low} to {high}")
+        if not parameters["lower_band_limit"] < parameters["upper_band_limit"]:
+            raise ValueError("lower_band_limit is not below upper_band_limit")
+        return LogMel(
+            window=SAMPLE_RATE * parameters["window_size"] // 1000,
+            channels=parameters["num_channels"],
+            lowest=float(parameters["lower_band_limit"]),
+            highest=float(parameters["upper_band_limit"]),
+            scale_shift=parameters["scale_shift"],
+        )
     mismatch = parameter_mismatch(parameters)
     if mismatch:
         raise ValueError(mismatch)
