@@ -33,6 +33,7 @@ class Kind(NamedTuple):
     options_type: int
     inputs: tuple[int, int]  # fewest and most
     rule: Rule
+    integers: tuple[int, ...] = ()  # inputs that are no values: biases, and lists of numbers
     moves: bool = False  # values without changing them, so inputs and outputs are quantized alike
 
 
@@ -60,8 +61,12 @@ def output_shapes(
         raise FlatbufferError(f"{known.name} has {len(inputs)} inputs")
     if operator.options.get("activation", 0) not in _ACTIVATIONS:
         raise FlatbufferError(f"{known.name} has activation {operator.options['activation']}")
-    if any(tensor is None for tensor in inputs[:2]):
-        raise FlatbufferError(f"{known.name} lacks an input")
+    if any(tensor is None for tensor in inputs[:2]) or not outputs:
+        raise FlatbufferError(f"{known.name} lacks an input or an output")
+    for place, tensor in enumerate((*inputs, *outputs)):
+        values = place not in known.integers or place >= len(inputs)
+        if tensor is not None and values and tensor.type != outputs[0].type:
+            raise FlatbufferError(f"{known.name} has values of several types")
     shapes = known.rule(operator.options, inputs, outputs)
     if known.moves:
         first = inputs[0]
@@ -359,16 +364,18 @@ _KINDS: Final[dict[int, Kind]] = {
         Kind("MINIMUM", _O.MaximumMinimumOptions, (2, 2), _elementwise),
         Kind("RSQRT", _O.NONE, (1, 1), _root),
         Kind("SOFTMAX", _O.SoftmaxOptions, (1, 1), _softmax),
-        Kind("RESHAPE", _O.NONE, (2, 2), _reshape, moves=True),
-        Kind("TRANSPOSE", _O.NONE, (2, 2), _transpose, moves=True),
-        Kind("FULLY_CONNECTED", _O.FullyConnectedOptions, (2, 3), _fully_connected),
+        Kind("RESHAPE", _O.NONE, (2, 2), _reshape, (1,), moves=True),
+        Kind("TRANSPOSE", _O.NONE, (2, 2), _transpose, (1,), moves=True),
+        Kind("FULLY_CONNECTED", _O.FullyConnectedOptions, (2, 3), _fully_connected, (2,)),
         Kind("BATCH_MATMUL", _O.BatchMatMulOptions, (2, 2), _batch_matmul),
-        Kind("CONV_2D", _O.Conv2DOptions, (3, 3), _conv_2d),
-        Kind("DEPTHWISE_CONV_2D", _O.DepthwiseConv2DOptions, (3, 3), _depthwise_conv_2d),
+        Kind("CONV_2D", _O.Conv2DOptions, (3, 3), _conv_2d, (2,)),
+        Kind("DEPTHWISE_CONV_2D", _O.DepthwiseConv2DOptions, (3, 3), _depthwise_conv_2d, (2,)),
         Kind("MAX_POOL_2D", _O.Pool2DOptions, (1, 1), _max_pool_2d, moves=True),
         Kind("CONCATENATION", _O.ConcatenationOptions, (1, 64), _concatenation, moves=True),
         Kind("PACK", _O.PackOptions, (1, 256), _pack, moves=True),
         Kind("UNPACK", _O.UnpackOptions, (1, 1), _unpack, moves=True),
-        Kind("STRIDED_SLICE", _O.StridedSliceOptions, (4, 4), _strided_slice, moves=True),
+        Kind(
+            "STRIDED_SLICE", _O.StridedSliceOptions, (4, 4), _strided_slice, (1, 2, 3), moves=True
+        ),
     )
 }

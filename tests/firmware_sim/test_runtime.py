@@ -8,9 +8,11 @@ from numpy.typing import NDArray
 from firmware_sim import bundle, recognizer
 from firmware_sim.bundle import BundleError
 from firmware_sim.runtimes import runtime
+from firmware_sim.runtimes.runtime import ExecutionError
 from firmware_sim.search.beam import Decoder
 from firmware_sim.search.options import DecodingOptions
 from tests.conftest import needs_cortex_m55
+from tests.firmware_sim.test_verifier import packed
 
 RUNTIMES = [
     pytest.param(name, marks=needs_cortex_m55 if name == "cortex-m55" else ())
@@ -77,3 +79,12 @@ def test_bytes_that_are_no_model_are_refused(name: str, loaded: bundle.Bundle) -
     broken = dataclasses.replace(loaded.encoder, data=b"\x1c\0\0\0TFL3" + bytes(64))
     with pytest.raises(BundleError, match=r"encoder\.tflite: LiteRT cannot load it"):
         runtime.load(name, broken)
+
+
+@pytest.mark.parametrize("name", ["litert", "litert-reference"])
+def test_a_kernel_that_fails_says_so(name: str, loaded: bundle.Bundle) -> None:
+    """A value that no operator has written, in a model that was not verified."""
+    lacking = packed(loaded.encoder, lambda model: model.subgraphs[0].operators.pop(0))
+    encoder = runtime.load(name, lacking)
+    with pytest.raises(ExecutionError, match="LiteRT failed"):
+        encoder.invoke(recognizer.encoder_inputs(loaded, np.zeros((100, 40), np.int8)))
