@@ -25,8 +25,9 @@ from benchmarks import report
 from benchmarks.manifest import Line, read_manifest
 from firmware_sim import bundle, options
 from firmware_sim.listen import Listener, Utterance
-from firmware_sim.recognizer import Recognizer, Segment, compute_features
+from firmware_sim.recognizer import Recognizer, compute_features
 from firmware_sim.search.options import Decoding, DecodingOptions
+from firmware_sim.search.results import Segment
 from firmware_sim.sound import audio
 from firmware_sim.sound.frontend import SAMPLE_RATE, MicroFrontendStream
 from firmware_sim.sound.stream import BLOCK_SAMPLES, HANGOVER_BLOCKS, Ending

@@ -15,15 +15,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from firmware_sim.bundle import BundleError
-    from firmware_sim.recognizer import (
-        Command,
-        Event,
-        EventKind,
-        Recognizer,
-        Segment,
-        Transcription,
-    )
+    from firmware_sim.recognizer import Recognizer
     from firmware_sim.runtimes.runtime import ExecutionError
+    from firmware_sim.search.results import Command, Event, EventKind, Segment, Transcription
     from firmware_sim.sound.audio import AudioError
 
 __all__ = [
@@ -44,9 +38,10 @@ _MODULES: Final = {
     "AudioError": "firmware_sim.sound.audio",
     "BundleError": "firmware_sim.bundle",
     "ExecutionError": "firmware_sim.runtimes.runtime",
+    "Recognizer": "firmware_sim.recognizer",
     **dict.fromkeys(
-        ("Command", "Event", "EventKind", "Recognizer", "Segment", "Transcription"),
-        "firmware_sim.recognizer",
+        ("Command", "Event", "EventKind", "Segment", "Transcription"),
+        "firmware_sim.search.results",
     ),
 }
 

@@ -1,10 +1,13 @@
 """The bundle: everything a device needs for one recogniser, as a directory or a zip of it.
 
     encoder.tflite  decoder_step.tflite  tokens.txt  manifest.json  [grammar.json]  [language.npz]
+    [phones.txt  lexicon.bin]
 
-The manifest describes the other files: their sha256, the inputs and outputs of the two models in
-the order of the flatbuffers, the frontend, the limits and the tokens.  `load` refuses a bundle with
-anything that does not fit, in one sentence, before any runtime sees it.
+The encoder of a general model (format 4) has a second CTC head, over phones: `compile` puts any
+grammar on it, with the pronunciations of `lexicon.bin`.  The manifest describes the other files:
+their sha256, the inputs and outputs of the two models in the order of the flatbuffers, the
+frontend, the limits and the tokens.  `load` refuses a bundle with anything that does not fit, in
+one sentence, before any runtime sees it.
 """
 
 import math
@@ -15,17 +18,23 @@ from collections.abc import Mapping
 from dataclasses import astuple, dataclass, field, fields, replace
 from typing import Any, Final
 
-from firmware_sim import manifest as manifests
 from firmware_sim.grammar import automaton as grammar
 from firmware_sim.grammar.automaton import Grammar
-from firmware_sim.manifest import MANIFEST, REBUILD, Files, Section
 from firmware_sim.runtimes import flatbuffer, verifier
 from firmware_sim.runtimes.model import DTYPES, BundleError, Model, TensorSpec
 from firmware_sim.search import language
 from firmware_sim.search.language import LanguageModel
-from firmware_sim.search.speech_model import Limits, SpeechModel, Tokenizer
+from firmware_sim.search.speech_model import Limits, Phones, SpeechModel, Tokenizer
 from firmware_sim.sound import frontend
 from firmware_sim.sound.frontend import FeatureQuantization, Frontend, MicroFrontend
+from firmware_sim.storage import manifest as manifests
+from firmware_sim.storage.manifest import (
+    MANIFEST,
+    PHONE_FORMAT_VERSION,
+    REBUILD,
+    Files,
+    Section,
+)
 
 # Of the limits; an hour of audio, and a text that is spoken in it.
 _MOST: Final = {"frames": 360_000, "memory_frames": 360_000, "tokens": 50_000}
@@ -46,6 +55,7 @@ class Bundle(SpeechModel):
     precision: str  # int8 or float32
     wer: Mapping[str, Any]  # measured by the pipeline that made it
     features: FeatureQuantization
+    lexicon: bytes | None = None  # for `grammar.pronunciation`
     frontend: Frontend = field(default_factory=MicroFrontend)
 
     @property
@@ -90,6 +100,10 @@ def load(path: str | pathlib.Path) -> Bundle:
     limits = manifest.section("limits")
     models = manifest.section("models")
     tokenizer = _tokenizer(manifest.section("tokenizer"), content)
+    phones = _phones(manifest, content)
+    lexicon = None
+    if "lexicon" in manifest.content:
+        lexicon = _listed(manifest.section("lexicon"), content)[1]
     bundle = Bundle(
         path=path,
         preset=_name(manifest, "preset"),
@@ -101,8 +115,10 @@ def load(path: str | pathlib.Path) -> Bundle:
         tokenizer=tokenizer,
         encoder=_model(models.section("encoder"), content),
         decoder_step=_model(models.section("decoder_step"), content),
-        grammar=_grammar(manifest, content, tokenizer),
+        grammar=_grammar(manifest, content, tokenizer, phones),
         language=_language(manifest, content, tokenizer),
+        phones=phones,
+        lexicon=lexicon,
         frontend=features_by,
     )
     _check_shapes(bundle, manifest)
@@ -148,14 +164,28 @@ def _listed(section: Section, content: Mapping[str, bytes]) -> tuple[str, bytes]
     return name, content[name]
 
 
+def _phones(manifest: Section, content: Mapping[str, bytes]) -> Phones | None:
+    if manifest.content["format_version"] != PHONE_FORMAT_VERSION:
+        return None
+    name, data = _listed(manifest.section("phones"), content)
+    names = tuple(data.decode("ascii", errors="replace").split())
+    if len(set(names)) != len(names) or not names:
+        manifest.refuse(f"{name} does not hold a phone a line, each once")
+    return Phones(names)
+
+
 def _grammar(
-    manifest: Section, content: Mapping[str, bytes], tokenizer: Tokenizer
+    manifest: Section,
+    content: Mapping[str, bytes],
+    tokenizer: Tokenizer,
+    phones: Phones | None,
 ) -> Grammar | None:
     if "grammar" not in manifest.content:
         return None
     name, data = _listed(manifest.section("grammar"), content)
     try:
-        return grammar.load(data, len(tokenizer.tokens), tokenizer.special)
+        count = len(phones.names) if phones else 0
+        return grammar.load(data, len(tokenizer.tokens), tokenizer.special, count)
     except grammar.GrammarError as error:
         raise BundleError(f"{manifest.where}: {name}: {error}; {REBUILD}.") from error
 
@@ -260,6 +290,9 @@ def _check_shapes(bundle: Bundle, manifest: Section) -> None:
     expect(step.output("logits"), step.file, (1, vocabulary), kind)
     if any(spec.name == "ctc_logits" for spec in encoder.outputs):
         expect(encoder.output("ctc_logits"), encoder.file, (1, memory, vocabulary), kind)
+    if bundle.phones:
+        shape = (1, memory, bundle.phones.blank + 1)
+        expect(encoder.output("phone_logits"), encoder.file, shape, kind)
     features = encoder.input("features")
     if kind == "int8" and (
         features.zero_point != bundle.features.zero_point

@@ -29,8 +29,9 @@ from absl import app, flags
 
 from firmware_sim import options
 from firmware_sim.bundle import BundleError
-from firmware_sim.recognizer import Recognizer, Transcription
+from firmware_sim.recognizer import Recognizer
 from firmware_sim.runtimes.runtime import RUNTIMES, ExecutionError
+from firmware_sim.search.results import Transcription
 from firmware_sim.sound import audio
 
 _MANIFEST = flags.DEFINE_string(

@@ -38,8 +38,9 @@ from absl import app, flags
 
 from firmware_sim import options
 from firmware_sim.bundle import BundleError
-from firmware_sim.recognizer import Recognizer, Segment
+from firmware_sim.recognizer import Recognizer
 from firmware_sim.runtimes.runtime import ExecutionError
+from firmware_sim.search.results import Segment
 from firmware_sim.sound import audio
 from firmware_sim.sound.frontend import SAMPLE_RATE
 from firmware_sim.sound.stream import BLOCK_SAMPLES, Ending, Piece

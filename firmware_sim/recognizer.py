@@ -1,13 +1,11 @@
 """The recogniser: 16 kHz audio in, text and commands out, with the time of each part."""
 
 import dataclasses
-import enum
 import math
 import os
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,108 +15,13 @@ from firmware_sim.grammar import automaton as grammars
 from firmware_sim.runtimes import runtime
 from firmware_sim.runtimes.runtime import Tensors
 from firmware_sim.search.beam import Decoder, Hypothesis, prefix_mask
-from firmware_sim.search.ctc import merge_repeats
+from firmware_sim.search.ctc import log_softmax, merge_repeats
 from firmware_sim.search.options import DecodingOptions
+from firmware_sim.search.phones import PhoneSearch
+from firmware_sim.search.results import Command, Event, EventKind, Segment, Transcription
 from firmware_sim.sound import audio as sound
 from firmware_sim.sound import frontend, segment
 from firmware_sim.sound.stream import Ending, Endpointer, Onset, Piece
-
-
-@dataclasses.dataclass(frozen=True)
-class Command:
-    """A command of a bundle with a grammar.
-
-    `confidence` is the geometric mean of the probabilities of the command's tokens, the end counted
-    as one.  They are the joint probabilities of attention and CTC, given the commands before it.  A
-    slot's confidence is that times the share of its value among all texts of the beam, each
-    weighted by its score.
-
-    If the product of the confidences of a window's commands is below the grammar's `reject_below`,
-    all of them are rejected: other speech often looks like several commands.
-    """
-
-    text: str
-    intent: str
-    slots: dict[str, str]
-    confidence: float  # 0 to 1
-    slot_confidence: dict[str, float]  # by slot
-    start: float  # seconds from the beginning of the audio
-    end: float
-
-    def fields(self) -> dict[str, Any]:
-        """All fields, rounded, as the tools print them in JSON."""
-        return {
-            "text": self.text,
-            "intent": self.intent,
-            "slots": self.slots,
-            "confidence": round(self.confidence, 4),
-            "slot_confidence": {k: round(v, 4) for k, v in self.slot_confidence.items()},
-            "start": round(self.start, 2),
-            "end": round(self.end, 2),
-        }
-
-
-@dataclasses.dataclass(frozen=True)
-class Segment:
-    """The result for one piece of the audio."""
-
-    start: int  # samples from the beginning of the audio
-    end: int
-    text: str  # empty if there is no speech, or no command
-    tokens: tuple[int, ...]
-    score: float  # log probability, see search.beam.Hypothesis
-    ended: bool  # False if the limit on tokens cut the text off
-    frontend_seconds: float
-    encoder_seconds: float
-    step_seconds: tuple[float, ...]  # of each decoder step
-    commands: tuple[Command, ...] = ()  # of a bundle with a grammar
-    free_text: str | None = None  # CTC's own text, if the text was held to a grammar
-    confidence: float | None = None  # of the whole text, a rejected one too
-    speech: tuple[float, float] | None = None  # seconds, from CTC's first token to its last
-
-    @property
-    def command_confidence(self) -> float:
-        """Confidence of the commands; 0 without one."""
-        return (self.confidence or 0.0) if self.commands else 0.0
-
-
-@dataclasses.dataclass(frozen=True)
-class Transcription:
-    """The result for a whole recording."""
-
-    text: str
-    tokens: tuple[int, ...]  # of all segments
-    score: float  # sum over the segments
-    audio_seconds: float
-    seconds: float  # of computing, in total
-    segments: tuple[Segment, ...]  # none for silence
-
-    @property
-    def commands(self) -> tuple[Command, ...]:
-        return tuple(command for segment in self.segments for command in segment.commands)
-
-
-class EventKind(str, enum.Enum):
-    """Kinds of `Event`."""
-
-    SPEECH_BEGAN = "speech_began"
-    EARLY_TEXT = "early_text"  # the text so far, at a pause in which speech may have ended
-    SPEECH_ENDED = "speech_ended"
-    TEXT = "text"  # final; of a bundle without a grammar
-    COMMAND = "command"
-    REJECTED = "rejected"  # speech that is no command; of a bundle with a grammar
-
-
-@dataclasses.dataclass(frozen=True)
-class Event:
-    """What happened in a stream."""
-
-    kind: EventKind
-    start: int  # samples into the stream at 16 kHz, of the speech
-    end: int  # likewise; of SPEECH_BEGAN equal to `start`
-    text: str = ""  # of REJECTED, CTC's own text
-    confidence: float | None = None  # 0 to 1; None if there is no text
-    command: Command | None = None  # of COMMAND; its seconds count from the stream's beginning
 
 
 class Recognizer:
@@ -149,16 +52,27 @@ class Recognizer:
         self.bundle = bundle
         self.runtime_name = runtime_name
         self._encoder = runtime.load(runtime_name, bundle.encoder, num_threads)
-        self._step = runtime.load(runtime_name, bundle.decoder_step, num_threads)
-        self._decoder = Decoder(bundle, self._step, options)
+        options = options or DecodingOptions()
+        self._grammar = options.grammar_of(bundle)
+        self._phones: PhoneSearch | None = None
+        self._step: runtime.Runtime | None = None
+        self._decoder: Decoder | None = None
+        if bundle.phones and self._grammar:
+            self._phones = PhoneSearch(self._grammar, bundle.phones.blank)
+        else:
+            self._step = runtime.load(runtime_name, bundle.decoder_step, num_threads)
+            self._decoder = Decoder(bundle, self._step, options)
         self._lock = threading.Lock()  # a runtime has one set of input tensors
 
     @property
     def arena_bytes(self) -> dict[str, int | None]:
-        """Tensor memory of the encoder and of the decoder step, if the runtime knows it."""
+        """Tensor memory of the encoder and of the decoder step, if the runtime knows it.
+
+        A grammar over phones needs no decoder: 0.
+        """
         return {
             "encoder": self._encoder.arena_bytes,
-            "decoder_step": self._step.arena_bytes,
+            "decoder_step": self._step.arena_bytes if self._step else 0,
         }
 
     def transcribe(self, audio: npt.NDArray[np.int16] | str | os.PathLike[str]) -> Transcription:
@@ -188,7 +102,7 @@ class Recognizer:
         segments: list[Segment] = []
         for start, end in segment.split(samples, window):
             piece = self._segment(samples, start, end)
-            if self._decoder.grammar is not None and segments and segments[-1].end == start:
+            if self._grammar is not None and segments and segments[-1].end == start:
                 middle = int(np.clip(start - window // 2, 0, len(samples) - window))
                 across = self._segment(samples, middle, middle + window)
                 if across.command_confidence > max(
@@ -253,43 +167,88 @@ class Recognizer:
         """
         with self._lock:
             begin = encoded = time.perf_counter()
-            hypothesis = Hypothesis((), 0.0, True, ())
+            heard = Segment(start, end, "", (), 0.0, True, 0.0, 0.0, ())
             if len(features):
                 outputs = self._encoder.invoke(encoder_inputs(self.bundle, features))
                 encoded = time.perf_counter()
-                hypothesis = self._decoder.decode(outputs, len(features))
+                hear = self._hear_phones if self._phones else self._hear_tokens
+                heard = hear(heard, outputs, len(features))
+        return dataclasses.replace(heard, encoder_seconds=encoded - begin)
+
+    def _hear_tokens(self, segment: Segment, outputs: Tensors, frames: int) -> Segment:
+        """The segment with what the decoder makes of the encoder's outputs."""
+        assert self._decoder is not None
+        hypothesis = self._decoder.decode(outputs, frames)
         tokens, text = hypothesis.tokens, self.bundle.tokenizer.text
         commands: tuple[Command, ...] = ()
         free_text = confidence = speech = None
         if hypothesis.alignment is not None:
-            offset = start / frontend.SAMPLE_RATE
+            offset = segment.start / frontend.SAMPLE_RATE
             blank = self.bundle.tokenizer.blank
-            spoken = np.flatnonzero(hypothesis.alignment.best_path != blank)
-            if len(spoken):
-                speech = self._seconds(offset, spoken[0], spoken[-1] + 1)
+            speech = self._spoken(hypothesis.alignment.best_path, blank, offset)
             confidence = math.exp(hypothesis.score / (len(tokens) + 1))
-            if self._decoder.grammar is not None:
+            if self._grammar is not None:
                 free_text = text(merge_repeats(hypothesis.alignment.best_path, blank))
                 commands = self._commands(hypothesis, offset)
                 confidence = math.prod(x.confidence for x in commands) if commands else 0.0
-                if confidence < self._decoder.grammar.reject_below:
+                if confidence < self._grammar.reject_below:
                     commands = ()
                 tokens = tokens if commands else ()
-        return Segment(
-            start=start,
-            end=end,
+        return dataclasses.replace(
+            segment,
             text=text(tokens),
             tokens=tokens,
             score=hypothesis.score,
             ended=hypothesis.ended,
-            frontend_seconds=0.0,
-            encoder_seconds=encoded - begin,
             step_seconds=hypothesis.step_seconds,
             commands=commands,
             free_text=free_text,
             confidence=confidence,
             speech=speech,
         )
+
+    def _hear_phones(self, segment: Segment, outputs: Tensors, frames: int) -> Segment:
+        """The segment with the sentence that the encoder's phones make."""
+        phones, grammar = self.bundle.phones, self._grammar
+        assert self._phones is not None and phones is not None and grammar is not None
+        logits = outputs["phone_logits"][0, : self.bundle.limits.memory_positions(frames)]
+        emission = log_softmax(self.bundle.encoder.output("phone_logits").dequantize(logits))
+        offset = segment.start / frontend.SAMPLE_RATE
+        path = emission.argmax(axis=1)
+        sentence = self._phones.find(emission)
+        readings = sentence.readings if sentence else ()
+        confidence = math.prod(x.confidence for x in readings) if readings else 0.0
+        commands = ()
+        if sentence is not None and confidence >= grammar.reject_below:
+            commands = tuple(
+                Command(
+                    text=x.text,
+                    intent=x.intent,
+                    slots=x.slots,
+                    confidence=x.confidence,
+                    slot_confidence=x.slot_confidence,
+                    start=self._seconds(offset, x.first, x.last)[0],
+                    end=self._seconds(offset, x.first, x.last)[1],
+                )
+                for x in readings
+            )
+        return dataclasses.replace(
+            segment,
+            text=" ".join(x.text for x in commands),
+            tokens=sentence.phones if sentence and commands else (),
+            score=sentence.score if sentence else 0.0,
+            commands=commands,
+            free_text=" ".join(phones.names[x] for x in merge_repeats(path, phones.blank)),
+            confidence=confidence,
+            speech=self._spoken(path, phones.blank, offset),
+        )
+
+    def _spoken(
+        self, path: npt.NDArray[np.int64], blank: int, offset: float
+    ) -> tuple[float, float] | None:
+        """Seconds from the first token to the last of CTC's best path; None without any."""
+        spoken = np.flatnonzero(path != blank)
+        return self._seconds(offset, spoken[0], spoken[-1] + 1) if len(spoken) else None
 
     def _segment(self, samples: npt.NDArray[np.int16], start: int, end: int) -> Segment:
         begin = time.perf_counter()
@@ -308,7 +267,7 @@ class Recognizer:
         result = self.recognize(change.features, change.first, change.last)
         if change.ending is Ending.EARLY:
             yield Event(EventKind.EARLY_TEXT, *place, result.text, result.confidence)
-        elif self._decoder.grammar is None:
+        elif self._grammar is None:
             yield Event(EventKind.TEXT, *place, result.text, result.confidence)
         elif not result.commands:
             yield Event(EventKind.REJECTED, *place, result.free_text or "", result.confidence)
@@ -323,7 +282,7 @@ class Recognizer:
         Args:
           offset: seconds of the audio before the encoder's window.
         """
-        grammar, alignment = self._decoder.grammar, hypothesis.alignment
+        grammar, alignment = self._grammar, hypothesis.alignment
         assert grammar is not None and alignment is not None
         parsed = grammar.parse(hypothesis.tokens)
         if not parsed or alignment.spans is None:

@@ -8,7 +8,7 @@ an audio file) on standard input. A bad file is reported on standard error, the 
 transcribed, and the exit status is 1.
 
 With --json each line is a JSON object: `audio`, `text`, `intent`, `slots`, `confidence` (0 to 1,
-see `recognizer.Command`), `slot_confidence` by slot, `start` and `end` of the speech in seconds. A
+see `search.results`), `slot_confidence` by slot, `start` and `end` of the speech in seconds. A
 bundle with a grammar gives a line for each command in a file. Another bundle gives a line for each
 piece of the file that fits its window, with `intent` null and no slots. A file without a command
 has one line: CTC's own text, `intent` null, and the confidence of the best rejected command. If
@@ -24,8 +24,8 @@ from absl import app, flags
 
 from firmware_sim import options
 from firmware_sim.bundle import BundleError
-from firmware_sim.recognizer import Transcription
 from firmware_sim.runtimes.runtime import ExecutionError
+from firmware_sim.search.results import Transcription
 from firmware_sim.sound import audio
 
 

@@ -1,17 +1,16 @@
 """Writes a bundle: two flatbuffers, the tokens, and the manifest that a device reads first."""
 
-import ctypes
 import dataclasses
 import datetime
-import hashlib
 import json
-import shutil
 import subprocess
-import tempfile
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from firmware_sim.storage.manifest import FORMAT_VERSION, PHONE_FORMAT_VERSION
+from firmware_sim.storage.writing import described, write_whole
 from tf_speech_transformer.corpora.features import (
     DENOMINATOR,
     NUMERATOR,
@@ -22,7 +21,6 @@ from tf_speech_transformer.corpora.features import (
 from tf_speech_transformer.text.tokenizer import Tokenizer
 from tflite_convert.flatbuffer import Signature
 
-FORMAT_VERSION = 3
 # From the frontend's integers to the model's int8.
 FEATURES = {
     "numerator": NUMERATOR,
@@ -45,6 +43,8 @@ def write_bundle(
     wer: dict[str, Any],
     grammar: dict[str, Any] | None = None,
     language: tuple[bytes, dict[str, float]] | None = None,
+    phones: Sequence[str] = (),
+    lexicon: bytes | None = None,
 ) -> None:
     """Makes `directory` and `directory`.zip, whole or not at all; replaces an older bundle.
 
@@ -52,13 +52,15 @@ def write_bundle(
         models: for "encoder" and "decoder_step", the flatbuffer and its inputs and outputs.
         grammar: of `Grammar.compile`.
         language: of `language.read`.
+        phones: of the encoder's second head, without blank.
+        lexicon: their order in words, for `firmware_sim.grammar.pronunciation`.
 
     Raises OSError, with the older bundle kept, if it cannot be written.
     """
     files = {f"{name}.tflite": content for name, (content, _) in models.items()}
     files["tokens.txt"] = "".join(f"{token}\n" for token in tokenizer.tokens()).encode()
     manifest = {
-        "format_version": FORMAT_VERSION,
+        "format_version": PHONE_FORMAT_VERSION if phones else FORMAT_VERSION,
         "preset": preset,
         "precision": precision,
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -86,36 +88,14 @@ def write_bundle(
     if language is not None:
         files["language.npz"] = language[0]
         manifest["language"] = {"file": "language.npz", **language[1]}
-    manifest["files"] = {
-        name: {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-        for name, content in files.items()
-    }
+    if phones:
+        files["phones.txt"] = "".join(f"{phone}\n" for phone in phones).encode()
+        manifest["phones"] = {"file": "phones.txt"}
+    if lexicon is not None:
+        files["lexicon.bin"] = lexicon
+        manifest["lexicon"] = {"file": "lexicon.bin"}
+    manifest["files"] = described(files)
     write_whole(directory.resolve(), files, manifest)
-
-
-def write_whole(directory: Path, files: dict[str, bytes], manifest: dict[str, Any]) -> None:
-    """Writes files and manifest beside `directory`, then puts them into its place and its zip's."""
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
-    archive = temporary.with_suffix(".zip.tmp")
-    try:
-        for name, content in files.items():
-            (temporary / name).write_bytes(content)
-        (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
-        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
-            for part in sorted(temporary.iterdir()):
-                file.write(part, part.name)
-        temporary.chmod(0o755)
-        replace_directory(temporary, directory)
-        archive.replace(directory.with_name(directory.name + ".zip"))
-    except OSError as error:
-        if error.filename is not None:
-            raise
-        # A full disk does not say where.
-        raise OSError(error.errno, error.strerror, str(directory)) from error
-    finally:
-        archive.unlink(missing_ok=True)
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def update_wer(directory: Path, wer: dict[str, Any]) -> None:
@@ -146,24 +126,6 @@ def update_wer(directory: Path, wer: dict[str, Any]) -> None:
     finally:
         temporary_file.unlink(missing_ok=True)
         temporary_archive.unlink(missing_ok=True)
-
-
-def replace_directory(new: Path, target: Path) -> None:
-    """Puts `new` in the place of `target`; at every moment there is a whole directory of that name.
-
-    If the file system cannot exchange two names at once, the old one is moved aside first.
-    """
-    if not target.exists():
-        new.replace(target)
-        return
-    exchange, here = 2, -100  # RENAME_EXCHANGE, AT_FDCWD
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.renameat2(here, bytes(new), here, bytes(target), exchange) == 0:
-        return  # `new` now names the old one; the caller removes it
-    old = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent)) / "bundle"
-    target.replace(old)
-    new.replace(target)
-    shutil.rmtree(old.parent, ignore_errors=True)
 
 
 def git_revision() -> str:

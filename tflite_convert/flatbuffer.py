@@ -50,8 +50,8 @@ class Signature(TypedDict):
 
 
 def convert_encoder(model: SpeechTransformer, frames: int) -> tuple[bytes, Signature]:
-    """features [1, T, F], memory_mask [1, S] -> memory [1, S, D], ctc_logits [1, S, V], if the
-    model has a CTC head."""
+    """features [1, T, F], memory_mask [1, S] -> memory [1, S, D], and the outputs of the heads that
+    the model has: ctc_logits [1, S, V], phone_logits [1, S, phones and blank]."""
     memory_frames = frames // TIME_REDUCTION
     inputs = {
         "features": tf.TensorSpec([1, frames, model.dims.feature_channels]),
@@ -61,7 +61,12 @@ def convert_encoder(model: SpeechTransformer, frames: int) -> tuple[bytes, Signa
     def encoder(features, memory_mask):
         mask = tf.reshape(memory_mask, [1, 1, 1, memory_frames])
         memory, ctc = model.encode(features, mask)
-        return {"memory": memory} if ctc is None else {"memory": memory, "ctc_logits": ctc}
+        outputs = {"memory": memory}
+        if ctc is not None:
+            outputs["ctc_logits"] = ctc
+        if model.phones is not None:
+            outputs["phone_logits"] = model.phones(memory)
+        return outputs
 
     return _convert(model, encoder, inputs)
 

@@ -232,7 +232,7 @@ def _shortest(grammar: Grammar) -> int:
     """Tokens of the shortest command."""
     states, tokens = {grammar.start}, 0
     while not states & grammar.finals.keys():
-        states = {to for x in states for ways in grammar.arcs[x].values() for _, to in ways}
+        states = {to for x in states for ways in grammar.arcs[x].values() for *_, to in ways}
         tokens += 1
     return tokens
 
@@ -241,7 +241,7 @@ def _grammar_source(grammar: Grammar) -> list[str]:
     arcs, first = [], [0]
     for state in grammar.arcs:
         for token, ways in sorted(state.items()):
-            arcs += [f"    {{{token}, {to}, {slot}}}," for slot, to in ways]
+            arcs += [f"    {{{token}, {to}, {slot}}}," for slot, _, to in ways]
         first.append(len(arcs))
     finals = [grammar.finals.get(state, -1) for state in range(len(grammar.arcs))]
     powers = np.rint(2.0 ** -np.linspace(0, 1, _POWERS) * _ONE).astype(np.int64)

@@ -4,6 +4,9 @@
 slot], `finals` [state, intent], `intents`, `slots`, and `between`, the tokens from one command to
 the next. A state has at most one arc for a token and a slot. It may have several for a token, as
 "medium" is a size or a roast. So a text leads to a set of states.
+
+Version 2 is over phones: it has `words`, and `arcs` [from, phone, to, slot, word]. The last phone
+of a word says which it is, and all others have `NO_WORD`: "two" and "too" differ in nothing else.
 """
 
 import dataclasses
@@ -13,10 +16,13 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 VERSION: Final = 1
+PHONE_VERSION: Final = 2
 NO_SLOT: Final = -1
+NO_WORD: Final = -1
 _MOST_STATES: Final = 1_000_000  # more would fill a small computer's memory before any check
 
 States = frozenset[int]
+Way = tuple[int, int, int]  # slot, word, state after it
 
 
 class GrammarError(ValueError):
@@ -31,6 +37,9 @@ class Command:
     first: int  # its first token in the text
     last: int  # the token after its last one
     slots: dict[str, tuple[int, ...]]  # positions of each value's tokens, in the order of speech
+    words: tuple[
+        tuple[int, str], ...
+    ] = ()  # of a grammar of phones: each word's last, and the word
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,10 +50,16 @@ class Grammar:
     intents: tuple[str, ...]
     slots: tuple[str, ...]
     start: int
-    arcs: tuple[dict[int, tuple[tuple[int, int], ...]], ...]  # by state and token: (slot, to)
+    arcs: tuple[dict[int, tuple[Way, ...]], ...]  # by state and token
     finals: dict[int, int]  # by state, the intent of a command that ends there
     between: int | None  # token between two commands, if there is one
     reject_below: float  # confidence below which a result is no command
+    words: tuple[str, ...] = ()  # of a grammar of phones
+
+    @property
+    def of_phones(self) -> bool:
+        """Whether its tokens are phones."""
+        return bool(self.words)
 
     @property
     def arc_count(self) -> int:
@@ -72,63 +87,81 @@ class Grammar:
         Of several meanings it takes the first, in this order: a command goes on before another
         begins, a token of no slot comes before one of a slot, and slots in the order of `slots`.
         """
-        text = tuple(tokens)
-        dead: set[tuple[int, int]] = set()
-        path: list[tuple[int, int]] = []  # (state, slot) after each token
-        ways = [self._ways(self.start, text, 0)]  # those that are left, at each token
-        while ways:
-            state, i = (path[-1][0] if path else self.start), len(path)
-            if i == len(text) and state in self.finals:
-                break
-            way = next((x for x in ways[-1] if (x[1], i + 1) not in dead), None)
-            if way is not None:
-                path.append((way[1], way[0]))
-                ways.append(self._ways(way[1], text, i + 1))
-                continue
-            dead.add((state, i))
-            ways.pop()
-            if path:
-                path.pop()
+        path = self._path(tuple(tokens))
         if not path:
             return []
         commands: list[Command] = []
         first = 0
         slots: dict[str, tuple[int, ...]] = {}
+        words: list[tuple[int, str]] = []
         state = self.start
-        for i, (target, slot) in enumerate(path):
-            if state in self.finals and (slot, target) not in self.arcs[state].get(text[i], ()):
-                commands.append(Command(self.intents[self.finals[state]], first, i, slots))
-                first, slots = i + (self.between is not None), {}
+        for i, (begins, (slot, word, target)) in enumerate(path):
+            if begins:
+                intent = self.intents[self.finals[state]]
+                commands.append(Command(intent, first, i, slots, tuple(words)))
+                first, slots, words = i + (self.between is not None), {}, []
             if slot != NO_SLOT:
                 name = self.slots[slot]
                 slots[name] = (*slots.get(name, ()), i)
+            if word != NO_WORD:
+                words.append((i, self.words[word]))
             state = target
-        commands.append(Command(self.intents[self.finals[state]], first, len(text), slots))
+        intent = self.intents[self.finals[state]]
+        commands.append(Command(intent, first, len(path), slots, tuple(words)))
         return commands
 
-    def _ways(self, state: int, text: tuple[int, ...], place: int) -> Iterator[tuple[int, int]]:
-        """(slot, to) of each way by which the token at `place` may follow."""
-        if place < len(text):
-            yield from self.arcs[state].get(text[place], ())
-            if state in self.finals:
-                yield from self._begin(text[place])
+    def _path(self, text: tuple[int, ...]) -> list[tuple[bool, Way]]:
+        """The ways through a text, each with whether it leads from one command to the next."""
+        dead: set[tuple[int, int]] = set()
+        path: list[tuple[bool, Way]] = []
+        open_: list[Iterator[tuple[bool, Way]]] = [self._ways(self.start, text, 0)]
+        states = [self.start]
+        while open_:
+            way = next(open_[-1], None)
+            if way is None:
+                dead.add((states.pop(), len(path)))
+                open_.pop()
+                if path:
+                    path.pop()
+                continue
+            target = way[1][2]
+            if (target, len(path) + 1) in dead:
+                continue
+            path.append(way)
+            if len(path) == len(text):
+                if target in self.finals:
+                    return path
+                path.pop()
+                continue
+            states.append(target)
+            open_.append(self._ways(target, text, len(path)))
+        return []
 
-    def _begin(self, token: int) -> tuple[tuple[int, int], ...]:
+    def _ways(self, state: int, text: tuple[int, ...], i: int) -> Iterator[tuple[bool, Way]]:
+        if i == len(text):
+            return
+        for way in self.arcs[state].get(text[i], ()):
+            yield False, way
+        if state in self.finals:
+            for way in self._begin(text[i]):
+                yield True, way
+
+    def _begin(self, token: int) -> tuple[Way, ...]:
         """Ways from the end of a command into the next one."""
         if self.between is None:
             return self.arcs[self.start].get(token, ())
-        return ((NO_SLOT, self.start),) if token == self.between else ()
+        return ((NO_SLOT, NO_WORD, self.start),) if token == self.between else ()
 
     @functools.lru_cache(maxsize=4096)  # noqa: B019 - a grammar lives as long as its process
     def _followers(self, states: States) -> tuple[tuple[int, ...], dict[int, States]]:
         targets: dict[int, set[int]] = {}
         for state in states:
             for token, ways in self.arcs[state].items():
-                targets.setdefault(token, set()).update(target for _, target in ways)
+                targets.setdefault(token, set()).update(target for *_, target in ways)
         if self.may_end(states):
             begin = self.arcs[self.start] if self.between is None else (self.between,)
             for token in begin:
-                targets.setdefault(token, set()).update(x for _, x in self._begin(token))
+                targets.setdefault(token, set()).update(x for *_, x in self._begin(token))
         followers = {token: frozenset(targets[token]) for token in sorted(targets)}
         return tuple(followers), followers
 
@@ -136,13 +169,14 @@ class Grammar:
         return id(self)
 
 
-def load(data: bytes, tokens: int, special: Collection[int]) -> Grammar:
+def load(data: bytes, tokens: int, special: Collection[int], phones: int = 0) -> Grammar:
     """Reads and checks `grammar.json`.
 
     Args:
       data: the file.
       tokens: how many the bundle has.
       special: those of them that are no part of a text: start, end and blank.
+      phones: how many the bundle has, without blank; 0 if its grammar must be over tokens.
 
     Raises:
       GrammarError: what does not fit.
@@ -152,9 +186,10 @@ def load(data: bytes, tokens: int, special: Collection[int]) -> Grammar:
     except (ValueError, RecursionError) as error:  # also of numbers with thousands of digits
         raise GrammarError(f"not valid JSON ({error})") from error
     version = content.get("version") if isinstance(content, dict) else None
-    if version != VERSION:
-        raise GrammarError(f"version is {version!r:.60}, this program reads {VERSION}")
-    grammar = _build(content, tokens, special)
+    expected = PHONE_VERSION if phones else VERSION
+    if version != expected:
+        raise GrammarError(f"version is {version!r:.60}, but the bundle's format has {expected}")
+    grammar = _build(content, phones, ()) if phones else _build(content, tokens, special)
     _check_ways(grammar)
     return grammar
 
@@ -162,23 +197,25 @@ def load(data: bytes, tokens: int, special: Collection[int]) -> Grammar:
 def _build(content: Mapping[str, Any], tokens: int, special: Collection[int]) -> Grammar:
     states = _whole(content.get("states"), 1, _MOST_STATES + 1, "states")
     intents, slots = _names(content, "intents"), _names(content, "slots")
+    words = _names(content, "words") if content["version"] == PHONE_VERSION else ()
 
     def text_token(value: Any, what: str) -> int:
         if _whole(value, 0, tokens, what) in special:
             raise GrammarError(f"{what} is {value}, which is no part of a text")
         return int(value)
 
-    arcs: list[dict[int, list[tuple[int, int]]]] = [{} for _ in range(states)]
-    for arc in _rows(content, "arcs", 4):
-        source, token, target, slot = arc
+    arcs: list[dict[int, list[Way]]] = [{} for _ in range(states)]
+    for arc in _rows(content, "arcs", 5 if words else 4):
+        source, token, target, slot, word = arc if words else (*arc, NO_WORD)
         for state in (source, target):
             _whole(state, 0, states, f"a state of the arc {arc}")
         text_token(token, f"the token of the arc {arc}")
         _whole(slot, NO_SLOT, len(slots), f"the slot of the arc {arc}")
+        _whole(word, NO_WORD, max(1, len(words)), f"the word of the arc {arc}")
         ways = arcs[source].setdefault(token, [])
-        if any(known == slot for known, _ in ways):
+        if any(way[:2] == (slot, word) for way in ways):
             raise GrammarError(f"two arcs from state {source} have token {token} and slot {slot}")
-        ways.append((slot, target))
+        ways.append((slot, word, target))
     finals: dict[int, int] = {}
     for final in _rows(content, "finals", 2):
         state = _whole(final[0], 0, states, f"the state of the final {final}")
@@ -207,6 +244,7 @@ def _build(content: Mapping[str, Any], tokens: int, special: Collection[int]) ->
         finals=finals,
         between=text_token(between[0], "between") if between else None,
         reject_below=float(reject_below),
+        words=words,
     )
 
 
@@ -267,4 +305,4 @@ def _check_ways(grammar: Grammar) -> None:
 
 
 def _targets(grammar: Grammar, state: int) -> list[int]:
-    return [target for ways in grammar.arcs[state].values() for _, target in ways]
+    return [target for ways in grammar.arcs[state].values() for *_, target in ways]

@@ -6,15 +6,15 @@ places that the same labels reach.  States with the same continuations are merge
 
 import dataclasses
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from firmware_sim.grammar.automaton import NO_SLOT, GrammarError
 from firmware_sim.grammar.phrase import Choice, Phrase, Slots, Word
 
 MOST_STATES: Final = 100_000  # of an automaton; barista's has 300
 
-Label = tuple[Hashable, int]  # a token, and the index of the slot it belongs to or NO_SLOT
-Spelling = Callable[[str, bool], Sequence[Hashable]]
+Label = tuple[Any, int]  # a token, and the index of the slot it belongs to or NO_SLOT
+Spelling = Callable[[str, bool], Sequence[Sequence[Any]]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +51,8 @@ def build(
       expressions: phrases by intent.
       slots: values by slot.
       slot_names: names in results; their positions become the labels' slots.
-      spell: tokens of a word; the second argument says whether it is a sentence's first.
+      spell: the ways to write a word in tokens; the second argument says whether the word is a
+        sentence's first.
 
     Raises:
       GrammarError: a sentence has two intents, or there are more than `MOST_STATES` states.
@@ -123,10 +124,14 @@ class _Network:
 
     def _lay_word(self, word: str, slot: str | None, first: bool, start: int) -> int:
         index = NO_SLOT if slot is None else self._slot_names.index(slot)
-        for token in self._spell(word, first):
-            self.arcs[start].append(((token, index), len(self.arcs)))
-            start = self.place()
-        return start
+        end = self.place()
+        for tokens in self._spell(word, first):
+            here = start
+            for token in tokens:
+                self.arcs[here].append(((token, index), len(self.arcs)))
+                here = self.place()
+            self.arcs[here].append((None, end))
+        return end
 
     def _join(self, ends: dict[bool, int], first: bool, end: int) -> None:
         """Leads from `end` to the place after the item."""
@@ -141,7 +146,7 @@ def _deterministic(
     """Arcs and finals of an automaton with one state for each set of places."""
     first_state = network.reach({start}, intent_of)
     numbers = {first_state: 0}
-    waiting: list[tuple[frozenset[int], tuple[Hashable, ...]]] = [(first_state, ())]
+    waiting: list[tuple[frozenset[int], tuple[Any, ...]]] = [(first_state, ())]
     arcs: list[dict[Label, int]] = []
     finals: dict[int, int] = {}
     for places, prefix in waiting:  # grows during the loop

@@ -20,7 +20,7 @@ finite.  It may have billions of sentences, so they are never listed.
 import dataclasses
 import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -28,7 +28,7 @@ import numpy as np
 import yaml
 
 from firmware_sim.grammar import compiler
-from firmware_sim.grammar.automaton import NO_SLOT, VERSION, GrammarError
+from firmware_sim.grammar.automaton import NO_SLOT, NO_WORD, PHONE_VERSION, VERSION, GrammarError
 from firmware_sim.grammar.compiler import Automaton, Spelling
 from firmware_sim.grammar.phrase import (
     Choice,
@@ -143,26 +143,64 @@ class Grammar:
           ValueError: a word that the tokenizer cannot spell.
         """
 
-        def spell(word: str, first: bool) -> list[int]:
+        def spell(word: str, first: bool) -> list[list[int]]:
             if first:
-                return tokenizer.encode(word)
-            return tokenizer.encode(f"a {word}")[len(tokenizer.encode("a")) :]
+                return [tokenizer.encode(word)]
+            return [tokenizer.encode(f"a {word}")[len(tokenizer.encode("a")) :]]
 
         automaton = self.automaton(spell)
+        arcs = sorted(
+            [state, token, target, slot]
+            for state, arcs in enumerate(automaton.arcs)
+            for (token, slot), target in arcs.items()
+        )
+        between = tokenizer.encode("a a")[len(tokenizer.encode("a")) : -1]
+        return self._compiled(VERSION, automaton, arcs, between, reject_below)
+
+    def compile_phones(
+        self, pronounce: Callable[[str], Sequence[Sequence[int]]], reject_below: float
+    ) -> dict[str, Any]:
+        """The same over phones, for a model that was never trained on the grammar.
+
+        Args:
+          pronounce: the pronunciations of a word, each a sequence of phones.
+        """
+        words = self.words
+        numbers = {word: number for number, word in enumerate(words)}
+
+        def spell(word: str, first: bool) -> list[list[tuple[int, int]]]:
+            return [
+                [*((phone, NO_WORD) for phone in phones[:-1]), (phones[-1], numbers[word])]
+                for phones in pronounce(word)
+            ]
+
+        automaton = self.automaton(spell)
+        arcs = sorted(
+            [state, phone, target, slot, word]
+            for state, arcs in enumerate(automaton.arcs)
+            for ((phone, word), slot), target in arcs.items()
+        )
+        compiled = self._compiled(PHONE_VERSION, automaton, arcs, [], reject_below)
+        return {**compiled, "words": words}
+
+    def _compiled(
+        self,
+        version: int,
+        automaton: Automaton,
+        arcs: list[list[int]],
+        between: list[int],
+        reject_below: float,
+    ) -> dict[str, Any]:
         return {
-            "version": VERSION,
+            "version": version,
             "name": self.name,
             "intents": self.intents,
             "slots": self.slot_names,
             "states": len(automaton.arcs),
             "start": 0,
-            "arcs": sorted(
-                [state, token, target, slot]
-                for state, arcs in enumerate(automaton.arcs)
-                for (token, slot), target in arcs.items()
-            ),
+            "arcs": arcs,
             "finals": sorted(map(list, automaton.finals.items())),
-            "between": tokenizer.encode("a a")[len(tokenizer.encode("a")) : -1],
+            "between": between,
             "reject_below": reject_below,
         }
 
@@ -173,7 +211,7 @@ class Grammar:
     @functools.cached_property
     def word_automaton(self) -> Automaton:
         """The automaton over words."""
-        return self.automaton(lambda word, first: [word])
+        return self.automaton(lambda word, first: [[word]])
 
 
 def _values(words: Sequence[tuple[str, str | None]]) -> dict[str, str]:

@@ -48,6 +48,17 @@ class Tokenizer:
         return "".join(pieces).replace(WORD_START, " ").strip()
 
 
+@dataclasses.dataclass(frozen=True)
+class Phones:
+    """The units of the encoder's output `phone_logits`; the one after the last is CTC's blank."""
+
+    names: tuple[str, ...]
+
+    @property
+    def blank(self) -> int:
+        return len(self.names)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SpeechModel:
     """Encoder and decoder step, their tokens and limits, and the texts that are expected."""
@@ -58,8 +69,9 @@ class SpeechModel:
     tokenizer: Tokenizer
     encoder: Model
     decoder_step: Model
-    grammar: Grammar | None = None  # commands that the models were trained for
+    grammar: Grammar | None = None  # commands that are expected
     language: LanguageModel | None = None  # texts like those that are spoken
+    phones: Phones | None = None  # of a general model, whose grammars are over phones
 
     @property
     def decoder_layers(self) -> int:

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from benchmarks import ablations, listen, manifest, people, repeats, report, training, wer
 from firmware_sim.listen import Utterance
-from firmware_sim.recognizer import Segment
+from firmware_sim.search.results import Segment
 from firmware_sim.sound.stream import Ending
 from tests.conftest import run_module
 

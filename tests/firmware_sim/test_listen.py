@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from firmware_sim import bundle
 from firmware_sim.listen import Listener, Utterance
-from firmware_sim.recognizer import Recognizer, Segment, compute_features
+from firmware_sim.recognizer import Recognizer, compute_features
+from firmware_sim.search.results import Segment
 from firmware_sim.sound import frontend, stream
 from firmware_sim.sound.stream import Ending, RingBuffer
 from tests.conftest import REPOSITORY, pipe_module, synthesise

@@ -123,8 +123,8 @@ def test_a_language_model_goes_with_the_bundle(
 KILLED = """
 import os, pathlib, shutil, signal, sys, zipfile
 from firmware_sim import bundle as device_bundle
+from firmware_sim.storage import writing
 from tests.tflite_convert.test_bundle import presets, write
-from tflite_convert import bundle
 
 source, target = map(pathlib.Path, sys.argv[1:])
 countdown = 0
@@ -149,7 +149,7 @@ for owner, name, half in (
     (pathlib.Path, "replace", False),
     (zipfile.ZipFile, "write", False),
     (shutil, "rmtree", False),
-    (bundle, "replace_directory", False),
+    (writing, "replace_directory", False),
 ):
     setattr(owner, name, killing(getattr(owner, name), half))
 for n in range(1, 100):

@@ -20,6 +20,7 @@ from typing import Any, Final, NoReturn
 from firmware_sim.runtimes.model import BundleError
 
 FORMAT_VERSION: Final = 3
+PHONE_FORMAT_VERSION: Final = 4  # of general models, whose encoders have phones
 MANIFEST: Final = "manifest.json"
 REBUILD: Final = "copy or export the bundle again"
 _LARGEST_MANIFEST: Final = 4 << 20  # bytes; a grammar and results of a test set need 10 KB
@@ -174,10 +175,10 @@ def read(files: Files) -> Section:
         raise BundleError(f"{where}: not a JSON object; {REBUILD}.")
     manifest = Section(where, "", content)
     version = manifest.value("format_version", int)
-    if version != FORMAT_VERSION:
+    if version not in (FORMAT_VERSION, PHONE_FORMAT_VERSION):
         raise BundleError(
-            f"{where}: format_version is {version!r:.20}, this program reads {FORMAT_VERSION}; use "
-            "the firmware_sim that belongs to the bundle."
+            f"{where}: format_version is {version!r:.20}, this program reads {FORMAT_VERSION} and "
+            f"{PHONE_FORMAT_VERSION}; use the firmware_sim that belongs to the bundle."
         )
     return manifest
 
