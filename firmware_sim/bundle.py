@@ -55,6 +55,8 @@ class Bundle(SpeechModel):
     precision: str  # int8 or float32
     wer: Mapping[str, Any]  # measured by the pipeline that made it
     features: FeatureQuantization
+    manifest: Mapping[str, Any]
+    files: Mapping[str, bytes]  # all that the manifest lists
     lexicon: bytes | None = None  # for `grammar.pronunciation`
     frontend: Frontend = field(default_factory=MicroFrontend)
 
@@ -119,6 +121,8 @@ def load(path: str | pathlib.Path) -> Bundle:
         language=_language(manifest, content, tokenizer),
         phones=phones,
         lexicon=lexicon,
+        manifest=manifest.content,
+        files=content,
         frontend=features_by,
     )
     _check_shapes(bundle, manifest)

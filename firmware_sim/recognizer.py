@@ -17,7 +17,7 @@ from firmware_sim.runtimes.runtime import Tensors
 from firmware_sim.search.beam import Decoder, Hypothesis, prefix_mask
 from firmware_sim.search.ctc import log_softmax, merge_repeats
 from firmware_sim.search.options import DecodingOptions
-from firmware_sim.search.phones import PhoneSearch
+from firmware_sim.search.first_pass import PhoneSearch, Reading
 from firmware_sim.search.results import Command, Event, EventKind, Segment, Transcription
 from firmware_sim.sound import audio as sound
 from firmware_sim.sound import frontend, segment
@@ -216,9 +216,9 @@ class Recognizer:
         offset = segment.start / frontend.SAMPLE_RATE
         path = emission.argmax(axis=1)
         sentence = self._phones.find(emission)
-        readings = sentence.readings if sentence else ()
+        readings: tuple[Reading, ...] = sentence.readings if sentence else ()
         confidence = math.prod(x.confidence for x in readings) if readings else 0.0
-        commands = ()
+        commands: tuple[Command, ...] = ()
         if sentence is not None and confidence >= grammar.reject_below:
             commands = tuple(
                 Command(

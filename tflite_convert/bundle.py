@@ -82,18 +82,16 @@ def write_bundle(
             name: {"file": f"{name}.tflite", **signature} for name, (_, signature) in models.items()
         },
     }
-    if grammar is not None:
-        files["grammar.json"] = f"{json.dumps(grammar)}\n".encode()
-        manifest["grammar"] = {"file": "grammar.json"}
-    if language is not None:
-        files["language.npz"] = language[0]
-        manifest["language"] = {"file": "language.npz", **language[1]}
-    if phones:
-        files["phones.txt"] = "".join(f"{phone}\n" for phone in phones).encode()
-        manifest["phones"] = {"file": "phones.txt"}
-    if lexicon is not None:
-        files["lexicon.bin"] = lexicon
-        manifest["lexicon"] = {"file": "lexicon.bin"}
+    weights = {} if language is None else language[1]
+    for section, file, content, fields in (
+        ("grammar", "grammar.json", grammar and f"{json.dumps(grammar)}\n".encode(), {}),
+        ("language", "language.npz", language and language[0], weights),
+        ("phones", "phones.txt", "".join(f"{phone}\n" for phone in phones).encode(), {}),
+        ("lexicon", "lexicon.bin", lexicon, {}),
+    ):
+        if content:
+            files[file] = content
+            manifest[section] = {"file": file, **fields}
     manifest["files"] = described(files)
     write_whole(directory.resolve(), files, manifest)
 

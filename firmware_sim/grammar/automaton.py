@@ -37,9 +37,8 @@ class Command:
     first: int  # its first token in the text
     last: int  # the token after its last one
     slots: dict[str, tuple[int, ...]]  # positions of each value's tokens, in the order of speech
-    words: tuple[
-        tuple[int, str], ...
-    ] = ()  # of a grammar of phones: each word's last, and the word
+    # Of a grammar of phones: the position of each word's last, and the word.
+    words: tuple[tuple[int, str], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

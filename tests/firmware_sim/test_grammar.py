@@ -205,7 +205,7 @@ def _arc(position: int, value: Any) -> Callable[[dict[str, Any]], None]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c.update(version=2), "version is 2, this program reads 1"),
+        (lambda c: c.update(version=2), "version is 2, but the bundle's format has 1"),
         (lambda c: c.pop("arcs"), "arcs is missing"),
         (lambda c: c["arcs"].append([0, 3]), r"arcs holds \[0, 3\], not a list of 4 numbers"),
         (_arc(0, 6), r"a state of the arc .* is 6, not a whole number from 0 to 5"),
