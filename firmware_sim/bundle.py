@@ -14,7 +14,7 @@ import math
 import pathlib
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import astuple, dataclass, field, fields, replace
 from typing import Any, Final
 
@@ -292,11 +292,14 @@ def _check_shapes(bundle: Bundle, manifest: Section) -> None:
     expect(step.input("self_mask"), step.file, (1, tokens + 1), kind)
     expect(step.input("memory_mask"), step.file, (1, memory), kind)
     expect(step.output("logits"), step.file, (1, vocabulary), kind)
-    if any(spec.name == "ctc_logits" for spec in encoder.outputs):
-        expect(encoder.output("ctc_logits"), encoder.file, (1, memory, vocabulary), kind)
+    heads = {"ctc_logits": vocabulary}
     if bundle.phones:
-        shape = (1, memory, bundle.phones.blank + 1)
-        expect(encoder.output("phone_logits"), encoder.file, shape, kind)
+        heads["phone_logits"] = bundle.phones.blank + 1
+    for spec in encoder.outputs:
+        if spec.name in heads:
+            expect(spec, encoder.file, (1, memory, heads.pop(spec.name)), kind)
+    if "phone_logits" in heads:
+        manifest.refuse(f"{encoder.file} has no output 'phone_logits'")
     features = encoder.input("features")
     if kind == "int8" and (
         features.zero_point != bundle.features.zero_point
@@ -311,6 +314,16 @@ def _check_shapes(bundle: Bundle, manifest: Section) -> None:
     memory_written = encoder.output("memory")
     expect(memory_written, encoder.file, (1, memory, _width(memory_written)), kind)
     _check_same(manifest, memory_written, step.input("memory"), encoder.file, step.file)
+    _check_decoder(bundle, manifest, expect)
+
+
+def _check_decoder(
+    bundle: Bundle,
+    manifest: Section,
+    expect: Callable[[TensorSpec, str, tuple[int, ...], str], None],
+) -> None:
+    """The same of what the decoder step keeps from token to token."""
+    step, kind, tokens = bundle.decoder_step, bundle.precision, bundle.limits.tokens
     layers = bundle.decoder_layers
     if not layers:
         manifest.refuse(f"{step.file} has no input 'cache_0'")
@@ -329,7 +342,7 @@ def _check_shapes(bundle: Bundle, manifest: Section) -> None:
     known = {"token", "self_mask", "memory_mask", "memory", "position"}
     known |= {f"cache_{layer}" for layer in range(layers)}
     known |= {f"window_{number}" for number in range(bundle.decoder_convolutions)}
-    for model, names in ((encoder, {"features", "memory_mask"}), (step, known)):
+    for model, names in ((bundle.encoder, {"features", "memory_mask"}), (step, known)):
         for spec in model.inputs:
             if spec.name not in names:
                 manifest.refuse(f"{model.file}: no input is called {spec.name!r}")

@@ -1,21 +1,32 @@
-"""Checks a grammar of spoken commands, and prints random sentences of it.
+"""Checks a grammar of spoken commands, and puts it on a general model: no training, no TensorFlow.
 
     python -m firmware_sim.compile --grammar=FILE.yaml [--sample=20] [--seed=1]
+    python -m firmware_sim.compile --grammar=FILE.yaml --bundle=english --out=home.bundle
 
-Prints the size of the grammar, then a line for each sentence: text, intent, and slots.  The exit
-status is 1 if the file cannot be used; the message names its line.
+Prints the size of the grammar, then a line for each of some random sentences: text, intent, and
+slots.  With `--out` it writes a copy of the bundle that understands the grammar.  Words that the
+lexicon does not know are named with the pronunciation that was guessed for them.  The exit status
+is 1 if the file cannot be used; the message names its line.
 """
 
+import json
 import pathlib
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from absl import app, flags
 
+from firmware_sim import bundle as bundles
+from firmware_sim.bundle import BundleError
 from firmware_sim.grammar.automaton import GrammarError
+from firmware_sim.grammar.lexicon import LexiconError
+from firmware_sim.grammar.pronunciation import PronunciationError, Pronunciations
 from firmware_sim.grammar.source import Command, Grammar
+from firmware_sim.storage.writing import described, write_whole
+
+_MOST_GUESSED: Final = 20  # words that are printed
 
 
 def size(grammar: Grammar) -> str:
@@ -33,16 +44,57 @@ def line(command: Command) -> str:
     return f"{command.text}\t{command.intent}({slots})"
 
 
+def compile_onto(grammar: Grammar, bundle: bundles.Bundle, out: pathlib.Path) -> list[str]:
+    """Writes a copy of a general bundle that understands the grammar.
+
+    Returns:
+      words whose pronunciation was guessed, each with it.
+
+    Raises:
+      BundleError: the bundle is of a model that knows only its own commands.
+      OSError: the copy cannot be written; nothing of it stays.
+    """
+    if bundle.phones is None or bundle.lexicon is None:
+        raise BundleError(
+            f"{bundle.path} understands only what it was trained for: name a general bundle, such "
+            "as english, or train one for the grammar (tf_speech_transformer.train)."
+        )
+    pronunciations = Pronunciations.of_bundle(bundle.lexicon)
+    compiled = grammar.compile_phones(pronunciations.of)
+    files = {**bundle.files, "grammar.json": f"{json.dumps(compiled)}\n".encode()}
+    manifest = {
+        **bundle.manifest,
+        "grammar": {"file": "grammar.json"},
+        "files": described(files),
+    }
+    write_whole(out.resolve(), files, manifest)
+    names = bundle.phones.names
+    return [
+        f"{word}: {' '.join(names[phone] for phone in pronunciations.of(word)[0])}"
+        for word in grammar.words
+        if pronunciations.is_guessed(word)
+    ]
+
+
 def main(argv: Sequence[str]) -> int:
     """Returns the exit status."""
     values: Any = flags.FLAGS
     if len(argv) > 1:
         print(f"Unexpected argument {argv[1]!r}; name the file by --grammar.", file=sys.stderr)
         return 1
+    if bool(values.bundle) != bool(values.out):
+        missing = "--out" if values.bundle else "--bundle"
+        print(f"{missing} is missing: --bundle and --out belong together.", file=sys.stderr)
+        return 1
     try:
         grammar = Grammar.read(pathlib.Path(values.grammar))
         print(size(grammar))
-    except GrammarError as error:
+        if values.out:
+            out = pathlib.Path(values.out)
+            guessed = compile_onto(grammar, bundles.load(values.bundle), out)
+            report(guessed)
+            print(f"bundle: {out}")
+    except (GrammarError, BundleError, LexiconError, PronunciationError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     rng = np.random.default_rng(values.seed)
@@ -51,9 +103,21 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
+def report(guessed: Sequence[str]) -> None:
+    """Says which words may be pronounced otherwise."""
+    if guessed:
+        print(f"{len(guessed)} words are not in the lexicon; their pronunciations are guesses:")
+    for word in guessed[:_MOST_GUESSED]:
+        print(f"  {word}")
+    if len(guessed) > _MOST_GUESSED:
+        print(f"  and {len(guessed) - _MOST_GUESSED} more")
+
+
 def run() -> None:
     """Entry point of the console script."""
     flags.DEFINE_string("grammar", None, "YAML file of the grammar.", required=True)
+    flags.DEFINE_string("bundle", None, "General bundle: its name, directory or .zip.")
+    flags.DEFINE_string("out", None, "Directory of the new bundle.")
     flags.DEFINE_integer("sample", 10, "Random commands to print.", 0)
     flags.DEFINE_integer("seed", 1, "Seed of the random commands.", 0)
     app.run(main)

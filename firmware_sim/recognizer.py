@@ -1,23 +1,27 @@
 """The recogniser: 16 kHz audio in, text and commands out, with the time of each part."""
 
+import copy
 import dataclasses
 import math
 import os
+import pathlib
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
 
-from firmware_sim.bundle import Bundle
+from firmware_sim.bundle import Bundle, BundleError
 from firmware_sim.grammar import automaton as grammars
+from firmware_sim.grammar import source
+from firmware_sim.grammar.pronunciation import Pronunciations
 from firmware_sim.runtimes import runtime
 from firmware_sim.runtimes.runtime import Tensors
 from firmware_sim.search.beam import Decoder, Hypothesis, prefix_mask
 from firmware_sim.search.ctc import log_softmax, merge_repeats
-from firmware_sim.search.options import DecodingOptions
 from firmware_sim.search.first_pass import PhoneSearch, Reading
+from firmware_sim.search.options import DecodingOptions
 from firmware_sim.search.results import Command, Event, EventKind, Segment, Transcription
 from firmware_sim.sound import audio as sound
 from firmware_sim.sound import frontend, segment
@@ -63,6 +67,39 @@ class Recognizer:
             self._step = runtime.load(runtime_name, bundle.decoder_step, num_threads)
             self._decoder = Decoder(bundle, self._step, options)
         self._lock = threading.Lock()  # a runtime has one set of input tensors
+
+    def use(
+        self,
+        grammar: str | os.PathLike[str] | source.Grammar,
+        slots: Mapping[str, Iterable[str]] | None = None,
+    ) -> "Recognizer":
+        """A recogniser of other commands, which shares the loaded models with this one.
+
+        This one stays as it is, so every client may have a grammar of its own.
+
+        Args:
+          grammar: a YAML file, or what `grammar.source.Grammar.read` made of it.
+          slots: further values by slot, such as the names of contacts.
+
+        Raises:
+          GrammarError: the file is no grammar, or there is no such slot.
+          PronunciationError: a word cannot be said as it is written.
+          BundleError: the model knows only the commands that it was trained for.
+        """
+        bundle = self.bundle
+        if bundle.phones is None or bundle.lexicon is None:
+            raise BundleError(
+                f"{bundle.path} understands only what it was trained for: load a general bundle."
+            )
+        if not isinstance(grammar, source.Grammar):
+            grammar = source.Grammar.read(pathlib.Path(grammar))
+        grammar = grammar.with_values(slots or {})
+        compiled = grammar.compile_phones(Pronunciations.of_bundle(bundle.lexicon).of)
+        other = copy.copy(self)
+        other._grammar = grammars.build(compiled, len(bundle.phones.names), ())
+        other._phones = PhoneSearch(other._grammar, bundle.phones.blank)
+        other.bundle = dataclasses.replace(bundle, grammar=other._grammar)
+        return other
 
     @property
     def arena_bytes(self) -> dict[str, int | None]:

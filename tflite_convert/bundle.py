@@ -5,7 +5,7 @@ import datetime
 import json
 import subprocess
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +58,8 @@ def write_bundle(
     Raises OSError, with the older bundle kept, if it cannot be written.
     """
     files = {f"{name}.tflite": content for name, (content, _) in models.items()}
-    files["tokens.txt"] = "".join(f"{token}\n" for token in tokenizer.tokens()).encode()
-    manifest = {
+    files["tokens.txt"] = _lines(tokenizer.tokens())
+    manifest: dict[str, Any] = {
         "format_version": PHONE_FORMAT_VERSION if phones else FORMAT_VERSION,
         "preset": preset,
         "precision": precision,
@@ -73,20 +73,15 @@ def write_bundle(
         "tokenizer": {
             "kind": tokenizer.kind,
             "file": "tokens.txt",
-            "start": tokenizer.start,
-            "end": tokenizer.end,
-            "blank": tokenizer.blank,
+            **{role: getattr(tokenizer, role) for role in ("start", "end", "blank")},
         },
-        "files": {},
-        "models": {
-            name: {"file": f"{name}.tflite", **signature} for name, (_, signature) in models.items()
-        },
+        "models": {k: {"file": f"{k}.tflite", **signature} for k, (_, signature) in models.items()},
     }
     weights = {} if language is None else language[1]
     for section, file, content, fields in (
         ("grammar", "grammar.json", grammar and f"{json.dumps(grammar)}\n".encode(), {}),
         ("language", "language.npz", language and language[0], weights),
-        ("phones", "phones.txt", "".join(f"{phone}\n" for phone in phones).encode(), {}),
+        ("phones", "phones.txt", _lines(phones), {}),
         ("lexicon", "lexicon.bin", lexicon, {}),
     ):
         if content:
@@ -94,6 +89,10 @@ def write_bundle(
             manifest[section] = {"file": file, **fields}
     manifest["files"] = described(files)
     write_whole(directory.resolve(), files, manifest)
+
+
+def _lines(names: Iterable[str]) -> bytes:
+    return "".join(f"{name}\n" for name in names).encode()
 
 
 def update_wer(directory: Path, wer: dict[str, Any]) -> None:

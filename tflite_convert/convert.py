@@ -15,12 +15,13 @@ from pathlib import Path
 from absl import app, flags
 from tqdm import tqdm
 
+from firmware_sim.grammar.phones import PHONES
+from firmware_sim.grammar.pronunciation import ENGLISH
 from firmware_sim.grammar.source import Grammar
 from tf_speech_transformer import language
 from tf_speech_transformer.corpora.features import frontend_of
 from tf_speech_transformer.model.dimensions import TIME_REDUCTION
 from tf_speech_transformer.model.transformer import SpeechTransformer
-from tf_speech_transformer.text import phones
 from tf_speech_transformer.text.tokenizer import Tokenizer
 from tf_speech_transformer.training import runs
 from tflite_convert import bundle, flatbuffer, inspect
@@ -96,7 +97,8 @@ def write(
         wer=wer,
         grammar=None if grammar is None else grammar.compile(tokenizer, reject_below),
         language=language_model,
-        phones=phones.PHONES if model.phones is not None else (),
+        phones=PHONES if model.phones is not None else (),
+        lexicon=ENGLISH.read_bytes() if model.phones is not None else None,
     )
 
 

@@ -59,6 +59,11 @@ def check(bundle: Bundle) -> tuple[list[Cache], list[TensorSpec]]:
             f"{bundle.path}: its precision is {bundle.precision}, and a microcontroller gets int8; "
             "export the bundle that was quantized."
         )
+    if bundle.phones is not None:
+        raise ExportError(
+            f"{bundle.path}: its grammars are over phones, which the C sources do not search yet; "
+            "export a bundle that was trained for its commands."
+        )
     if not isinstance(bundle.frontend, frontend.MicroFrontend):
         raise ExportError(
             f"{bundle.path}: its features are not those of speech_frontend.h; train with the "

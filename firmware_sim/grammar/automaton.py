@@ -188,12 +188,17 @@ def load(data: bytes, tokens: int, special: Collection[int], phones: int = 0) ->
     expected = PHONE_VERSION if phones else VERSION
     if version != expected:
         raise GrammarError(f"version is {version!r:.60}, but the bundle's format has {expected}")
-    grammar = _build(content, phones, ()) if phones else _build(content, tokens, special)
+    return build(content, phones, ()) if phones else build(content, tokens, special)
+
+
+def build(content: Mapping[str, Any], tokens: int, special: Collection[int]) -> Grammar:
+    """Checks what `grammar.json` holds; for the arguments and errors see `load`."""
+    grammar = _read(content, tokens, special)
     _check_ways(grammar)
     return grammar
 
 
-def _build(content: Mapping[str, Any], tokens: int, special: Collection[int]) -> Grammar:
+def _read(content: Mapping[str, Any], tokens: int, special: Collection[int]) -> Grammar:
     states = _whole(content.get("states"), 1, _MOST_STATES + 1, "states")
     intents, slots = _names(content, "intents"), _names(content, "slots")
     words = _names(content, "words") if content["version"] == PHONE_VERSION else ()

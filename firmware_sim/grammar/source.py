@@ -20,7 +20,7 @@ finite.  It may have billions of sentences, so they are never listed.
 import dataclasses
 import functools
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -41,6 +41,7 @@ from firmware_sim.grammar.phrase import (
     used_slots,
 )
 
+REJECT_BELOW: Final = 0.3  # confidence below which a result over phones is no command
 _WORD: Final = re.compile(r"[a-z']+")
 _LEXEME: Final = re.compile(r"[\[\](),]|\$[\w.]+(?::\w+)?|[^\s\[\](),$]+|\$")
 _CLOSING: Final = {"[": "]", "(": ")"}
@@ -158,7 +159,9 @@ class Grammar:
         return self._compiled(VERSION, automaton, arcs, between, reject_below)
 
     def compile_phones(
-        self, pronounce: Callable[[str], Sequence[Sequence[int]]], reject_below: float
+        self,
+        pronounce: Callable[[str], Sequence[Sequence[int]]],
+        reject_below: float = REJECT_BELOW,
     ) -> dict[str, Any]:
         """The same over phones, for a model that was never trained on the grammar.
 
@@ -204,6 +207,24 @@ class Grammar:
             "reject_below": reject_below,
         }
 
+    def with_values(self, slots: Mapping[str, Iterable[str]]) -> "Grammar":
+        """The grammar with further values of slots: names of contacts, of rooms.
+
+        Args:
+          slots: for names of the file's `slots`, words in letters.
+
+        Raises:
+          GrammarError: there is no such slot, or a value has a character that is no letter.
+        """
+        extended = dict(self.slots)
+        for name, values in slots.items():
+            if name not in self.slots:
+                known = ", ".join(self.slots) or "none"
+                raise GrammarError(f"grammar {self.name} has no slot {name!r}: there are {known}")
+            phrases = [tuple(Word(word) for word in _plain(value)) for value in values]
+            extended[name] = [*self.slots[name], *phrases]
+        return Grammar(self.name, self.expressions, extended)
+
     def automaton(self, spell: Spelling) -> Automaton:
         """The automaton over the tokens of words; see `compiler.build`."""
         return compiler.build(self.name, self.expressions, self.slots, self.slot_names, spell)
@@ -212,6 +233,14 @@ class Grammar:
     def word_automaton(self) -> Automaton:
         """The automaton over words."""
         return self.automaton(lambda word, first: [[word]])
+
+
+def _plain(value: str) -> list[str]:
+    """The words of a slot's value."""
+    words = value.lower().replace("\u2019", "'").split()
+    if not words or not all(_WORD.fullmatch(word) for word in words):
+        raise GrammarError(f"{value!r} cannot be said as it is written: spell it in letters")
+    return words
 
 
 def _values(words: Sequence[tuple[str, str | None]]) -> dict[str, str]:

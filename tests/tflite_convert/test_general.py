@@ -1,0 +1,163 @@
+"""A general model: its bundle, a grammar compiled onto it, and what the device side makes of it."""
+
+import json
+import pathlib
+
+import ml_collections
+import numpy as np
+import numpy.typing as npt
+import pytest
+import tensorflow as tf
+
+from firmware_sim import bundle as bundles
+from firmware_sim.bundle import BundleError
+from firmware_sim.grammar.automaton import GrammarError
+from firmware_sim.grammar.phones import PHONES
+from firmware_sim.recognizer import Recognizer, compute_features, encoder_inputs
+from firmware_sim.runtimes import runtime
+from firmware_sim.search.results import EventKind
+from tests.conftest import REPOSITORY, TINY_MODEL, run_module
+from tests.tflite_convert.conftest import CONFIG
+from tf_speech_transformer.corpora.features import as_float, microfrontend
+from tf_speech_transformer.model import transformer
+from tf_speech_transformer.text.tokenizer import CharacterTokenizer
+from tf_speech_transformer.training import runs, weights
+from tflite_convert import convert
+
+HOME = REPOSITORY / "grammars" / "home.yaml"
+
+
+@pytest.fixture(scope="module")
+def general(
+    tmp_path_factory: pytest.TempPathFactory, speech: npt.NDArray[np.int16]
+) -> pathlib.Path:
+    """The bundle of an untrained model with phones."""
+    config = ml_collections.ConfigDict(CONFIG.to_dict())
+    config.model = {**TINY_MODEL, "phones": True}
+    tokenizer = CharacterTokenizer()
+    dims = runs.dimensions(config, tokenizer)
+    tf.keras.utils.set_random_seed(5)
+    in_float = transformer.build(dims, quantized=False)
+    quantized = transformer.build(dims, quantized=True)
+    weights.copy_weights(in_float, quantized)
+    features = as_float(microfrontend(speech))[:128]
+    inputs = {
+        "features": tf.constant(np.pad(features, [(0, 128 - len(features)), (0, 0)])[None]),
+        "frames": tf.constant([len(features)]),
+        "tokens": tf.constant([[tokenizer.start, 4, 5]]),
+    }
+    for _ in range(3):
+        quantized(inputs, training=True)  # the ranges
+    quantized.settle()
+    directory = tmp_path_factory.mktemp("general") / "bundle"
+    convert.write(quantized, tokenizer, config, directory, {})
+    return directory
+
+
+@pytest.fixture(scope="module")
+def at_home(general: pathlib.Path) -> pathlib.Path:
+    out = general.parent / "home.bundle"
+    done = run_module(
+        "firmware_sim.compile", f"--grammar={HOME}", f"--bundle={general}", f"--out={out}"
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"bundle: {out}" in done.stdout
+    return out
+
+
+def test_a_general_bundle_has_phones_and_a_lexicon(general: pathlib.Path) -> None:
+    loaded = bundles.load(general)
+    assert loaded.phones is not None and loaded.phones.names == PHONES
+    assert loaded.grammar is None and loaded.lexicon is not None
+    assert json.loads((general / "manifest.json").read_text())["format_version"] == 4
+    spec = loaded.encoder.output("phone_logits")
+    assert (spec.shape, spec.dtype) == ((1, 32, len(PHONES) + 1), "int8")
+
+
+def test_a_compiled_bundle_has_the_grammar_and_the_same_models(
+    general: pathlib.Path, at_home: pathlib.Path
+) -> None:
+    before, after = bundles.load(general), bundles.load(at_home)
+    assert after.encoder == before.encoder
+    assert after.grammar is not None and after.grammar.name == "home"
+    assert after.grammar.of_phones and "thermostat" in after.grammar.words
+    assert bundles.load(f"{at_home}.zip").grammar == after.grammar
+
+
+def test_runtimes_compute_the_same_phones(
+    at_home: pathlib.Path, speech: npt.NDArray[np.int16]
+) -> None:
+    loaded = bundles.load(at_home)
+    features = compute_features(loaded, speech)[:128]
+    outputs = [
+        runtime.load(name, loaded.encoder, 1).invoke(encoder_inputs(loaded, features))
+        for name in ("litert-reference", "tflm")
+    ]
+    np.testing.assert_array_equal(outputs[0]["phone_logits"], outputs[1]["phone_logits"])
+
+
+def test_an_untrained_model_rejects_speech(
+    at_home: pathlib.Path, speech: npt.NDArray[np.int16]
+) -> None:
+    recogniser = Recognizer(bundles.load(at_home))
+    result = recogniser.transcribe(speech[:20000])
+    assert result.text == "" and not result.commands
+    assert all(set((x.free_text or "").split()) <= set(PHONES) for x in result.segments)
+    kinds = [event.kind for event in recogniser.listen([speech[:20000]])]
+    assert kinds[0] == EventKind.SPEECH_BEGAN
+    assert set(kinds[1:]) == {EventKind.SPEECH_ENDED, EventKind.REJECTED}
+
+
+def test_a_recogniser_of_other_commands_leaves_the_first_as_it_is(
+    general: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    calls = tmp_path / "calls.yaml"
+    calls.write_text(
+        "context:\n  expressions:\n    call:\n      - call $name:name\n  slots:\n    name: [anna]\n"
+    )
+    first = Recognizer(bundles.load(general))
+    home = first.use(HOME)
+    further = first.use(calls, {"name": ["Maria Shevchenko", "o'brien"]})
+    assert first.bundle.grammar is None
+    assert home.bundle.grammar is not None and home.bundle.grammar.name == "home"
+    assert further.bundle.grammar is not None
+    assert {"maria", "shevchenko", "o'brien", "anna"} <= set(further.bundle.grammar.words)
+    with pytest.raises(GrammarError, match="has no slot 'names': there are name"):
+        first.use(calls, {"names": ["maria"]})
+    with pytest.raises(GrammarError, match="'r2d2' cannot be said"):
+        first.use(calls, {"name": ["r2d2"]})
+
+
+def test_a_model_of_its_own_commands_takes_no_other_grammar(
+    digits_bundle: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    with pytest.raises(BundleError, match="understands only what it was trained for"):
+        Recognizer(bundles.load(digits_bundle)).use(HOME)
+    out = tmp_path / "out"
+    done = run_module(
+        "firmware_sim.compile", f"--grammar={HOME}", "--bundle=digits", f"--out={out}"
+    )
+    assert done.returncode == 1 and not out.exists()
+    assert "understands only what it was trained for" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_words_that_no_lexicon_has_are_named(general: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    grammar = tmp_path / "shop.yaml"
+    grammar.write_text("context:\n  expressions:\n    buy:\n      - buy flumbrix\n")
+    done = run_module(
+        "firmware_sim.compile",
+        f"--grammar={grammar}",
+        f"--bundle={general}",
+        f"--out={tmp_path / 'out'}",
+    )
+    assert done.returncode == 0
+    assert "  flumbrix: F L AH M B R IH K S" in done.stdout
+
+
+def test_c_sources_of_a_general_bundle_are_refused(
+    at_home: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    done = run_module("firmware_sim.export_c", f"--bundle={at_home}", f"--out={tmp_path / 'c'}")
+    assert done.returncode == 1
+    assert "its grammars are over phones" in done.stderr and done.stderr.count("\n") == 1
