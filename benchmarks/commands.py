@@ -272,7 +272,7 @@ def measure(
         known = {row["name"]: row for row in map(json.loads, whole.splitlines())}
     with tempfile.TemporaryDirectory() as directory, journal.open("a") as file:
         path = Path(directory) / "mixed.wav"
-        for recording in tqdm.tqdm(recordings, title, unit="utt", file=sys.stderr):
+        for recording in tqdm.tqdm(recordings, title, unit="utt", file=sys.stderr, disable=None):
             if recording.name not in known:
                 audio, _ = soundfile.read(recording.path, dtype="int16")
                 if condition != CLEAN:

@@ -156,7 +156,7 @@ def hour(
     heard: list[Utterance] = []
     position = 0
     begin = time.perf_counter()
-    bar = tqdm(total=seconds, desc="listening", unit="s", file=sys.stderr)
+    bar = tqdm(total=seconds, desc="listening", unit="s", file=sys.stderr, disable=None)
     for line, source in draw(manifests, seed):
         silence, samples = gap(rng), audio.read(line.audio)
         start = position + len(silence)
@@ -211,7 +211,7 @@ def assign(spoken: Sequence[Spoken], heard: Sequence[Utterance], window: int) ->
 def word_errors(recognizer: Recognizer, spoken: Sequence[Spoken]) -> dict[str, dict[str, float]]:
     """WER of the stream and of whole files, by test set, and the share of equal texts."""
     whole: dict[Path, str] = {}
-    for string in tqdm(spoken, "whole files", unit="file", file=sys.stderr):
+    for string in tqdm(spoken, "whole files", unit="file", file=sys.stderr, disable=None):
         if string.line.audio not in whole:
             whole[string.line.audio] = recognizer.transcribe(audio.read(string.line.audio)).text
     figures = {}

@@ -35,7 +35,7 @@ def features_of(
     bundle: bundles.Bundle, files: Sequence[Path], title: str
 ) -> Iterator[npt.NDArray[np.int8]]:
     """int8 [frames, 40] of each recording that is long enough for a frame; windows are cut."""
-    for file in tqdm.tqdm(files, f"{title}, bytes", unit="utt", file=sys.stderr):
+    for file in tqdm.tqdm(files, f"{title}, bytes", unit="utt", file=sys.stderr, disable=None):
         samples = audio.read(file)[: bundle.window]
         features = compute_features(bundle, samples)
         if len(features):
@@ -49,7 +49,7 @@ def texts_of(
     recognizer = Recognizer(bundle, runtime_name, SEARCH)
     return [
         recognizer.transcribe(audio.read(file)).text
-        for file in tqdm.tqdm(files, f"{title}, texts", unit="utt", file=sys.stderr)
+        for file in tqdm.tqdm(files, f"{title}, texts", unit="utt", file=sys.stderr, disable=None)
     ]
 
 

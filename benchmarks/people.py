@@ -90,7 +90,7 @@ def write_joined(
         clips[row["speaker"]][row["text"].lower()].append(row["audio"])
     (directory / "audio").mkdir(parents=True, exist_ok=True)
     lines = []
-    for voice, speaker in enumerate(tqdm(sorted(clips), "joining", unit="speaker")):
+    for voice, speaker in enumerate(tqdm(sorted(clips), "joining", unit="speaker", disable=None)):
         cache: dict[str, tuple[np.ndarray, int]] = {}
         for number in range(count):
             rng = np.random.default_rng([seed, voice, number])

@@ -91,7 +91,7 @@ def measure(recognizer: Recognizer, manifest: Path, title: str) -> dict[str, Any
     lines = read_manifest(manifest)
     counts: collections.Counter[str] = collections.Counter()
     texts = []
-    for line in tqdm.tqdm(lines, title, unit="utt", file=sys.stderr):
+    for line in tqdm.tqdm(lines, title, unit="utt", file=sys.stderr, disable=None):
         text = recognizer.transcribe(audio.read(line.audio)).text
         texts.append(text)
         difference = len(text.split()) - len(line.text.split())

@@ -65,7 +65,7 @@ def in_turns(bundles_: Mapping[str, bundles.Bundle], rounds: int) -> dict[str, A
     found: dict[str, Any] = {}
     for model in ("encoder", "decoder_step"):
         seconds: dict[str, list[float]] = collections.defaultdict(list)
-        for _ in tqdm.trange(rounds, desc=model, file=sys.stderr):
+        for _ in tqdm.trange(rounds, desc=model, file=sys.stderr, disable=None):
             for name, one in timed.items():
                 seconds[name].append(one.seconds(model))
         figures = {
@@ -143,7 +143,7 @@ def real_time_factor(
     lines = read_manifest(manifest)[: limit or None]
     recognizer.transcribe(audio.read(lines[0].audio))  # the first time, memory is got
     lengths, whole, parts = [], [], []
-    for line in tqdm.tqdm(lines, "utterances", unit="utt", file=sys.stderr):
+    for line in tqdm.tqdm(lines, "utterances", unit="utt", file=sys.stderr, disable=None):
         begin = time.perf_counter()
         done = recognizer.transcribe(audio.read(line.audio))
         whole.append(time.perf_counter() - begin)

@@ -54,7 +54,7 @@ def measure(
     for _ in range(WARM_UP):
         step(next(batches))
     frames, utterances, began = 0, 0, time.monotonic()
-    for _ in tqdm.trange(steps, desc=stage.name, unit="step", file=sys.stderr):
+    for _ in tqdm.trange(steps, desc=stage.name, unit="step", file=sys.stderr, disable=None):
         batch = next(batches)
         step(batch)
         frames += int(tf.reduce_sum(batch["frames"]))
@@ -91,7 +91,7 @@ def main(argv: Sequence[str]) -> int:
     machine = report.machine()
     figures: dict[str, Any] = {"machine": machine, "stages": {}}
     try:
-        tf.keras.utils.set_random_seed(config.seed)
+        runs.set_seed(config.seed)
         tokenizer = runs.make_tokenizer(config, workdir)
         caches, _ = dataset.prepare_caches(config, workdir / "cache", tokenizer)
         dims = runs.dimensions(config, tokenizer)

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+import tf_speech_transformer  # noqa: F401 - sets up TensorFlow before its import
 from firmware_sim.runtimes import cortex_m55
 
 REPOSITORY = pathlib.Path(__file__).parent.parent

@@ -112,7 +112,7 @@ def make(
     order = min(order, int(63 / math.log2(tokenizer.size)))
     seen = ngrams.longest(held_out, tokenizer, order)
     texts_of = [own, own + others]
-    progress = tqdm(texts_of, "language", unit="model")
+    progress = tqdm(texts_of, "language", unit="model", disable=None)
     models = [ngrams.absolute_discounting(x, tokenizer, order) for x in progress]
     weights, whole = ngrams.mixture(models, seen)
     mixed = ngrams.mix(models, weights)

@@ -70,7 +70,9 @@ def table(runs: Path | None) -> list[list[str]]:
     def add(label: str, cells: list[str], printed: tuple[float, ...]) -> None:
         rows.append([label, *cells, " / ".join(map(str, printed))])
 
-    for row, (printed, printed_wer) in tqdm(PAPER.items(), "building", unit="row", leave=False):
+    for row, (printed, printed_wer) in tqdm(
+        PAPER.items(), "building", unit="row", leave=False, disable=None
+    ):
         counts = [f"{parameters(row) / 1e6:.2f}M", f"{printed}M"]
         run = (runs or Path()) / row
         wer = run / "wer.json"

@@ -51,6 +51,7 @@ from tf_speech_transformer.training.runs import (
     prepare,
     quantized_dimensions,
     read_weights,
+    set_seed,
 )
 from tf_speech_transformer.training.stages import stages, train_stage
 from tf_speech_transformer.training.weights import (
@@ -64,7 +65,7 @@ from tf_speech_transformer.training.weights import (
 
 def train(config: ml_collections.ConfigDict, workdir: Path) -> None:
     """The whole job: corpus, float model, ranges, quantization-aware model."""
-    tf.keras.utils.set_random_seed(config.seed)
+    set_seed(config.seed)
     cluster = join()
     if not cluster.chief:
         cluster.barrier()  # the chief makes what is made once

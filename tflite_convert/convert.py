@@ -118,7 +118,7 @@ def main(argv: list[str]) -> None:
             bundles.append(("ptq", out.with_name(f"{out.name}_ptq")))
         if flags.FLAGS.float32:
             bundles.append(("float", out.with_name(f"{out.name}_float32")))
-        for stage, directory in tqdm(bundles, "converting", unit="bundle"):
+        for stage, directory in tqdm(bundles, "converting", unit="bundle", disable=None):
             model, tokenizer, config = runs.load(workdir, stage)
             write(model, tokenizer, config, directory, wer, grammar, language_model)
         inspections = inspect.inspect_bundle(out)

@@ -136,7 +136,7 @@ def compare(
     plain = {path: x for path, x in walk(in_float) if path in wrapped}
     signal: dict[str, float] = {}
     noise: dict[str, float] = {}
-    for features, tokens in tqdm(list(utterances), "quantization error", unit="utt"):
+    for features, tokens in tqdm(list(utterances), "quantization error", unit="utt", disable=None):
         expected = run(in_float, plain, features, tokens)
         actual = run(quantized, wrapped, features, tokens)
         for path, outputs in actual.items():

@@ -85,7 +85,7 @@ def page(workdir: Path) -> str:
     """The whole report as HTML.  Raises MissingError if `workdir` is no training run."""
     run = Run(workdir)
     parts = [header(run)]
-    for title, section in tqdm(SECTIONS.items(), "report", unit="section"):
+    for title, section in tqdm(SECTIONS.items(), "report", unit="section", disable=None):
         try:
             body = section(run)
         except (MissingError, ValueError, OSError, tf.errors.OpError) as error:

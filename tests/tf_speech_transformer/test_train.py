@@ -277,7 +277,7 @@ def test_a_model_learns_its_teachers_outputs(undisturbed: pathlib.Path) -> None:
         return float(found["loss"])
 
     assert taught(teacher) == pytest.approx(0, abs=1e-6)
-    tf.keras.utils.set_random_seed(9)
+    runs.set_seed(9)
     pupil = transformer.build(dataclasses.replace(teacher.dims, dropout=0.0), quantized=False)
     before = taught(pupil)
     assert before > 0.1
@@ -308,7 +308,7 @@ def test_noise_is_for_the_training_of_the_float_model_alone(undisturbed: pathlib
         position.assign([0, 0])
         with config.unlocked():
             config.train.token_noise = noise
-        tf.keras.utils.set_random_seed(1)  # of dropout
+        runs.set_seed(1)  # of dropout
         return float(losses.losses(config, model, tokenizer, batch, training)["attention"])
 
     assert loss("float", 0.5, True) != loss("float", 0.0, True)

@@ -34,7 +34,7 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     tokenizer = CharacterTokenizer()
     tokenizer.save(workdir / "tokenizer")
     dims = runs.dimensions(CONFIG, tokenizer)
-    tf.keras.utils.set_random_seed(5)
+    runs.set_seed(5)
     in_float = transformer.build(dims, quantized=False)
     quantized = transformer.build(dims, quantized=True)
     weights.copy_weights(in_float, quantized)

@@ -25,7 +25,7 @@ from tf_speech_transformer.model.dimensions import Dimensions
 from tf_speech_transformer.model.integer import Quantized
 from tf_speech_transformer.model.transformer import SpeechTransformer, build
 from tf_speech_transformer.text.tokenizer import CharacterTokenizer
-from tf_speech_transformer.training import evaluate
+from tf_speech_transformer.training import evaluate, runs
 from tflite_convert import convert, flatbuffer, inspect
 
 FRAMES, TOKENS = 128, 16
@@ -35,7 +35,7 @@ CONFIG = ml_collections.ConfigDict(
 
 
 def tiny(quantized: bool, **baseline: Any) -> SpeechTransformer:
-    tf.keras.utils.set_random_seed(5)
+    runs.set_seed(5)
     dims = Dimensions(vocabulary=CharacterTokenizer().size, **{**TINY_MODEL, **baseline})
     model = build(dims, quantized)
     parameters = PAPER if dims.feature_channels == PAPER.num_channels else WHEEL

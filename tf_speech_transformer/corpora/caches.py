@@ -174,7 +174,9 @@ def make_shards(
     done = total - sum(size[i] for i in missing)
     running: dict[int, ForkServerProcess] = {}  # by shard
     try:
-        with tqdm(total=total, initial=done, desc=f"{name} corpus", unit="utt") as bar:
+        with tqdm(
+            total=total, initial=done, desc=f"{name} corpus", unit="utt", disable=None
+        ) as bar:
             while missing or running:
                 while missing and len(running) < processes:
                     index = missing.pop(0)

@@ -220,7 +220,9 @@ def decode_all(path: Path, utterances: list[Utterance], directory: Path) -> Path
     try:
         temporary.mkdir(parents=True)
         with (temporary / "samples.s16").open("wb") as file:
-            for utterance in tqdm(utterances, f"decoding {path.parent.name}", unit="file"):
+            for utterance in tqdm(
+                utterances, f"decoding {path.parent.name}", unit="file", disable=None
+            ):
                 try:
                     samples = utterance.audio()
                 except audio.AudioError as error:

@@ -97,7 +97,7 @@ def write_test_set(directory: Path, count: int, seed: int) -> Path:
     _, speakers = voices.speaker_split(voices.engine("espeak").speakers(), seed=0)
     source = Synthesised("espeak", speakers)
     lines = ["audio\ttext\tspeaker\n"]
-    for number in tqdm(range(count), "test set", unit="utt"):
+    for number in tqdm(range(count), "test set", unit="utt", disable=None):
         rng = np.random.default_rng([seed, number])
         spoken = source.draw(rng)
         name = f"audio/{number:05d}.flac"

@@ -166,7 +166,7 @@ def cut_corpus(transcripts: Path, out: Path) -> tuple[int, int]:
         for audio, words, speaker in utterances
     ]
     rows = []
-    for audio, text, speaker in tqdm(utterances, "cutting", unit="utt"):
+    for audio, text, speaker in tqdm(utterances, "cutting", unit="utt", disable=None):
         samples, rate = soundfile.read(audio, dtype="float32", always_2d=True)
         mono = soxr.resample(samples.mean(axis=1), rate, SAMPLE_RATE)
         words = text.split()
@@ -270,7 +270,9 @@ def speak_lists(kokoro_voices: str | None, out: Path, lists: int, processes: int
     spawn = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(processes, spawn) as pool:
         try:
-            for _ in tqdm(pool.map(work, missing), "speaking", len(missing), unit="list"):
+            for _ in tqdm(
+                pool.map(work, missing), "speaking", len(missing), unit="list", disable=None
+            ):
                 pass
         finally:
             pool.shutdown(cancel_futures=True)

@@ -84,7 +84,13 @@ def write(
     done = len(utterances) - sum(min(SHARD, len(utterances) - i * SHARD) for i in missing)
     with (
         ProcessPoolExecutor(processes, get_context("forkserver")) as pool,
-        tqdm(total=len(utterances), initial=done, desc=f"records {out.name}", unit="utt") as bar,
+        tqdm(
+            total=len(utterances),
+            initial=done,
+            desc=f"records {out.name}",
+            unit="utt",
+            disable=None,
+        ) as bar,
     ):
         for count in pool.map(make, missing, parts):
             bar.update(count)

@@ -183,7 +183,7 @@ def known_sentences(files: Iterable[Path], lexicon: Lexicon, excluded: Container
     """The sentences of files that the lexicon can pronounce, sorted, without the excluded ones."""
     every = sorted({text for file in files for text in sentences(file)})
     known = (text for text in every if all(word in lexicon for word in text.split()))
-    return [text for text in tqdm(known, desc="sentences") if text not in excluded]
+    return [text for text in tqdm(known, desc="sentences", disable=None) if text not in excluded]
 
 
 def sentences(file: Path) -> list[str]:

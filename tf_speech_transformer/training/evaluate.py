@@ -126,7 +126,9 @@ def transcribe(
     utterances = list(features)
     decode = GreedyDecoder(model, tokenizer, max_tokens)
     texts: list[str] = []
-    for first in tqdm(range(0, len(utterances), batch_size), description, leave=False):
+    for first in tqdm(
+        range(0, len(utterances), batch_size), description, leave=False, disable=None
+    ):
         part = utterances[first : first + batch_size]
         padded = np.zeros([len(part), max_frames, model.dims.feature_channels], np.float32)
         for row, utterance in zip(padded, part, strict=True):
@@ -148,7 +150,7 @@ def evaluate(workdir: Path, stages: list[str], manifest: Path, limit: int) -> di
     frontend = frontend_of(runs.read_config(workdir))
     features = [
         as_float(microfrontend(utterance.audio(), frontend))
-        for utterance in tqdm(utterances, "features")
+        for utterance in tqdm(utterances, "features", disable=None)
     ]
     references = [utterance.text for utterance in utterances]
     result = {}

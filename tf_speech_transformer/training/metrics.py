@@ -1,6 +1,7 @@
 """Metrics of training: means, the dev set's losses, and their log."""
 
 import json
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import ml_collections
 import tensorflow as tf
+from tqdm import tqdm
 
 from tf_speech_transformer.corpora import dataset
 from tf_speech_transformer.text.tokenizer import Tokenizer
@@ -78,6 +80,8 @@ class MetricsLog:
         line = {"stage": self.stage, "step": step, "split": split, **values}
         with self.path.open("a") as file:
             file.write(json.dumps(line) + "\n")
+        if split == "dev":  # beside the bar, which a log has not
+            tqdm.write(f"{self.stage}: step {step}, dev loss {values['loss']:.3f}", file=sys.stderr)
         with self.board.as_default(step=step):
             for name, value in values.items():
                 tf.summary.scalar(f"{split}/{name}", value)

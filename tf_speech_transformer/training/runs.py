@@ -2,12 +2,15 @@
 
 import dataclasses
 import json
+import random
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import ml_collections
+import numpy as np
+import tensorflow as tf
 
 from tf_speech_transformer.corpora import dataset
 from tf_speech_transformer.model.dimensions import Dimensions
@@ -22,6 +25,17 @@ from tf_speech_transformer.training.weights import by_path, read_archive, restor
 STAGES = ("float", "ptq", "qat")
 WEIGHTS_FILE = "weights.npz"  # its float weights, for another run to start from
 GRAMMAR_FILE = "grammar.yaml"  # a copy of the preset's
+
+
+def set_seed(seed: int) -> None:
+    """Seeds Python, NumPy and TensorFlow.
+
+    Weights are those of Keras' `set_random_seed`, which Python 3.12 refuses: it draws whole numbers
+    between floats.
+    """
+    random.seed(seed)
+    np.random.seed(seed)
+    tf.random.set_seed(seed)
 
 
 def prepare(config: ml_collections.ConfigDict, workdir: Path) -> None:

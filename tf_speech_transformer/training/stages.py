@@ -158,13 +158,11 @@ def train_stage(
         if int(step_variable) >= stage.steps:
             return
         print(f"{stage.name}: going on from step {int(step_variable)} of {stage.steps}")
+    elif cluster.chief:
+        print(f"{stage.name} training: {stage.steps} steps")
     signature = [dataset.batch_signature(model.dims.feature_channels, model.dims.phones)]
     take_step = make_step(config, stage, model, optimizer, tokenizer, cluster, signature, teacher)
-
-    @tf.function(input_signature=signature)
-    def dev_step(batch):
-        return losses(config, model, tokenizer, batch, training=False)
-
+    dev_step = make_dev_step(config, model, tokenizer, signature)
     log = MetricsLog(workdir, stage.name, int(step_variable)) if cluster.chief else None
     batches = endless_batches(config, training_caches, tokenizer, checkpoint.position, cluster)
     running = Means()
@@ -173,7 +171,7 @@ def train_stage(
         initial=int(step_variable),
         desc=f"{stage.name} training",
         unit="step",
-        disable=not cluster.chief,
+        disable=None if cluster.chief else True,
     ) as progress:
         while int(step_variable) < stage.steps:
             take_step(batches, running)
@@ -193,6 +191,21 @@ def train_stage(
             if step % config.train.checkpoint_steps == 0 or last:
                 manager.save(checkpoint_number=step)
     cluster.barrier()
+
+
+def make_dev_step(
+    config: ml_collections.ConfigDict,
+    model: SpeechTransformer,
+    tokenizer: Tokenizer,
+    signature: list[dict[str, tf.TensorSpec]],
+) -> Callable[[Any], dict[str, tf.Tensor]]:
+    """The losses of a batch as evaluation sees them."""
+
+    @tf.function(input_signature=signature)
+    def dev_step(batch):
+        return losses(config, model, tokenizer, batch, training=False)
+
+    return dev_step
 
 
 def make_step(

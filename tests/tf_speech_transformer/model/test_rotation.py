@@ -10,7 +10,7 @@ from tests.tf_speech_transformer.model.test_transformer import BASELINE, TINY, b
 from tf_speech_transformer.model import rotation, transformer
 from tf_speech_transformer.model.dimensions import Dimensions
 from tf_speech_transformer.model.transformer import SpeechTransformer
-from tf_speech_transformer.training import weights
+from tf_speech_transformer.training import runs, weights
 
 
 def rotated(model: SpeechTransformer, quantized: bool = False) -> SpeechTransformer:
@@ -36,7 +36,7 @@ def test_the_rotation_keeps_lengths_and_means(channels: int) -> None:
     ids=["proposed", "positions", "baseline"],
 )
 def test_a_rotated_model_computes_the_same(dims: Dimensions) -> None:
-    tf.keras.utils.set_random_seed(2)
+    runs.set_seed(2)
     model = transformer.build(dataclasses.replace(dims, dropout=0.0), quantized=False)
     for variable in model.trained_variables:
         if variable.name.endswith("bias:0"):  # zeros would hide a bias that is not rotated
@@ -51,7 +51,7 @@ def test_a_rotated_model_computes_the_same(dims: Dimensions) -> None:
 
 
 def test_a_channel_that_outgrew_the_others_needs_less_of_the_range() -> None:
-    tf.keras.utils.set_random_seed(2)
+    runs.set_seed(2)
     dims = dataclasses.replace(TINY, dropout=0.0, d_model=128, encoder_positions=True)
     model = transformer.build(dims, quantized=False)
     bias = weights.by_path(model)["encoder_0/feed_forward/outer/bias"]

@@ -12,6 +12,7 @@ from tf_speech_transformer.model.blocks import Attention
 from tf_speech_transformer.model.dimensions import Dimensions
 from tf_speech_transformer.model.layers import ReciprocalSqrt
 from tf_speech_transformer.model.transformer import SpeechTransformer, build
+from tf_speech_transformer.training import runs
 from tf_speech_transformer.training.weights import copy_weights
 
 TINY = Dimensions(vocabulary=11, **TINY_MODEL)
@@ -37,7 +38,7 @@ BASELINE = dataclasses.replace(
     ids=["float", "quantized", "baseline", "quantized baseline"],
 )
 def model(request: pytest.FixtureRequest) -> SpeechTransformer:
-    tf.keras.utils.set_random_seed(1)
+    runs.set_seed(1)
     dims, quantized = request.param
     built = build(dims, quantized)
     for _ in range(3):  # gives the quantizers their ranges
@@ -194,7 +195,7 @@ def test_positions_tell_the_order_of_distant_sounds() -> None:
     other = np.concatenate([gap, sounds[1], gap, sounds[0], gap])[None]
     difference = {}
     for positions in (False, True):
-        tf.keras.utils.set_random_seed(1)
+        runs.set_seed(1)
         model = build(
             Dimensions(**{**TINY.__dict__, "encoder_positions": positions}), quantized=False
         )

@@ -17,7 +17,7 @@ from tests.tf_speech_transformer.model.test_transformer import TINY
 from tf_speech_transformer.corpora.features import as_float, microfrontend
 from tf_speech_transformer.model.transformer import SpeechTransformer, build
 from tf_speech_transformer.text.tokenizer import CharacterTokenizer
-from tf_speech_transformer.training import evaluate
+from tf_speech_transformer.training import evaluate, runs
 
 FRAMES, TOKENS = 128, 12
 TOKENIZER = CharacterTokenizer()
@@ -26,7 +26,7 @@ TOKENIZER = CharacterTokenizer()
 @pytest.fixture(scope="module")
 def model() -> SpeechTransformer:
     """Untrained, with weights large enough that its texts depend on the speech."""
-    tf.keras.utils.set_random_seed(8)
+    runs.set_seed(8)
     built = build(dataclasses.replace(TINY, vocabulary=TOKENIZER.size), quantized=False)
     for variable in built.trained_variables:
         variable.assign(2.0 * variable)

@@ -195,7 +195,7 @@ def export(config: ml_collections.ConfigDict, directory: Path) -> None:
             f"config.xla.lengths are {lengths}: name multiples of {TIME_REDUCTION}, the largest at"
             f" least config.limits.frames, {config.limits.frames}"
         )
-    tf.keras.utils.set_random_seed(config.seed)
+    runs.set_seed(config.seed)
     tokenizer = CharacterTokenizer()
     model = transformer.build(runs.dimensions(config, tokenizer), quantized=False)
     use_products(model)
@@ -211,7 +211,7 @@ def export(config: ml_collections.ConfigDict, directory: Path) -> None:
         temporary.mkdir(parents=True)
         recordings = recipes.decode_sources(recipe, temporary, tokenizer)
         programs = {}
-        for length in tqdm(lengths, "translating", unit="program"):
+        for length in tqdm(lengths, "translating", unit="program", disable=None):
             shape = [max(1, chosen.batch_frames // length), length, chosen.tokens]
             hlo, programs[length] = program(step, state, shape)
             (temporary / f"step_{length}.hlo").write_bytes(hlo)

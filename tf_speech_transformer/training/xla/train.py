@@ -158,7 +158,13 @@ def compiled(directory: Path, index: dict[str, Any], state: Any, average: Any) -
 
     lengths = sorted(map(int, index["programs"]))
     with concurrent.futures.ThreadPoolExecutor() as executor:
-        steps = tqdm(executor.map(compile_one, lengths), "compiling", len(lengths), unit="program")
+        steps = tqdm(
+            executor.map(compile_one, lengths),
+            "compiling",
+            len(lengths),
+            unit="program",
+            disable=None,
+        )
         return dict(zip(lengths, steps, strict=True))
 
 
@@ -195,11 +201,11 @@ def train(directory: Path) -> None:
         made = pool.imap_unordered(make, shards)
         steps = compiled(directory, index, state, average)
         examples: list[Example] = []
-        for _ in tqdm(shards[:FIRST_SHARDS], "first examples", unit="shard"):
+        for _ in tqdm(shards[:FIRST_SHARDS], "first examples", unit="shard", disable=None):
             examples += examples_of(made.next())
         source = batches(examples, made, sizes, index["tokens"], recipe.seed)
         recent, frames, started = [], 0, time.monotonic()
-        with tqdm(total=index["steps"], desc="training", unit="step") as progress:
+        with tqdm(total=index["steps"], desc="training", unit="step", disable=None) as progress:
             for number in range(1, index["steps"] + 1):
                 length, batch = next(source)
                 state, average, metrics = steps[length](state, average, batch)
@@ -213,6 +219,8 @@ def train(directory: Path) -> None:
                         frames_a_second=round(frames / (time.monotonic() - started)),
                         examples=len(examples),
                     )
+                    if progress.disable:  # no terminal
+                        print(f"step {number} of {index['steps']}: loss {means[0]:.3f}", flush=True)
                     recent, frames, started = [], 0, time.monotonic()
     save(directory / "last.npz", state)
     save(directory / "average.npz", average)

@@ -1,1 +1,0 @@
-"""Mutants: inputs of one kind each, damaged on purpose; `benchmarks.faults` runs them."""
