@@ -47,7 +47,7 @@ def measure(
     """Speed of a stage's steps, and microseconds of each kind of operation."""
     optimizer = stages.make_optimizer(config, stage, model)
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def step(batch: dict[str, tf.Tensor]) -> tf.Tensor:
         return losses.update(config, model, optimizer, tokenizer, batch)["loss"]
 

@@ -2,6 +2,7 @@
 
 import copy
 import re
+import sys
 from typing import Any, TypedDict
 
 import flatbuffers
@@ -9,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 
+from firmware_sim.runtimes.runtime import with_stderr
 from tf_speech_transformer.model.blocks import CausalConvolution
 from tf_speech_transformer.model.dimensions import TIME_REDUCTION
 from tf_speech_transformer.model.transformer import SpeechTransformer
@@ -32,6 +34,8 @@ WITH_BIAS = {
     schema.BuiltinOperator.DEPTHWISE_CONV_2D,
     schema.BuiltinOperator.FULLY_CONNECTED,
 }
+# What the converter writes to standard error about itself; TensorFlow has no switch for it.
+_NOISE = re.compile(r"[IW]\d{4} |WARNING: All log messages before absl::")
 
 
 class TensorSpec(TypedDict):
@@ -118,7 +122,7 @@ def _convert(model, function, inputs: dict[str, tf.TensorSpec]) -> tuple[bytes, 
         name: tf.TensorSpec(spec.shape, spec.dtype, name=f"input_{name}")
         for name, spec in inputs.items()
     }
-    concrete = tf.function(function).get_concrete_function(**named)
+    concrete = tf.function(function, autograph=False).get_concrete_function(**named)
     # A module of bare variables: handing over the model would save each of its layers first.
     holder = tf.Module()
     holder.variables_of_model = model.variables
@@ -128,7 +132,11 @@ def _convert(model, function, inputs: dict[str, tf.TensorSpec]) -> tuple[bytes, 
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.inference_input_type = tf.int8
         converter.inference_output_type = tf.int8
-    return tidy(converter.convert())
+    content, log = with_stderr(converter.convert)
+    for line in log.splitlines():
+        if not _NOISE.match(line):
+            print(line, file=sys.stderr)
+    return tidy(content)
 
 
 def tidy(content: bytes) -> tuple[bytes, Signature]:

@@ -17,17 +17,17 @@ import tensorflow as tf
 
 from tests.conftest import REPOSITORY
 from tf_speech_transformer import paper_table, train
-from tf_speech_transformer.configs import paper
+from tf_speech_transformer.configs import digits, paper
 from tf_speech_transformer.corpora import caches
 from tf_speech_transformer.model import transformer
 from tf_speech_transformer.model.transformer import SpeechTransformer
 from tf_speech_transformer.text.tokenizer import SentencePieceTokenizer
-from tf_speech_transformer.training import losses, metrics, runs, stages, weights
+from tf_speech_transformer.training import losses, metrics, preset, runs, stages, weights
 
 TINY = {
     "corpus.train_examples": 40,
     "corpus.dev_examples": 8,
-    "model.conv_channels": "(4,8)",
+    "model.conv_channels": (4, 8),
     "model.d_model": 16,
     "model.heads": 2,
     "model.d_ff": 16,
@@ -56,11 +56,17 @@ def command(workdir: pathlib.Path, **changes: object) -> list[str]:
     ]
 
 
+def train_here(workdir: pathlib.Path, **changes: object) -> None:
+    """What `command` does, in this process: starting another and loading TensorFlow takes long."""
+    config = digits.get_config()
+    config.update_from_flattened_dict({**TINY, **changes})
+    train.train(preset.read(config), workdir)
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     workdir = tmp_path_factory.mktemp("train") / "undisturbed"
-    done = subprocess.run(command(workdir), capture_output=True, text=True, cwd=REPOSITORY)
-    assert done.returncode == 0, done.stderr
+    train_here(workdir)
     return workdir
 
 
@@ -89,6 +95,7 @@ def test_a_killed_run_ends_as_if_never_killed(
     undisturbed: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
     workdir = tmp_path / "killed"
+    shutil.copytree(undisturbed / "cache", workdir / "cache")
     log = workdir / "metrics.jsonl"
     process = subprocess.Popen(
         command(workdir), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=REPOSITORY
@@ -100,8 +107,7 @@ def test_a_killed_run_ends_as_if_never_killed(
         time.sleep(0.02)
     assert process.wait() == -signal.SIGKILL, "the run ended before it could be killed"
     assert not (workdir / "qat").exists()
-    done = subprocess.run(command(workdir), capture_output=True, text=True, cwd=REPOSITORY)
-    assert done.returncode == 0, done.stderr
+    train_here(workdir)
     one, other = (values_of(runs.load(path, "qat")[0]) for path in (undisturbed, workdir))
     assert one.keys() == other.keys()
     for name in one:
@@ -111,11 +117,13 @@ def test_a_killed_run_ends_as_if_never_killed(
 def test_a_full_disk_is_one_sentence_and_the_run_goes_on_when_there_is_room(
     undisturbed: pathlib.Path, small_disk: pathlib.Path
 ) -> None:
+    only_float = {"quantization.range_steps": 0, "quantization.steps": 0}
     workdir, filler = small_disk / "run", small_disk / "filler"
     shutil.copytree(undisturbed / "cache", workdir / "cache")
     state = os.statvfs(small_disk)
     filler.write_bytes(bytes(state.f_bavail * state.f_frsize - 150_000))
-    done = subprocess.run(command(workdir), capture_output=True, text=True, cwd=REPOSITORY)
+    refused = command(workdir, **only_float)
+    done = subprocess.run(refused, capture_output=True, text=True, cwd=REPOSITORY)
     assert done.returncode not in (0, -signal.SIGABRT)
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("train: ")
@@ -123,9 +131,8 @@ def test_a_full_disk_is_one_sentence_and_the_run_goes_on_when_there_is_room(
     assert str(workdir) in last
     assert "Traceback" not in done.stderr
     filler.unlink()
-    done = subprocess.run(command(workdir), capture_output=True, text=True, cwd=REPOSITORY)
-    assert done.returncode == 0, done.stderr
-    one, other = (values_of(runs.load(path, "qat")[0]) for path in (undisturbed, workdir))
+    train_here(workdir, **only_float)
+    one, other = (values_of(runs.load(path, "float")[0]) for path in (undisturbed, workdir))
     for name in one:
         np.testing.assert_array_equal(other[name], one[name], err_msg=name)
 
@@ -180,7 +187,7 @@ def test_a_run_can_start_from_the_float_weights_of_another(
 ) -> None:
     config = ml_collections.ConfigDict(json.loads((undisturbed / "config.json").read_text()))
     config.train.initial = str(undisturbed)
-    config.train.steps = 0
+    config.train.steps = config.quantization.steps = 0
     shutil.copytree(undisturbed / "cache", tmp_path / "cache")
     train.train(config, tmp_path)
     before, after = (

@@ -40,7 +40,7 @@ class GreedyDecoder:
             tf.TensorSpec([None, None, model.dims.feature_channels], tf.float32),
             tf.TensorSpec([None], tf.int32),
         ]
-        self._decode = tf.function(self._tokens, input_signature=signature)
+        self._decode = tf.function(self._tokens, input_signature=signature, autograph=False)
 
     def __call__(self, features: tf.Tensor, frames: tf.Tensor) -> list[str]:
         """B texts of features float32 [B, T, F] and frames int32 [B]."""

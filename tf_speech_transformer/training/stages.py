@@ -201,7 +201,7 @@ def make_dev_step(
 ) -> Callable[[Any], dict[str, tf.Tensor]]:
     """The losses of a batch as evaluation sees them."""
 
-    @tf.function(input_signature=signature)
+    @tf.function(input_signature=signature, autograph=False)
     def dev_step(batch):
         return losses(config, model, tokenizer, batch, training=False)
 
@@ -253,7 +253,7 @@ def make_step(
         for sum_ in totals:
             sum_.assign(tf.zeros_like(sum_))
 
-    @tf.function
+    @tf.function(autograph=False)
     def apply_totals():
         cluster.strategy.run(apply_part)
 

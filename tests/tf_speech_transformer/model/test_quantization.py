@@ -84,9 +84,9 @@ def test_fixed_ranges_have_their_scale_and_end_points(
 
 
 def test_a_masked_score_lies_below_all_others() -> None:
-    highest = quantization.SCORES(tf.constant([100.0]), False, {})
+    highest = quantization.SCORES(tf.constant(100.0), False, {})
     masked = quantization.MASKED_SCORES(highest + quantization.MASK_VALUE, False, {})
-    lowest = quantization.SCORES(tf.constant([-100.0]), False, {})
+    lowest = quantization.SCORES(tf.constant(-100.0), False, {})
     assert float(masked) <= float(lowest) - 3.9
 
 
