@@ -36,7 +36,7 @@ def general(
     config.model = {**TINY_MODEL, "phones": True}
     tokenizer = CharacterTokenizer()
     dims = runs.dimensions(config, tokenizer)
-    tf.keras.utils.set_random_seed(5)
+    runs.set_seed(5)
     in_float = transformer.build(dims, quantized=False)
     quantized = transformer.build(dims, quantized=True)
     weights.copy_weights(in_float, quantized)
