@@ -1,0 +1,1 @@
+"""Mutants: inputs of one kind each, damaged on purpose; `benchmarks.faults` runs them."""
