@@ -125,7 +125,9 @@ def run_kind(
     """
     campaign = Campaign()
     lock = threading.Lock()
-    waiting = iter(tqdm.tqdm(numbers, target.rpartition(":")[2], unit="", file=sys.stderr))
+    waiting = iter(
+        tqdm.tqdm(numbers, target.rpartition(":")[2], unit="", file=sys.stderr, disable=None)
+    )
 
     def take() -> int | None:
         with lock:
