@@ -20,13 +20,14 @@ text. `...` after it marks speech that was longer than the encoder's window and 
 --early also prints a text at each pause in which speech may have ended, 20 ms and `compute` after
 it. A later line with the same start replaces it. Without --json an early line begins with `?`.
 
-The microphone needs the package `sounddevice`. Warnings and errors go to standard error; the exit
-status is 1 if there was no audio, or the bundle could not be used.
+The microphone needs the package `sounddevice`. --device names one, --rate sets its rate. One without
+16 kHz is resampled. If it is unplugged, stalls or loses sound, listening ends and says so. Warnings
+and errors go to standard error; the exit status is 1 if there was no audio, or the bundle could not
+be used.
 """
 
 import dataclasses
 import json
-import queue
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -41,11 +42,10 @@ from firmware_sim.bundle import BundleError
 from firmware_sim.recognizer import Recognizer
 from firmware_sim.runtimes.runtime import ExecutionError
 from firmware_sim.search.results import Segment
-from firmware_sim.sound import audio
+from firmware_sim.sound import audio, microphone
 from firmware_sim.sound.frontend import SAMPLE_RATE
-from firmware_sim.sound.stream import BLOCK_SAMPLES, Ending, Piece
+from firmware_sim.sound.stream import Ending, Piece
 
-_QUEUED_BLOCKS: Final = 500  # 5 s of the microphone may wait while an utterance is recognised
 _CLIPPED: Final = 0.01  # share of an utterance's samples
 _OFFSET: Final = 1000  # of 32768
 
@@ -84,8 +84,11 @@ class Listener:
 
         Args:
           samples: int16 [samples], 16 kHz, as many as there are.
+
+        Raises:
+          ValueError: if they are of another type or shape.
         """
-        changes = self._endpointer.feed(samples)
+        changes = self._endpointer.feed(audio.checked(samples))
         return [self._recognize(piece) for piece in changes if isinstance(piece, Piece)]
 
     def finish(self) -> list[Utterance]:
@@ -105,38 +108,6 @@ class Listener:
             offset=piece.offset,
             recognized=recognized,
         )
-
-
-def microphone() -> Blocks:
-    """Blocks of the default microphone until the keyboard's interrupt.
-
-    Raises:
-      AudioError: if `sounddevice` or a microphone is missing, or recognition lags 5 s behind.
-    """
-    try:
-        import sounddevice
-    except ImportError as error:
-        raise audio.AudioError(
-            "The microphone needs the package sounddevice: pip install "
-            "'integer-speech-transformer[microphone]', or name a file."
-        ) from error
-    except OSError as error:
-        raise audio.AudioError(f"sounddevice cannot be loaded: {error}; install it.") from error
-    blocks: queue.Queue[bytes] = queue.Queue(_QUEUED_BLOCKS)
-
-    def receive(data: Any, frames: int, when: Any, status: Any) -> None:
-        if not blocks.full():
-            blocks.put_nowait(bytes(data))
-
-    try:
-        with sounddevice.RawInputStream(
-            SAMPLE_RATE, BLOCK_SAMPLES, channels=1, dtype="int16", callback=receive
-        ):
-            while not blocks.full():
-                yield np.frombuffer(blocks.get(), np.int16)
-    except sounddevice.PortAudioError as error:
-        raise audio.AudioError(f"No microphone can be opened: {error}.") from error
-    raise audio.AudioError("Recognition is 5 s behind the microphone; audio would be lost.")
 
 
 def at_own_speed(blocks: Blocks) -> Blocks:
@@ -208,30 +179,47 @@ def main(argv: Sequence[str]) -> int:
         print(error, file=sys.stderr)
         return 1
 
-    if not paths:
-        blocks = microphone()
-    elif paths[0] == "-":
-        blocks = audio.read_pcm_blocks(sys.stdin.buffer, arguments.rate)
-    else:
-        blocks = audio.read_blocks(paths[0])
     warned = False
     try:
-        for utterance in utterances(
-            listener, at_own_speed(blocks) if arguments.own_speed else blocks
-        ):
+        recording = _recording(paths)
+        blocks = iter(recording)
+        if arguments.own_speed:
+            blocks = at_own_speed(blocks)
+        for utterance in utterances(listener, blocks):
             print(as_json(utterance) if arguments.json else line(utterance), flush=True)
             if not warned and (message := warning(utterance)):
                 warned = True
                 print(message, file=sys.stderr)
+        if not warned and recording.warning:
+            print(recording.warning, file=sys.stderr)
     except (audio.AudioError, ExecutionError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0
 
 
+def _recording(paths: Sequence[str]) -> audio.Recording:
+    """The file, standard input or microphone that the command line names."""
+    arguments: Any = flags.FLAGS
+    if not paths:
+        return audio.Recording(microphone.listen(arguments.device, arguments.rate), "microphone")
+    if paths[0] != "-":
+        return audio.open_file(paths[0], live=True)
+    rate = arguments.rate or SAMPLE_RATE
+    return audio.Recording(audio.read_pcm_blocks(sys.stdin.buffer, rate), "standard input")
+
+
 def run() -> None:
     """Entry point of the console script."""
-    flags.DEFINE_integer("rate", SAMPLE_RATE, "Hz of raw PCM on standard input.", lower_bound=1000)
+    flags.DEFINE_integer(
+        "rate",
+        None,
+        "Hz of raw PCM on standard input (default: 16000), or of the microphone (default: 16000, "
+        "or its own).",
+        lower_bound=audio.LOWEST_RATE,
+        upper_bound=audio.HIGHEST_RATE,
+    )
+    flags.DEFINE_string("device", None, "Number of the microphone, or part of its name.")
     flags.DEFINE_bool("own_speed", False, "Play a file at the speed at which it was spoken.")
     flags.DEFINE_bool("early", False, "Print texts before they are final too.")
     flags.DEFINE_bool("json", False, "Print JSON, an object a line.")

@@ -112,8 +112,12 @@ class Recognizer:
             "decoder_step": self._step.arena_bytes if self._step else 0,
         }
 
-    def transcribe(self, audio: npt.NDArray[np.int16] | str | os.PathLike[str]) -> Transcription:
+    def transcribe(
+        self, audio: npt.NDArray[np.int16] | str | os.PathLike[str] | sound.Recording
+    ) -> Transcription:
         """Recognises audio of any length; audio longer than the window is cut in its pauses.
+
+        Memory does not grow with the length of a file.
 
         In noise a pause is hard to find.  So a bundle with a grammar recognises each cut again, in
         the middle of a window: if the commands there have more confidence than those on either
@@ -121,10 +125,12 @@ class Recognizer:
         a command after a cut is kept only if a window across the cut also contains it.
 
         Args:
-          audio: int16 [samples], 16 kHz; or the path of a file that libsndfile decodes.
+          audio: int16 [samples], 16 kHz; or the path of a file that libsndfile decodes; or such a
+            file or stream, opened.
 
         Raises:
           AudioError: if the file cannot be decoded.
+          ValueError: if an array is not int16 [samples].
           ExecutionError: if the runtime fails.
 
         Example:
@@ -133,31 +139,23 @@ class Recognizer:
           >>> result.text, result.commands, result.audio_seconds
           ('', (), 1.0)
         """
-        samples = audio if isinstance(audio, np.ndarray) else sound.read(os.fspath(audio))
+        recording = audio if isinstance(audio, sound.Recording) else _opened(audio)
         begin = time.perf_counter()
         window = self.bundle.window
         segments: list[Segment] = []
-        for start, end in segment.split(samples, window):
-            piece = self._segment(samples, start, end)
-            if self._grammar is not None and segments and segments[-1].end == start:
-                middle = int(np.clip(start - window // 2, 0, len(samples) - window))
-                across = self._segment(samples, middle, middle + window)
-                if across.command_confidence > max(
-                    segments[-1].command_confidence, piece.command_confidence
-                ):
-                    segments[-1] = across
-                    continue
-                cut = start / frontend.SAMPLE_RATE
-                if across.end >= end and across.commands and across.commands[-1].end <= cut:
-                    piece = dataclasses.replace(piece, text="", tokens=(), commands=())
-            segments.append(piece)
+        samples = 0
+        for passage in segment.passages(recording, window):
+            samples = passage.first + len(passage.samples)
+            for start, end in passage.pieces:
+                self._add(segments, passage, start, end)
         return Transcription(
             text=" ".join(s.text for s in segments if s.text),
             tokens=tuple(token for s in segments for token in s.tokens),
             score=sum(s.score for s in segments),
-            audio_seconds=len(samples) / frontend.SAMPLE_RATE,
+            audio_seconds=samples / frontend.SAMPLE_RATE,
             seconds=time.perf_counter() - begin,
             segments=tuple(segments),
+            warning=recording.warning,
         )
 
     def listen(
@@ -184,7 +182,7 @@ class Recognizer:
         """
         endpointer = self.endpointer(early)
         for block in blocks:
-            for change in endpointer.feed(block):
+            for change in endpointer.feed(sound.checked(block)):
                 yield from self._events(change)
         for piece in endpointer.finish():
             yield from self._events(piece)
@@ -287,9 +285,31 @@ class Recognizer:
         spoken = np.flatnonzero(path != blank)
         return self._seconds(offset, spoken[0], spoken[-1] + 1) if len(spoken) else None
 
-    def _segment(self, samples: npt.NDArray[np.int16], start: int, end: int) -> Segment:
+    def _add(self, segments: list[Segment], passage: segment.Passage, start: int, end: int) -> None:
+        """Recognises the next piece of a passage; with a grammar, what was cut before it again."""
+        window = self.bundle.window
+        piece = self._segment(passage, start, end)
+        if self._grammar is not None and segments and segments[-1].end == start:
+            latest = passage.first + len(passage.samples) - window
+            middle = int(np.clip(start - window // 2, 0, latest))
+            across = self._segment(passage, middle, middle + window)
+            if across.command_confidence > max(
+                segments[-1].command_confidence, piece.command_confidence
+            ):
+                segments[-1] = across
+                return
+            cut = start / frontend.SAMPLE_RATE
+            if across.end >= end and across.commands and across.commands[-1].end <= cut:
+                piece = dataclasses.replace(piece, text="", tokens=(), commands=())
+        segments.append(piece)
+
+    def _segment(self, passage: segment.Passage, start: int, end: int) -> Segment:
         begin = time.perf_counter()
-        features = compute_features(self.bundle, samples[start:end])
+        samples = passage.samples[start - passage.first : end - passage.first]
+        if passage.offset:
+            shifted = samples.astype(np.int32) - passage.offset
+            samples = np.clip(shifted, -32768, 32767).astype(np.int16)
+        features = compute_features(self.bundle, samples)
         seconds = time.perf_counter() - begin
         return dataclasses.replace(self.recognize(features, start, end), frontend_seconds=seconds)
 
@@ -371,6 +391,12 @@ class Recognizer:
             name: self.bundle.tokenizer.text(tokens[i] for i in places)
             for name, places in command.slots.items()
         }
+
+
+def _opened(audio: npt.NDArray[np.int16] | str | os.PathLike[str]) -> sound.Recording:
+    if isinstance(audio, (str, os.PathLike)):
+        return sound.open_file(audio)
+    return sound.Recording([sound.checked(audio)])
 
 
 def compute_features(bundle: Bundle, audio: npt.NDArray[np.int16]) -> npt.NDArray[np.int8]:

@@ -5,7 +5,8 @@
 
 One file: its text. Several: a line `path<TAB>text` for each. `-` is raw 16 kHz 16-bit mono PCM (or
 an audio file) on standard input. A bad file is reported on standard error, the others are still
-transcribed, and the exit status is 1.
+transcribed, and the exit status is 1. A warning there says what is suspicious about the sound:
+clipping, for example, or channels that cancel each other.
 
 With --json each line is a JSON object: `audio`, `text`, `intent`, `slots`, `confidence` (0 to 1,
 see `search.results`), `slot_confidence` by slot, `start` and `end` of the speech in seconds. A
@@ -44,8 +45,9 @@ def main(argv: Sequence[str]) -> int:
     status = 0
     for path in paths:
         try:
-            samples = audio.read_stream(sys.stdin.buffer) if path == "-" else audio.read(path)
-            result = recognizer.transcribe(samples)
+            stdin = path == "-"
+            recording = audio.open_stream(sys.stdin.buffer) if stdin else audio.open_file(path)
+            result = recognizer.transcribe(recording)
         except audio.AudioError as error:
             print(error, file=sys.stderr)
             status = 1
@@ -53,6 +55,8 @@ def main(argv: Sequence[str]) -> int:
         except ExecutionError as error:
             print(error, file=sys.stderr)
             return 1
+        if result.warning:
+            print(result.warning, file=sys.stderr)
         if flags.FLAGS.json:
             for line in objects(path, result):
                 print(json.dumps(line, ensure_ascii=False), flush=True)

@@ -11,7 +11,8 @@ import soundfile
 
 from benchmarks.mutants.kind import Unequal
 from benchmarks.mutants.mutation import mutate
-from firmware_sim.sound import audio
+from firmware_sim.sound import audio, container
+from firmware_sim.sound.containers.splice import ContainerError
 from tf_speech_transformer.corpora import audio as corpora_audio
 
 _SAMPLES: Final = 2400  # at 16 kHz: 150 ms
@@ -53,8 +54,8 @@ class Sound:
     def use(self, path: Path) -> None:
         data = path.read_bytes()
         read = [_read(lambda: audio.read(path)), _read(lambda: corpora_audio.load(path))]
-        if data.startswith(audio._CONTAINERS):
-            read.append(_read(lambda: audio.read_stream(io.BytesIO(data))))
+        if _is_container(data):  # other bytes are taken for raw PCM
+            read.append(_read(lambda: np.concatenate(list(audio.open_stream(io.BytesIO(data))))))
         if all(isinstance(x, Exception) for x in read):
             raise next(x for x in read if isinstance(x, Exception))
         if any(isinstance(x, Exception) for x in read):
@@ -69,6 +70,13 @@ def _read(reader: Callable[[], npt.NDArray[np.int16]]) -> npt.NDArray[np.int16] 
         return reader()
     except Sound.refusals as error:
         return error
+
+
+def _is_container(data: bytes) -> bool:
+    try:
+        return container.is_container(data[: container.HEAD_BYTES])
+    except ContainerError:
+        return True
 
 
 def _encode(form: str, coding: str, channels: int, rate: int) -> bytes:

@@ -73,6 +73,7 @@ class Transcription:
     audio_seconds: float
     seconds: float  # of computing, in total
     segments: tuple[Segment, ...]  # none for silence
+    warning: str | None = None  # a sentence on what is suspicious about the sound
 
     @property
     def commands(self) -> tuple[Command, ...]:

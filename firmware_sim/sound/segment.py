@@ -1,11 +1,13 @@
 """Cuts audio that is longer than the encoder's window, where it hurts least: in pauses."""
 
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from firmware_sim.sound.frontend import STEP_SAMPLES
+from firmware_sim.sound.frontend import SAMPLE_RATE, STEP_SAMPLES
 
 SILENT_PEAK: Final = 8  # of 32768: below this no recording of speech can be
 _GAP_FRAMES: Final = 100  # digital silence of 1 s and more is not worth an encoder run
@@ -17,6 +19,58 @@ _SPEECH_DB: Final = 20.0  # below the loudest 5 %, soft speech ends: no pause is
 _INAUDIBLE_DB: Final = 35.0  # below the loudest 5 %, all is a pause
 _QUIETEST: Final = 0.05
 _FLOOR: Final = 1.0  # mean square; keeps the logarithm finite
+# Pauses are those of three minutes: longer audio is cut passage by passage, so that memory does not
+# grow with it.
+_PASSAGE: Final = 180 * SAMPLE_RATE
+_FEWEST_WINDOWS: Final = 8  # of a passage
+_NARROW_DB: Final = 16.0  # from pauses to speech: so little is an offset or a rumble
+_MISSED: Final = 0.6  # share of pauses: an offset that drifts hides them
+_MEASURED_FRAMES: Final = 6000  # at a time
+# An offset, a drift and the curve of a rumble, within a frame: orthonormal float64 [160, 3].
+_SLOW: Final = np.linalg.qr(np.vander(np.linspace(-1, 1, STEP_SAMPLES), 3))[0]
+
+
+@dataclass(frozen=True)
+class Passage:
+    """Up to three minutes of audio with the pieces to recognise next."""
+
+    first: int  # position of samples[0] in the audio
+    samples: npt.NDArray[np.int16]  # valid until the next passage
+    pieces: list[tuple[int, int]]  # (start, end), positions in the audio
+    offset: int = 0  # of the samples, if it is so large that it hides pauses
+
+
+def passages(blocks: Iterable[npt.NDArray[np.int16]], window: int) -> Iterator[Passage]:
+    """Cuts audio of any length as `split` does; its memory does not grow.
+
+    A passage begins a window before its first piece, and ends a window after its last one unless
+    the audio ends there.  Audio of up to three minutes is one passage.
+
+    Args:
+      blocks: int16 [samples] each, 16 kHz; their sizes do not matter.
+      window: most samples of a piece.
+    """
+    most = max(_PASSAGE, _FEWEST_WINDOWS * window)
+    held = np.empty(most, np.int16)
+    size = first = done = 0  # samples held; position of the first; how many of them are cut already
+    for block in blocks:
+        while len(block):
+            if size == most:
+                pieces, offset = _pieces(held[done:], window, goes_on=True)
+                ready = [(a + done, b + done) for a, b in pieces if b + done <= most - window]
+                yield Passage(first, held, [(first + a, first + b) for a, b in ready], offset)
+                following = [a + done for a, b in pieces if b + done > most - window]
+                done = following[0] if following else most - window
+                kept = max(0, done - window)
+                held[: most - kept] = held[kept:]
+                size, first, done = most - kept, first + kept, done - kept
+            taken = block[: most - size]
+            held[size : size + len(taken)] = taken
+            size += len(taken)
+            block = block[len(taken) :]
+    pieces, offset = _pieces(held[done:size], window)
+    start = first + done
+    yield Passage(first, held[:size], [(start + a, start + b) for a, b in pieces], offset)
 
 
 def split(audio: npt.NDArray[np.int16], window: int) -> list[tuple[int, int]]:
@@ -34,21 +88,28 @@ def split(audio: npt.NDArray[np.int16], window: int) -> list[tuple[int, int]]:
     Returns:
       (start, end) of each piece in samples, in order; none if the audio is silent throughout.
     """
+    return _pieces(audio, window)[0]
+
+
+def _pieces(
+    audio: npt.NDArray[np.int16], window: int, goes_on: bool = False
+) -> tuple[list[tuple[int, int]], int]:
+    """The pieces, and the offset if it hides pauses; `goes_on`: quiet ends are kept."""
     if window < STEP_SAMPLES:
         raise ValueError(f"window is {window} samples, less than one step of {STEP_SAMPLES}.")
-    if not len(audio) or int(np.abs(audio.astype(np.int32)).max()) <= SILENT_PEAK:
-        return []
+    if not len(audio) or max(int(audio.max()), -int(audio.min())) <= SILENT_PEAK:
+        return [], 0
     if len(audio) <= window:
-        return [(0, len(audio))]
+        return [(0, len(audio))], 0
 
-    frames = _frames(audio)
-    whole = _without_quiet_ends(frames, len(audio), window)
+    frames = _Frames(audio)
+    whole = None if goes_on else _without_quiet_ends(frames, len(audio), window)
     if whole is not None:
-        return [whole]
+        return [whole], frames.offset
     pieces = []
-    for start, end in _sounding(frames, len(audio)):
-        pieces += _cut(frames, start, end, window)
-    return pieces
+    for start, end in _sounding(frames.silent, len(audio)):
+        pieces += _cut(frames.power, start, end, window)
+    return pieces, frames.offset
 
 
 def find_pause(power: npt.NDArray[np.uint32]) -> int:
@@ -65,17 +126,43 @@ def find_pause(power: npt.NDArray[np.uint32]) -> int:
     return _cut_frame(level, pause, earliest, len(power) - 1)
 
 
-def _frames(audio: npt.NDArray[np.int16]) -> npt.NDArray[np.float64]:
-    """[samples] -> float64 [ceil(samples / 160), 160], zeros at the end."""
-    count = -(-len(audio) // STEP_SAMPLES)
-    padded = np.zeros(count * STEP_SAMPLES)
-    padded[: len(audio)] = audio
-    return padded.reshape(count, STEP_SAMPLES)
+class _Frames:
+    """Each 10 ms of audio, zeros at the end."""
+
+    def __init__(self, audio: npt.NDArray[np.int16]) -> None:
+        count = -(-len(audio) // STEP_SAMPLES)
+        self.silent = np.empty(count, np.bool_)  # digitally
+        means, whole, fast = np.empty((3, count))  # fast: without what is slower than speech
+        for start in range(0, count, _MEASURED_FRAMES):
+            part = audio[start * STEP_SAMPLES : (start + _MEASURED_FRAMES) * STEP_SAMPLES]
+            frames = np.zeros(-(-len(part) // STEP_SAMPLES) * STEP_SAMPLES)
+            frames[: len(part)] = part
+            frames = frames.reshape(-1, STEP_SAMPLES)
+            place = slice(start, start + len(frames))
+            self.silent[place] = np.abs(frames).max(axis=1) <= SILENT_PEAK
+            means[place] = frames.mean(axis=1)
+            whole[place] = np.mean(np.square(frames), axis=1)
+            slow = np.square(frames @ _SLOW).sum(axis=1) / STEP_SAMPLES
+            fast[place] = np.maximum(whole[place] - slow, 0.0)
+        offset = means.mean()
+        centred = np.maximum(whole - 2 * offset * means + offset**2, 0.0)
+        # Mean square; an offset, and only then all that is slow, is left out if it hides pauses.
+        self.power = next(x for x in (whole, centred, fast) if not _hides_pauses(x, fast))
+        self.offset = 0 if self.power is whole else round(offset)
 
 
-def _sounding(frames: npt.NDArray[np.float64], samples: int) -> list[tuple[int, int]]:
+def _hides_pauses(power: npt.NDArray[np.float64], fast: npt.NDArray[np.float64]) -> bool:
+    """Whether something slow makes pauses nearly as loud as speech, or louder than other pauses."""
+    (level, pause), (fast_level, fast_pause) = _pauses(power), _pauses(fast)
+    span, fast_span = (
+        float(np.subtract(*np.quantile(x, [1 - _QUIETEST, _QUIETEST]))) for x in (level, fast_level)
+    )
+    missed = np.count_nonzero(fast_pause & ~pause) > _MISSED * np.count_nonzero(fast_pause)
+    return bool(missed or (span < _NARROW_DB and fast_span > span + _PAUSE_DB))
+
+
+def _sounding(silent: npt.NDArray[np.bool_], samples: int) -> list[tuple[int, int]]:
     """Stretches, in samples, between long digital silences."""
-    silent = np.abs(frames).max(axis=1) <= SILENT_PEAK
     stretches = []
     start = 0
     for first, last in _runs(silent):
@@ -85,22 +172,20 @@ def _sounding(frames: npt.NDArray[np.float64], samples: int) -> list[tuple[int, 
         if end > start:
             stretches.append((start * STEP_SAMPLES, end * STEP_SAMPLES))
         start = last - _MARGIN_FRAMES
-        if last == len(frames):
+        if last == len(silent):
             start = last
-    if start < len(frames):
+    if start < len(silent):
         stretches.append((start * STEP_SAMPLES, samples))
     return stretches
 
 
-def _without_quiet_ends(
-    frames: npt.NDArray[np.float64], samples: int, window: int
-) -> tuple[int, int] | None:
+def _without_quiet_ends(frames: _Frames, samples: int, window: int) -> tuple[int, int] | None:
     """A window, in samples, with all that is not quiet in its middle; None if that does not fit.
 
     In noise that is hardly softer than speech nothing is quiet.
     """
-    silent = np.abs(frames).max(axis=1) <= SILENT_PEAK
-    level, _ = _pauses(np.mean(np.square(frames), axis=1))
+    silent = frames.silent
+    level, _ = _pauses(frames.power)
     quietest, loudest = np.quantile(level[~silent], [_QUIETEST, 1 - _QUIETEST])
     quiet = level < np.clip(quietest + _PAUSE_DB, loudest - _INAUDIBLE_DB, loudest - _SPEECH_DB)
     sounding = np.flatnonzero(~(quiet | silent))
@@ -113,13 +198,12 @@ def _without_quiet_ends(
 
 
 def _cut(
-    frames: npt.NDArray[np.float64], start: int, end: int, window: int
+    power: npt.NDArray[np.float64], start: int, end: int, window: int
 ) -> list[tuple[int, int]]:
     """Cuts audio[start:end] into pieces of at most `window` samples."""
     if end - start <= window:
         return [(start, end)]
-    power = np.mean(np.square(frames[start // STEP_SAMPLES : -(-end // STEP_SAMPLES)]), axis=1)
-    level, pause = _pauses(power)
+    level, pause = _pauses(power[start // STEP_SAMPLES : -(-end // STEP_SAMPLES)])
     pieces = []
     origin = start
     while end - start > window:

@@ -1,0 +1,1 @@
+"""Containers: what holds sound, recognised by its first bytes and mended where its header lies."""

@@ -1,0 +1,151 @@
+"""FLAC (RFC 9639): the header's number of samples is put right.
+
+Writers into a pipe leave it at 0, and libsndfile then loses the end.  A number that is too small
+loses sound as well.  The last frame says which samples it holds, and its checksum whether it is
+whole.
+"""
+
+from dataclasses import dataclass
+from typing import BinaryIO, Final, cast
+
+from firmware_sim.sound.containers.splice import (
+    TRUNCATED,
+    ContainerError,
+    Splice,
+    read_at,
+    size_of,
+)
+
+_STREAM_INFO: Final = slice(8, 42)  # after the magic and the header of its block
+_LONGEST_FRAME: Final = 1 << 18  # bytes that are searched for the last frame
+_MOST_CANDIDATES: Final = 16
+_TAG_BYTES: Final = 128  # of ID3v1
+
+
+@dataclass(frozen=True)
+class StreamInfo:
+    """What the header says."""
+
+    block_samples: tuple[int, int]  # least, most
+    rate: int  # Hz
+    channels: int
+    bits: int
+    samples: int  # of each channel; 0: unknown
+    md5: bytes  # of all samples; zeros: unknown
+
+
+def stream_info(head: bytes) -> StreamInfo | None:
+    """The header of a file; None if it does not begin with one."""
+    content = head[_STREAM_INFO]
+    if (
+        not head.startswith(b"fLaC")
+        or len(content) < 34
+        or head[4] & 0x7F
+        or head[5:8] != b"\0\0\x22"
+    ):
+        return None
+    packed = int.from_bytes(content[10:18], "big")
+    return StreamInfo(
+        block_samples=(int.from_bytes(content[:2], "big"), int.from_bytes(content[2:4], "big")),
+        rate=packed >> 44,
+        channels=(packed >> 41 & 7) + 1,
+        bits=(packed >> 36 & 31) + 1,
+        samples=packed & ((1 << 36) - 1),
+        md5=content[18:],
+    )
+
+
+def mend(stream: BinaryIO) -> BinaryIO:
+    """The file with the number of samples that its last frame ends with.
+
+    Raises:
+      ContainerError: the file is cut off.
+    """
+    size = size_of(stream)
+    head = read_at(stream, 0, _STREAM_INFO.stop)
+    info = stream_info(head)
+    if info is None:
+        return stream
+    if read_at(stream, max(0, size - _TAG_BYTES), 3) == b"TAG":
+        size -= _TAG_BYTES
+    tail = read_at(stream, max(len(head), size - _LONGEST_FRAME), _LONGEST_FRAME)
+    samples = _last_sample(tail[: size - max(len(head), size - _LONGEST_FRAME)], info)
+    if samples is None and info.samples:
+        return stream  # libsndfile notices if there are fewer
+    if samples is None or samples < info.samples:
+        raise ContainerError(TRUNCATED)
+    packed = int.from_bytes(head[18:26], "big")
+    packed = packed >> 36 << 36 | samples & ((1 << 36) - 1)
+    header = head[:18] + packed.to_bytes(8, "big") + head[26:]
+    return cast(BinaryIO, Splice(stream, [header, (len(header), size)]))
+
+
+def _last_sample(tail: bytes, info: StreamInfo) -> int | None:
+    """The number of samples up to the end of the last frame; None if it is not whole."""
+    at = len(tail)
+    for _ in range(_MOST_CANDIDATES):
+        at = max(tail.rfind(b"\xff\xf8", 0, at), tail.rfind(b"\xff\xf9", 0, at))
+        if at < 0:
+            return None
+        samples = _samples_at_end(tail[at : at + 16], info)
+        if samples is not None and _crc16(tail[at:]) == 0:
+            return samples
+    return None
+
+
+def _samples_at_end(header: bytes, info: StreamInfo) -> int | None:
+    """The number of samples up to the end of a frame; None if this is no header of one."""
+    header = header.ljust(16, b"\0")
+    ones = next((i for i in range(8) if not header[4] >> (7 - i) & 1), 8)
+    if ones in (1, 8):
+        return None
+    extra = max(0, ones - 1)  # bytes of the number after its first, as in UTF-8
+    number = header[4] & (0x7F >> ones)
+    for byte in header[5 : 5 + extra]:
+        number = number << 6 | byte & 0x3F
+    at = 5 + extra
+    code = header[2] >> 4
+    if code in (6, 7):
+        width = code - 5
+        block = int.from_bytes(header[at : at + width], "big") + 1
+        at += width
+    elif code == 0:
+        return None
+    else:
+        block = 192 if code == 1 else 576 << code - 2 if code < 6 else 256 << code - 8
+    at += {12: 1, 13: 2, 14: 2}.get(header[2] & 15, 0)
+    if _crc8(header[: at + 1]):
+        return None
+    if header[1] & 1:
+        return number + block
+    least, most = info.block_samples
+    return number * most + block if least == most else None
+
+
+def _crc8(data: bytes) -> int:
+    crc = 0
+    for byte in data:
+        crc = _CRC8[crc ^ byte]
+    return crc
+
+
+def _crc16(data: bytes) -> int:
+    crc = 0
+    for byte in data:
+        crc = (crc << 8 & 0xFFFF) ^ _CRC16[crc >> 8 ^ byte]
+    return crc
+
+
+def _table(polynomial: int, bits: int) -> list[int]:
+    table = []
+    for byte in range(256):
+        crc = byte << bits - 8
+        for _ in range(8):
+            crc = crc << 1 ^ (polynomial if crc >> bits - 1 else 0)
+            crc &= (1 << bits) - 1
+        table.append(crc)
+    return table
+
+
+_CRC8: Final = _table(0x07, 8)
+_CRC16: Final = _table(0x8005, 16)
