@@ -20,10 +20,10 @@ text. `...` after it marks speech that was longer than the encoder's window and 
 --early also prints a text at each pause in which speech may have ended, 20 ms and `compute` after
 it. A later line with the same start replaces it. Without --json an early line begins with `?`.
 
-The microphone needs the package `sounddevice`. --device names one, --rate sets its rate. One without
-16 kHz is resampled. If it is unplugged, stalls or loses sound, listening ends and says so. Warnings
-and errors go to standard error; the exit status is 1 if there was no audio, or the bundle could not
-be used.
+The microphone needs the package `sounddevice`. --device names one, --rate sets its rate. If it has
+no 16 kHz, it is resampled. If it is unplugged, stalls or loses sound, listening ends and says so.
+Warnings and errors go to standard error; the exit status is 1 if there was no audio, or the bundle
+could not be used.
 """
 
 import dataclasses

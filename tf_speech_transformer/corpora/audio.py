@@ -47,7 +47,8 @@ def decode(content: bytes, name: str) -> np.ndarray:
     Raises:
         AudioError: it is empty, truncated or no audio, or holds infinities or NaN.
     """
-    samples = _decode_flac(content) if _is_utterance(content) else None
+    suits = _is_utterance(content) and flac.frames_follow(content)
+    samples = _decode_flac(content) if suits else None
     return device_audio.decode(io.BytesIO(content), name) if samples is None else samples
 
 

@@ -16,6 +16,7 @@ from firmware_sim.sound.containers.splice import (
     size_of,
 )
 
+_SYNC: Final = (b"\xff\xf8", b"\xff\xf9")  # blocks of one size, or of several
 _STREAM_INFO: Final = slice(8, 42)  # after the magic and the header of its block
 _LONGEST_FRAME: Final = 1 << 18  # bytes that are searched for the last frame
 _MOST_CANDIDATES: Final = 16
@@ -55,6 +56,15 @@ def stream_info(head: bytes) -> StreamInfo | None:
     )
 
 
+def frames_follow(content: bytes) -> bool:
+    """Whether the first frame follows the metadata; a decoder may not find it elsewhere."""
+    at, last = 4, False
+    while not last and at + 4 <= len(content):
+        last = bool(content[at] & 0x80)
+        at += 4 + int.from_bytes(content[at + 1 : at + 4], "big")
+    return content.startswith(_SYNC, at)
+
+
 def mend(stream: BinaryIO) -> BinaryIO:
     """The file with the number of samples that its last frame ends with.
 
@@ -84,7 +94,7 @@ def _last_sample(tail: bytes, info: StreamInfo) -> int | None:
     """The number of samples up to the end of the last frame; None if it is not whole."""
     at = len(tail)
     for _ in range(_MOST_CANDIDATES):
-        at = max(tail.rfind(b"\xff\xf8", 0, at), tail.rfind(b"\xff\xf9", 0, at))
+        at = max(tail.rfind(sync, 0, at) for sync in _SYNC)
         if at < 0:
             return None
         samples = _samples_at_end(tail[at : at + 16], info)
