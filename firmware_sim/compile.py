@@ -31,9 +31,11 @@ _MOST_GUESSED: Final = 20  # words that are printed
 
 def size(grammar: Grammar) -> str:
     """The numbers of a grammar in a line."""
+    count = grammar.count()
+    commands = f"{count:,}" if count < 10**30 else "10^30 or more"
     return (
         f"{grammar.name}: {len(grammar.intents)} intents, {len(grammar.slot_names)} slots, "
-        f"{len(grammar.words)} words, {grammar.count():,} commands, "
+        f"{len(grammar.words)} words, {commands} commands, "
         f"{len(grammar.word_automaton.arcs)} states"
     )
 

@@ -12,9 +12,24 @@ from firmware_sim.grammar.automaton import NO_SLOT, GrammarError
 from firmware_sim.grammar.phrase import Choice, Phrase, Slots, Word
 
 MOST_STATES: Final = 100_000  # of an automaton; barista's has 300
+_MOST_PLACES: Final = 2_000_000  # of a network
+_MOST_STEPS: Final = 3_000_000  # places looked at; those of grammars/ need 11,284 at most
+_MOST_COUNTED: Final = 10**30  # sentences
 
 Label = tuple[Any, int]  # a token, and the index of the slot it belongs to or NO_SLOT
 Spelling = Callable[[str, bool], Sequence[Sequence[Any]]]
+
+
+class TwoIntents(GrammarError):
+    """A sentence, in tokens, that has two intents."""
+
+    def __init__(self, name: str, tokens: Sequence[Hashable], intents: tuple[str, str]) -> None:
+        self.tokens, self.intents = tokens, intents
+        sentence = " ".join(map(str, tokens))
+        super().__init__(
+            f"grammar {name}: {sentence!r:.200} is both {intents[0]} and {intents[1]}: "
+            "take it out of one of them"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,12 +44,16 @@ class Automaton:
     finals: dict[int, int]
 
     def count(self) -> int:
-        """Number of sentences, each with its slots."""
+        """Number of sentences, each with its slots; 10^30 if there are more."""
         counts: dict[int, int] = {}
-        for state in _backwards(self.arcs):
+        for state in self.backwards():
             following = sum(counts[target] for target in self.arcs[state].values())
-            counts[state] = following + (state in self.finals)
+            counts[state] = min(following + (state in self.finals), _MOST_COUNTED)
         return counts[0]
+
+    def backwards(self) -> list[int]:
+        """The states, each after all that follow it."""
+        return _backwards(self.arcs)
 
 
 def build(
@@ -55,7 +74,8 @@ def build(
         sentence's first.
 
     Raises:
-      GrammarError: a sentence has two intents, or there are more than `MOST_STATES` states.
+      TwoIntents: a sentence, with its slots, has two intents.
+      GrammarError: there are more than `MOST_STATES` states, or too much is optional.
     """
     network = _Network(slots, slot_names, spell)
     start = network.place()
@@ -71,11 +91,15 @@ class _Network:
     """Places and arcs; an arc without a label is free."""
 
     def __init__(self, slots: Slots, slot_names: Sequence[str], spell: Spelling) -> None:
-        self._slots, self._slot_names, self._spell = slots, slot_names, spell
+        self._slots, self._spell = slots, spell
+        self._slot_numbers = {name: number for number, name in enumerate(slot_names)}
         self.arcs: list[list[tuple[Label | None, int]]] = []  # by place
+        self.steps = 0
 
     def place(self) -> int:
         """A new place."""
+        if len(self.arcs) >= _MOST_PLACES:
+            raise GrammarError(f"more than {_MOST_PLACES} words and letters: use fewer")
         self.arcs.append([])
         return len(self.arcs) - 1
 
@@ -115,6 +139,7 @@ class _Network:
                 if label is None and target not in places:
                     places.add(target)
                     stack.append(target)
+        self.steps += len(places)
         # Places with only free arcs would make equal states look different.
         return frozenset(
             x
@@ -123,7 +148,7 @@ class _Network:
         )
 
     def _lay_word(self, word: str, slot: str | None, first: bool, start: int) -> int:
-        index = NO_SLOT if slot is None else self._slot_names.index(slot)
+        index = NO_SLOT if slot is None else self._slot_numbers[slot]
         end = self.place()
         for tokens in self._spell(word, first):
             here = start
@@ -146,18 +171,15 @@ def _deterministic(
     """Arcs and finals of an automaton with one state for each set of places."""
     first_state = network.reach({start}, intent_of)
     numbers = {first_state: 0}
-    waiting: list[tuple[frozenset[int], tuple[Any, ...]]] = [(first_state, ())]
+    before: list[tuple[int, Hashable]] = [(0, None)]  # of each state one before it, and a token
+    waiting = [first_state]
     arcs: list[dict[Label, int]] = []
     finals: dict[int, int] = {}
-    for places, prefix in waiting:  # grows during the loop
+    for places in waiting:  # grows during the loop
         ending = sorted({intent_of[x] for x in places if x in intent_of})
         if len(ending) > 1:
             one, other, *_ = (intents[i] for i in ending)
-            sentence = " ".join(map(str, prefix))
-            raise GrammarError(
-                f"grammar {name}: {sentence!r} is both {one} and {other}: "
-                "take it out of one of them"
-            )
+            raise TwoIntents(name, _tokens_to(len(arcs), before), (one, other))
         if ending:
             finals[len(arcs)] = ending[0]
         targets: dict[Label, set[int]] = {}
@@ -168,9 +190,15 @@ def _deterministic(
         here: dict[Label, int] = {}
         for label, seeds in targets.items():
             following = network.reach(seeds, intent_of)
+            if network.steps > _MOST_STEPS:
+                raise GrammarError(
+                    f"grammar {name} leaves too much open: use fewer optional words side by side, "
+                    "or fewer ways to say the same"
+                )
             if following not in numbers:
                 numbers[following] = len(numbers)
-                waiting.append((following, (*prefix, label[0])))
+                waiting.append(following)
+                before.append((len(arcs), label[0]))
             here[label] = numbers[following]
         arcs.append(here)
         if len(numbers) > MOST_STATES:
@@ -179,6 +207,15 @@ def _deterministic(
                 "use fewer alternatives side by side"
             )
     return arcs, finals
+
+
+def _tokens_to(state: int, before: list[tuple[int, Hashable]]) -> list[Hashable]:
+    """The tokens of the way that a state was first found by."""
+    tokens = []
+    while state:
+        state, token = before[state]
+        tokens.append(token)
+    return tokens[::-1]
 
 
 def _minimal(arcs: list[dict[Label, int]], finals: dict[int, int]) -> Automaton:

@@ -32,15 +32,23 @@ Slots = Mapping[str, Sequence[Phrase]]  # values by slot
 
 def labels(phrase: Phrase, slot: str | None, slots: Slots) -> Iterator[str | None]:
     """The slot of each word that may occur, with repetitions; `slot` is the one around it."""
+    return _labels(phrase, slot, slots, set())
+
+
+def _labels(
+    phrase: Phrase, slot: str | None, slots: Slots, known: set[tuple[str, str | None]]
+) -> Iterator[str | None]:
+    """`known`: slots, and the names around them, whose labels are there already."""
     for item in phrase:
         if isinstance(item, Word):
             yield slot
         elif isinstance(item, Choice):
             for alternative in item.phrases:
-                yield from labels(alternative, slot, slots)
-        else:
+                yield from _labels(alternative, slot, slots, known)
+        elif (item.slot, item.name or slot) not in known:
+            known.add((item.slot, item.name or slot))
             for value in slots[item.slot]:
-                yield from labels(value, item.name or slot, slots)
+                yield from _labels(value, item.name or slot, slots, known)
 
 
 def draw(
@@ -68,12 +76,27 @@ def used_slots(phrase: Phrase) -> Iterator[str]:
                 yield from used_slots(alternative)
 
 
-def may_be_empty(phrase: Phrase, slots: Slots) -> bool:
-    """Whether a phrase allows a sentence without words."""
-    for item in phrase:
-        if isinstance(item, Word):
-            return False
-        phrases = item.phrases if isinstance(item, Choice) else slots[item.slot]
-        if not any(may_be_empty(x, slots) for x in phrases):
-            return False
-    return True
+@dataclasses.dataclass(frozen=True)
+class Measure:
+    """How large a phrase is when every slot in it is written out."""
+
+    words: int
+    depth: int  # of brackets and slots
+    may_be_empty: bool  # whether it allows a sentence without words
+
+
+def measure(phrases: Sequence[Phrase], slots: Mapping[str, Measure]) -> Measure:
+    """Of alternatives; `slots` has all that they refer to."""
+    words = depth = 0
+    empty = False
+    for phrase in phrases:
+        silent = True
+        for item in phrase:
+            if isinstance(item, Word):
+                words, silent = words + 1, False
+                continue
+            inner = slots[item.slot] if isinstance(item, Slot) else measure(item.phrases, slots)
+            words, depth = words + inner.words, max(depth, inner.depth + 1)
+            silent = silent and inner.may_be_empty
+        empty = empty or silent
+    return Measure(words, depth, empty)

@@ -19,32 +19,18 @@ finite.  It may have billions of sentences, so they are never listed.
 
 import dataclasses
 import functools
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 import numpy as np
-import yaml
 
-from firmware_sim.grammar import compiler
+from firmware_sim.grammar import ambiguity, compiler, reader
 from firmware_sim.grammar.automaton import NO_SLOT, NO_WORD, PHONE_VERSION, VERSION, GrammarError
 from firmware_sim.grammar.compiler import Automaton, Spelling
-from firmware_sim.grammar.phrase import (
-    Choice,
-    Phrase,
-    Slot,
-    Word,
-    draw,
-    labels,
-    may_be_empty,
-    used_slots,
-)
+from firmware_sim.grammar.phrase import Phrase, Word, draw, labels
 
 REJECT_BELOW: Final = 0.3  # confidence below which a result over phones is no command
-_WORD: Final = re.compile(r"[a-z']+")
-_LEXEME: Final = re.compile(r"[\[\](),]|\$[\w.]+(?::\w+)?|[^\s\[\](),$]+|\$")
-_CLOSING: Final = {"[": "]", "(": ")"}
 
 
 class TextEncoder(Protocol):
@@ -87,7 +73,44 @@ class Grammar:
         Raises:
           GrammarError: the message says what is wrong, in which line, and what to do.
         """
-        return _Reader(path).grammar()
+        content = reader.read(path)
+        grammar = cls(path.stem, content.expressions, content.slots)
+        try:
+            ambiguous = grammar.two_intents()
+        except GrammarError as error:
+            raise GrammarError(f"{path}: {error}") from error
+        if ambiguous is None:
+            return grammar
+        words, intents = ambiguous
+        lines = [
+            next(
+                line
+                for line, phrase in zip(
+                    content.lines[intent], grammar.expressions[intent], strict=True
+                )
+                if ambiguity.accepts(phrase, words, grammar.slots)
+            )
+            for intent in intents
+        ]
+        raise GrammarError(
+            f"{path}, line {lines[0]}: {' '.join(words)!r:.200} is both {intents[0]} and "
+            f"{intents[1]} (line {lines[1]}): take it out of one of them"
+        )
+
+    def two_intents(self) -> tuple[list[str], tuple[str, str]] | None:
+        """The words of a sentence that has two intents, and these; None if there is none.
+
+        Raises:
+          GrammarError: the grammar is too large.
+        """
+        try:
+            ambiguous = ambiguity.two_intents(self.word_automaton)
+        except compiler.TwoIntents as error:
+            return [str(token) for token in error.tokens], error.intents
+        if ambiguous is None:
+            return None
+        words, (one, other) = ambiguous
+        return words, (self.intents[one], self.intents[other])
 
     @property
     def words(self) -> list[str]:
@@ -114,21 +137,27 @@ class Grammar:
         file first names them.
         """
         automaton, words = self.word_automaton, text.lower().split()
-
-        def search(state: int, i: int) -> tuple[int, list[int]] | None:
-            if i == len(words):
-                return (automaton.finals[state], []) if state in automaton.finals else None
-            for slot in range(NO_SLOT, len(self.slot_names)):
-                target = automaton.arcs[state].get((words[i], slot))
-                rest = None if target is None else search(target, i + 1)
-                if rest is not None:
-                    return rest[0], [slot, *rest[1]]
-            return None
-
-        meaning = search(0, 0)
-        if meaning is None:
-            return None
-        intent, slots = meaning
+        dead: set[tuple[int, int]] = set()  # states that no way from a word on ends well from
+        states, slots = [0], list[int]()  # after each word, and its slot
+        tried = [NO_SLOT]  # the next slot to try at each word
+        while True:
+            i, state = len(slots), states[-1]
+            if i == len(words) and state in automaton.finals:
+                break
+            slot = tried[-1]
+            if i == len(words) or slot == len(self.slot_names):
+                dead.add((state, i))
+                if not slots:
+                    return None
+                states.pop(), tried.pop(), slots.pop()
+                continue
+            tried[-1] += 1
+            target = automaton.arcs[state].get((words[i], slot))
+            if target is not None and (target, i + 1) not in dead:
+                states.append(target)
+                slots.append(slot)
+                tried.append(NO_SLOT)
+        intent = automaton.finals[states[-1]]
         names = (None if slot == NO_SLOT else self.slot_names[slot] for slot in slots)
         values = _values(list(zip(words, names, strict=True)))
         return Command(" ".join(words), self.intents[intent], values)
@@ -219,11 +248,20 @@ class Grammar:
         extended = dict(self.slots)
         for name, values in slots.items():
             if name not in self.slots:
-                known = ", ".join(self.slots) or "none"
+                own = [slot for slot in self.slots if not slot.startswith(reader.MACRO)]
+                known = ", ".join(own) or "none"
                 raise GrammarError(f"grammar {self.name} has no slot {name!r}: there are {known}")
             phrases = [tuple(Word(word) for word in _plain(value)) for value in values]
             extended[name] = [*self.slots[name], *phrases]
-        return Grammar(self.name, self.expressions, extended)
+        grammar = Grammar(self.name, self.expressions, extended)
+        ambiguous = grammar.two_intents()
+        if ambiguous is not None:
+            words, (one, other) = ambiguous
+            raise GrammarError(
+                f"grammar {self.name}: with these values {' '.join(words)!r:.200} is both {one} "
+                f"and {other}: leave some out"
+            )
+        return grammar
 
     def automaton(self, spell: Spelling) -> Automaton:
         """The automaton over the tokens of words; see `compiler.build`."""
@@ -238,7 +276,7 @@ class Grammar:
 def _plain(value: str) -> list[str]:
     """The words of a slot's value."""
     words = value.lower().replace("\u2019", "'").split()
-    if not words or not all(_WORD.fullmatch(word) for word in words):
+    if not words or not all(reader.WORD.fullmatch(word) for word in words):
         raise GrammarError(f"{value!r} cannot be said as it is written: spell it in letters")
     return words
 
@@ -250,163 +288,3 @@ def _values(words: Sequence[tuple[str, str | None]]) -> dict[str, str]:
         if slot is not None:
             slots.setdefault(slot, []).append(word)
     return {slot: " ".join(value) for slot, value in slots.items()}
-
-
-class _Reader:
-    """Reads one file; `error` adds its path and the line to a message."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.lines: dict[str, int] = {}  # of the definition of each slot
-
-    def error(self, node: yaml.Node | None, problem: str) -> GrammarError:
-        where = f", line {node.start_mark.line + 1}" if node is not None else ""
-        return GrammarError(f"{self.path}{where}: {problem}")
-
-    def grammar(self) -> Grammar:
-        root = self.compose()
-        top = self.mapping(root, "the file")
-        if "context" not in top:
-            raise self.error(root, "no `context`: put `expressions` and `slots` under one")
-        context = self.mapping(top["context"], "`context`")
-        if "expressions" not in context:
-            raise self.error(top["context"], "no `expressions`: add an intent with what people say")
-        intents = self.mapping(context["expressions"], "`expressions`")
-        slots_node = context.get("slots")
-        slot_nodes = self.mapping(slots_node, "`slots`") if slots_node is not None else {}
-        if not intents:
-            raise self.error(context["expressions"], "no expressions: add an intent with some")
-        slots = {
-            name: self.phrases(node, f"slot {name}", True) for name, node in slot_nodes.items()
-        }
-        expressions = {
-            name: self.phrases(node, f"intent {name}", False) for name, node in intents.items()
-        }
-        self.check_slots_exist(slot_nodes, slots, slots)
-        self.check_slots_exist(intents, expressions, slots)
-        for name in slots:
-            self.refuse_recursion(name, slots, slot_nodes, ())
-        for name, node in intents.items():
-            for item, phrase in zip(node.value, expressions[name], strict=True):
-                if may_be_empty(phrase, slots):
-                    raise self.error(item, f"an expression of {name} may be silence: add a word")
-        return Grammar(self.path.stem, expressions, slots)
-
-    def compose(self) -> yaml.Node | None:
-        """The nodes of the file."""
-        try:
-            return yaml.compose(self.path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-        except OSError as error:
-            raise GrammarError(f"{self.path}: {error.strerror}: name a grammar file") from error
-        except UnicodeDecodeError as error:
-            raise GrammarError(
-                f"{self.path} is not text in UTF-8: save it as such ({error})"
-            ) from error
-        except yaml.YAMLError as error:
-            mark = getattr(error, "problem_mark", None)
-            where = f", line {mark.line + 1}" if mark is not None else ""
-            problem = getattr(error, "problem", None) or "it cannot be read"
-            raise GrammarError(f"{self.path}{where}: not YAML: {problem}") from error
-
-    def check_slots_exist(
-        self,
-        nodes: Mapping[str, yaml.Node],
-        phrases: Mapping[str, Sequence[Phrase]],
-        slots: Mapping[str, Sequence[Phrase]],
-    ) -> None:
-        for name, node in nodes.items():
-            for item, phrase in zip(node.value, phrases[name], strict=True):
-                for slot in used_slots(phrase):
-                    if slot not in slots:
-                        raise self.error(
-                            item, f"${slot} is not defined: add it under `slots` or rename it"
-                        )
-
-    def mapping(self, node: yaml.Node | None, what: str) -> dict[str, yaml.Node]:
-        if not isinstance(node, yaml.MappingNode):
-            raise self.error(node, f"{what} must be a mapping of names")
-        entries: dict[str, yaml.Node] = {}
-        for key, value in node.value:
-            if key.value in entries:
-                raise self.error(key, f"{key.value} is there twice: keep one")
-            entries[key.value] = value
-        return entries
-
-    def phrases(self, node: yaml.Node, what: str, values: bool) -> list[Phrase]:
-        if not isinstance(node, yaml.SequenceNode):
-            raise self.error(node, f"{what} must be a list")
-        if not node.value:
-            raise self.error(node, f"{what} is empty: add what people say")
-        return [self.phrase(item, what, values) for item in node.value]
-
-    def phrase(self, node: yaml.Node, what: str, value: bool) -> Phrase:
-        if not isinstance(node, yaml.ScalarNode):
-            raise self.error(node, f"{what} holds something else than texts")
-        lexemes = _LEXEME.findall(node.value)
-        position = 0
-
-        def sequence(closing: str) -> Phrase:
-            nonlocal position
-            items: list[Word | Choice | Slot] = []
-            while position < len(lexemes):
-                lexeme = lexemes[position]
-                if lexeme in ("]", ")", ","):
-                    if not closing or (lexeme != "," and lexeme != closing):
-                        raise self.error(node, f"{lexeme!r} has no beginning in {node.value!r}")
-                    return tuple(items)
-                position += 1
-                if lexeme in _CLOSING:
-                    items.append(choice(lexeme))
-                elif lexeme == "$":
-                    raise self.error(node, f"$ without a name in {node.value!r}")
-                elif lexeme.startswith("$"):
-                    slot, _, name = lexeme[1:].partition(":")
-                    items.append(Slot(slot, name or (None if value else slot)))
-                else:
-                    items.append(self.word(node, lexeme))
-            if closing:
-                raise self.error(node, f"{closing!r} is missing in {node.value!r}")
-            return tuple(items)
-
-        def choice(opening: str) -> Choice:
-            nonlocal position
-            phrases: list[Phrase] = [] if opening == "[" else [()]
-            while True:
-                phrase = sequence(_CLOSING[opening])
-                if not phrase:
-                    raise self.error(node, f"an alternative of {node.value!r} has no words")
-                phrases.append(phrase)
-                position += 1
-                if lexemes[position - 1] != ",":
-                    return Choice(tuple(phrases))
-
-        phrase = sequence("")
-        if not phrase:
-            raise self.error(node, f"{what} holds a text without words")
-        return phrase
-
-    def word(self, node: yaml.Node, text: str) -> Word:
-        word = text.lower().replace("\u2019", "'")
-        if not _WORD.fullmatch(word):
-            raise self.error(
-                node,
-                f"{text!r} cannot be said as it is written: spell it in the letters a to z "
-                "(an apostrophe is allowed), as 'twelve ounce' for '12oz'",
-            )
-        return Word(word)
-
-    def refuse_recursion(
-        self,
-        name: str,
-        slots: dict[str, list[Phrase]],
-        nodes: dict[str, yaml.Node],
-        above: tuple[str, ...],
-    ) -> None:
-        if name in above:
-            circle = " -> ".join((*above[above.index(name) :], name))
-            raise self.error(
-                nodes[name], f"slot {name} contains itself ({circle}): break the circle"
-            )
-        for phrase in slots[name]:
-            for used in used_slots(phrase):
-                self.refuse_recursion(used, slots, nodes, (*above, name))

@@ -10,6 +10,7 @@ from tf_speech_transformer.text.tokenizer import CharacterTokenizer, SentencePie
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "grammars").glob("*.yaml"))
 
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
 COFFEE = """context:
   expressions:
     order:
@@ -150,6 +151,125 @@ def test_billions_of_sentences_are_counted_not_listed(tmp_path: Path):
     assert len(grammar.sample(np.random.default_rng(0)).text.split()) == 30
 
 
+def test_macros_built_in_numbers_and_empty_slots_are_read(tmp_path: Path):
+    text = """context:
+  expressions:
+    setLamp:
+      - "@please [turn, switch] $state:state the (@where) lamp"
+      - "set the lamp to $pv.Percent:level"
+    goTo: ["go to room $pv.TwoDigitInteger:room", "the $pv.TwoDigitOrdinal:floor floor"]
+  slots: {state: ["on", "off"]}
+  macros:
+    please: [please, could you]
+    where: [kitchen, "@place hall"]
+    place: [big, small]
+"""
+    grammar = Grammar.read(write(tmp_path, text))
+    assert grammar.slot_names == ["state", "level", "room", "floor"]
+    for said, slots in {
+        "could you turn on the small hall lamp": {"state": "on"},
+        "set the lamp to forty two percent": {"level": "forty two percent"},
+        "set the lamp to one hundred percent": {"level": "one hundred percent"},
+        "go to room ninety nine": {"room": "ninety nine"},
+        "go to room zero": {"room": "zero"},
+        "the twentieth floor": {"floor": "twentieth"},
+        "the thirty first floor": {"floor": "thirty first"},
+    }.items():
+        command = grammar.parse(said)
+        assert command is not None and command.slots == slots
+    for said in ("turn on the lamp", "go to room twenty ten", "the twenty floor"):
+        assert grammar.parse(said) is None
+    empty = "context:\n  expressions: {stop: [stop]}\n  slots:\n  macros: ~\n"
+    assert Grammar.read(write(tmp_path, empty)).count() == 1
+
+
+@pytest.mark.parametrize(
+    ("expressions", "slots", "complaint"),
+    [
+        (
+            "{hours: [wait $n:hours], minutes: [now, wait $n:minutes]}",
+            "{n: [one, two]}",
+            r"line 2: 'wait one' is both hours and minutes \(line 2\)",
+        ),
+        (
+            "\n    any: [lights in the $room]\n    one: [stop, lights in the kitchen]",
+            "{room: [hall, kitchen]}",
+            r"line 3: 'lights in the kitchen' is both any and one \(line 4\)",
+        ),
+        (
+            "\n    a: ['$x:p $x:q']\n    b:\n    - stop\n    - '$y:r'",
+            "{x: [one, one two], y: [one two one]}",
+            r"line 3: 'one two one' is both a and b \(line 6\)",
+        ),
+    ],
+)
+def test_a_sentence_with_two_intents_is_refused_with_both_places(
+    tmp_path: Path, expressions: str, slots: str, complaint: str
+):
+    with pytest.raises(GrammarError, match=complaint):
+        Grammar.read(write(tmp_path, f"context:\n  expressions: {expressions}\n  slots: {slots}\n"))
+
+
+def test_two_meanings_of_one_intent_are_allowed(tmp_path: Path):
+    text = "context: {expressions: {a: ['$n:x $n:y', '$n:y $n:x']}, slots: {n: [one, two]}}\n"
+    command = Grammar.read(write(tmp_path, text)).parse("one two")
+    assert command is not None and command.slots == {"x": "one", "y": "two"}
+
+
+@pytest.mark.parametrize(
+    ("slots", "complaint"),
+    [
+        ([f'"$s{i + 1} $s{i + 1}"' for i in range(22)], "holds more than"),  # 4 million words
+        ([f'"a $s{i + 1}", "b $s{i + 1}"' for i in range(30)], "holds more than"),
+        ([f'"a $s{i + 1}"' for i in range(3000)], "slots more than"),
+    ],
+)
+def test_slots_that_unfold_without_end_are_refused(
+    tmp_path: Path, slots: list[str], complaint: str
+):
+    lines = [f"    s{i}: [{values}]\n" for i, values in enumerate([*slots, "a"])]
+    text = "context:\n  expressions: {a: [$s0]}\n  slots:\n" + "".join(lines)
+    with pytest.raises(GrammarError, match=f"line [0-9]*: slot .* {complaint}"):
+        Grammar.read(write(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("expression", "complaint"),
+    [
+        ("[" * 3000 + "a" + "]" * 3000, "line 1: brackets lie more than"),
+        ("a " * 250_000, "more than 200000 words"),
+        (" ".join(["x", *(f"({a}{b})" for a in LETTERS for b in LETTERS)]), "too much open"),
+        ("x" * 1_000_000, "has more than 1000000 bytes"),
+    ],
+)
+def test_an_expression_that_nothing_can_compile_is_refused(
+    tmp_path: Path, expression: str, complaint: str
+):
+    text = f"context: {{expressions: {{a: ['{expression}']}}}}\n"
+    with pytest.raises(GrammarError, match=complaint) as refusal:
+        Grammar.read(write(tmp_path, text))
+    assert len(str(refusal.value)) < 600
+
+
+def test_a_sentence_of_thousands_of_words_is_read(tmp_path: Path):
+    words = "one two three four five " * 2000
+    grammar = Grammar.read(write(tmp_path, f"context: {{expressions: {{a: ['{words}']}}}}\n"))
+    assert grammar.parse(words) is not None and grammar.parse(words + " one") is None
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "{a: " * 100_000, "&a [*a]\n", "*a\n", "a: " * 9])
+def test_yaml_that_is_too_deep_or_circular_is_refused(tmp_path: Path, text: str):
+    with pytest.raises(GrammarError, match=r"coffee\.yaml"):
+        Grammar.read(write(tmp_path, text))
+
+
+def test_a_file_that_never_ends_is_refused(tmp_path: Path):
+    with pytest.raises(GrammarError, match="is not a file"):
+        Grammar.read(Path("/dev/zero"))
+    with pytest.raises(GrammarError, match="is not a file"):
+        Grammar.read(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
@@ -174,6 +294,13 @@ def test_billions_of_sentences_are_counted_not_listed(tmp_path: Path):
         ("hello: [\n", r"line 2: not YAML"),
         ("", r"the file must be a mapping"),
         ("slots: {}\n", r"line 1: no `context`"),
+        (COFFEE.replace("stop:", "? [stop]\n    :"), "line 5: a name in `expressions` is a list"),
+        (COFFEE.replace("stop:", "? {stop: b}\n    :"), "line 5: a name in `expressions` is"),
+        (COFFEE.replace("stop:", '"":'), "an intent is called ''"),
+        (COFFEE.replace("(it)", "@now"), "line 5: @now is not defined: add it under `macros`"),
+        (COFFEE.replace("(it)", "@"), "line 5: @ without a name"),
+        (COFFEE.replace("(it)", "$pv.Alphabetic"), r"line 5: \$pv.Alphabetic is not among the"),
+        (COFFEE + "  macros: {m: ['@m']}\n", r"line 9: macro m contains itself \(@m -> @m\)"),
     ],
 )
 def test_a_bad_file_is_named_with_its_line(tmp_path: Path, text: str, complaint: str):
@@ -191,5 +318,5 @@ def test_too_many_alternatives_side_by_side_are_refused(tmp_path: Path):
     word = "[a, b]"
     expression = " ".join([f"({word})"] * 20 + ["a"] + [word] * 18)
     text = f'context:\n  expressions:\n    long: ["{expression}"]\n'
-    with pytest.raises(GrammarError, match="more than 100000 states"):
+    with pytest.raises(GrammarError, match="leaves too much open"):
         Grammar.read(write(tmp_path, text)).count()
