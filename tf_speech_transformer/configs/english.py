@@ -3,9 +3,9 @@
     python -m tf_speech_transformer.train --config=tf_speech_transformer/configs/english.py \
         --config.data=DATA --workdir=runs/english
 
-DATA holds a folder for each corpus of `PEOPLE` with its manifest, `noises.npz` and `rooms.npz` (see
-`corpora.augment.read_pieces`). Voices are made while training goes on, each line by a speaker of
-its own. Texts are Debian's `fortunes` and `wordnet-base`.
+DATA holds a folder for each corpus of `PEOPLE` with its manifest, recorded noises, and responses of
+rooms (see `corpora.augment.read_pieces`). Voices are made while training goes on, each line by a
+speaker of its own. Texts are Debian's `fortunes` and `wordnet-base`.
 """
 
 from typing import Any
@@ -51,8 +51,8 @@ def get_config(data: str = "data") -> ConfigDict:
         for source, name in zip(people, PEOPLE, strict=True)
         if not name.startswith(FEW_SPEAKERS)
     )
-    config.corpus.noises = "{data}/noises.npz"
-    config.corpus.rooms = "{data}/rooms.npz"
+    config.corpus.noises = "{data}/noise/noise/audio"
+    config.corpus.rooms = "{data}/rooms/rooms/rir16k.npz"
     config.corpus.augmentation.update(
         {"recorded_noise": 0.4, "recorded_room": 0.6, "snr_db": (0.0, 40.0), "speed": (0.88, 1.14)}
     )
@@ -63,9 +63,12 @@ def get_config(data: str = "data") -> ConfigDict:
     config.model.d_ff = 384
     config.model.phones = True
     config.train.steps = 6_000
-    config.train.learning_rate = 1e-3
-    config.train.warmup_steps = 200
+    config.train.learning_rate = 8e-4
+    config.train.warmup_steps = 150
     config.train.ctc_weight = 1.0  # the decoder joins later
+    # Both keep CTC from ever leaving its blanks; later stages may have them.
+    config.train.warp = False
+    config.train.spec_augment = False
     config.train.phone_weight = 0.75
     config.train.bfloat16 = False
     config.train.dev_steps = 500

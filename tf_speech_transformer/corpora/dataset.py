@@ -14,7 +14,12 @@ from firmware_sim.grammar import phones
 from tf_speech_transformer.corpora import augment
 from tf_speech_transformer.corpora.caches import Examples, Pool, build_cache, load_cache
 from tf_speech_transformer.corpora.features import FrontendParameters, as_float
-from tf_speech_transformer.corpora.recipes import build_sources, decode_sources, of_preset
+from tf_speech_transformer.corpora.recipes import (
+    build_sources,
+    decode_sources,
+    of_preset,
+    with_pieces,
+)
 from tf_speech_transformer.corpora.records import Records
 from tf_speech_transformer.text.tokenizer import Tokenizer
 
@@ -37,14 +42,14 @@ def prepare_caches(
         )
     processes = config.corpus.get("processes", 2)
     if "pool" in config.corpus:
-        chosen = of_preset(config)
+        chosen = {name: with_pieces(recipe, root) for name, recipe in of_preset(config).items()}
         recordings = decode_sources(chosen["train"], root, tokenizer)
         pool = Pool(
             root, chosen["train"], recordings, processes=processes, **config.corpus.pool.to_dict()
         )
         return [pool], load_cache(build_cache(root, "dev", chosen["dev"], processes, tokenizer))
     parts = {
-        name: load_cache(build_cache(root, name, recipe, processes, tokenizer))
+        name: load_cache(build_cache(root, name, with_pieces(recipe, root), processes, tokenizer))
         for name, recipe in of_preset(config).items()
     }
     return [parts["train"]], parts["dev"]

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import ml_collections
+import numpy as np
+from tqdm import tqdm
 
 from firmware_sim.grammar.source import Grammar
 from tf_speech_transformer import voices
-from tf_speech_transformer.corpora import corpus, digit_strings, readers
+from tf_speech_transformer.corpora import audio, corpus, digit_strings, readers
 from tf_speech_transformer.corpora.augment import Augmentation
 from tf_speech_transformer.corpora.features import WHEEL, FrontendParameters, frontend_of
 from tf_speech_transformer.corpora.sources import Nothing, Pairs, Recorded, Source
@@ -23,6 +25,7 @@ from tf_speech_transformer.text.tokenizer import Tokenizer
 
 VERSION = 4  # raise it when the code makes other examples of the same recipe
 SHARD_EXAMPLES = 1000
+AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3")
 # What a source must hold besides `weight`, and what it may.
 _ENGINE, _MANIFEST = ("engine", "part"), ("manifest",)
 KINDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -59,7 +62,8 @@ class Recipe:
         examples: how many.
         max_frames, max_tokens: longer examples are drawn again; tokens are counted as letters.
         augmentation: None for audio as it is.
-        noises, rooms: .npz files, see `augment.read_pieces`; "" for none.
+        noises, rooms: .npz files, see `augment.read_pieces`, or directories of recordings; "" for
+        none.
     """
 
     sources: tuple[dict[str, Any], ...]
@@ -86,6 +90,10 @@ class Recipe:
             for source in self.sources
             if "grammar" in source
         ]
+        content["texts"] = [sentences_key(x) for x in self.sources if "excluded" in x]
+        for name in ("noises", "rooms"):
+            if content[name]:
+                content[name] = hashlib.sha256(Path(content[name]).read_bytes()).hexdigest()
         text = json.dumps(content, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -152,8 +160,45 @@ def decode_source(source: dict[str, Any], root: Path) -> Path | None:
     raise ValueError(f"no corpus source {kind!r}: there are {', '.join(KINDS)}")
 
 
-def write_sentences(source: dict[str, Any], root: Path) -> Path:
-    """The sentences of the source's `texts`, files and patterns of files, in a file of `root`."""
+def with_pieces(recipe: Recipe, root: Path) -> Recipe:
+    """The recipe with an .npz file of `root` in the place of each directory of recordings."""
+    found: dict[str, Any] = {}
+    for name in ("noises", "rooms"):
+        path = Path(getattr(recipe, name))
+        if getattr(recipe, name) and path.is_dir():
+            found[name] = str(write_pieces(path, root))
+    return dataclasses.replace(recipe, **found)
+
+
+def write_pieces(directory: Path, root: Path) -> Path:
+    """All recordings of a directory in a file of `root`, for `augment.read_pieces`.
+
+    Raises:
+        CorpusError: there is none.
+        AudioError: one of them cannot be decoded.
+    """
+    files = sorted(x for x in directory.rglob("*") if x.suffix.lower() in AUDIO_SUFFIXES)
+    if not files:
+        raise corpus.CorpusError(f"{directory} holds no recording: name another in the preset")
+    content = repr([(str(x.relative_to(directory)), x.stat().st_size) for x in files])
+    target = root / f"pieces-{hashlib.sha256(content.encode()).hexdigest()[:16]}.npz"
+    if not target.exists():
+        root.mkdir(parents=True, exist_ok=True)
+        pieces = [audio.load(x).astype(np.float16) / 32768 for x in tqdm(files, "noises")]
+        temporary = target.with_suffix(".tmp")
+        with temporary.open("wb") as file:
+            lengths = np.array([len(x) for x in pieces], np.int32)
+            np.savez(file, samples=np.concatenate(pieces), lengths=lengths)
+        temporary.replace(target)
+    return target
+
+
+def texts_of(source: dict[str, Any]) -> list[Path]:
+    """The files that the source's `texts`, names and patterns of names, stand for.
+
+    Raises:
+        CorpusError: there is none.
+    """
     files = sorted(
         file
         for pattern in source["texts"]
@@ -165,10 +210,20 @@ def write_sentences(source: dict[str, Any], root: Path) -> Path:
             f"no file is called {' or '.join(source['texts'])}: install Debian's fortunes and"
             " wordnet-base, or name other texts in the preset"
         )
-    digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+    return files
+
+
+def sentences_key(source: dict[str, Any]) -> str:
+    """Changes with the texts, and with what is excluded from them."""
+    digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in texts_of(source)]
     content = repr((digests, fingerprint(source["excluded"])))
-    key = hashlib.sha256(content.encode()).hexdigest()
-    target = root / f"sentences-{key[:16]}.txt"
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def write_sentences(source: dict[str, Any], root: Path) -> Path:
+    """The sentences of the source's texts in a file of `root`, made once."""
+    files = texts_of(source)
+    target = root / f"sentences-{sentences_key(source)}.txt"
     if not target.exists():
         root.mkdir(parents=True, exist_ok=True)
         temporary = target.with_suffix(".tmp")

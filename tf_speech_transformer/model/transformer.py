@@ -1,6 +1,7 @@
 """The Speech-Transformer of Bie et al. (arXiv 1911.03604). For shapes see `dimensions.py`."""
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -233,17 +234,31 @@ class SpeechTransformer(keras.Model):
         logits = self.logits(self.decoder_norm(x))
         return reshape(logits, [None, self.dims.vocabulary]), rows, newest
 
-    def call(self, inputs, training=False):
-        """inputs: features [B, T, F], frames [B], tokens [B, U] -> logits, CTC logits; where texts
-        are padded, also how many tokens they have: token_lengths [B]."""
-        features, frames, tokens = inputs["features"], inputs["frames"], inputs["tokens"]
-        memory_frames = tf.shape(features)[1] // TIME_REDUCTION
-        memory_mask = self.memory_mask(frames, memory_frames)
-        memory, ctc = self.encode(features, memory_mask, training=training)
-        if self.phones:
-            self.phones(memory, training=training)
+    def hear(self, features, frames, training=False) -> "Outputs":
+        """features [B, T, F], frames [B] -> the outputs of the encoder's heads, without logits."""
+        mask = self.memory_mask(frames, tf.shape(features)[1] // TIME_REDUCTION)
+        memory, ctc = self.encode(features, mask, training=training)
+        phones = self.phones(memory, training=training) if self.phones else None
+        return Outputs(None, ctc, phones, memory)
+
+    def call(self, inputs, training=False) -> "Outputs":
+        """inputs: features [B, T, F], frames [B], tokens [B, U]; where texts are padded, also how
+        many tokens they have: token_lengths [B]."""
+        features, frames = inputs["features"], inputs["frames"]
+        heard = self.hear(features, frames, training=training)
+        mask = self.memory_mask(frames, tf.shape(features)[1] // TIME_REDUCTION)
         lengths = inputs.get("token_lengths")
-        return self.decode(tokens, memory, memory_mask, lengths, training=training), ctc
+        logits = self.decode(inputs["tokens"], heard.memory, mask, lengths, training=training)
+        return heard._replace(logits=logits)
+
+
+class Outputs(NamedTuple):
+    """What the model makes of a batch; None for what it does not have, or was not asked for."""
+
+    logits: tf.Tensor | None  # [B, U, V]
+    ctc: tf.Tensor | None  # [B, S, V]
+    phones: tf.Tensor | None  # [B, S, phones and blank]
+    memory: tf.Tensor  # [B, S, D]
 
 
 def build(dims: Dimensions, quantized: bool, bfloat16: bool = False) -> SpeechTransformer:

@@ -7,7 +7,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from tf_speech_transformer.model.dimensions import TIME_REDUCTION
-from tf_speech_transformer.model.transformer import SpeechTransformer
+from tf_speech_transformer.model.transformer import Outputs, SpeechTransformer
 from tf_speech_transformer.text.tokenizer import Tokenizer
 
 
@@ -43,54 +43,97 @@ def losses(
     batch: dict[str, tf.Tensor],
     training: bool,
     ctc: Callable[..., tf.Tensor] = sparse_ctc,
-    total: tf.Tensor | None = None,
+    total: dict[str, tf.Tensor] | None = None,
     teacher: SpeechTransformer | None = None,
 ) -> dict[str, tf.Tensor]:
-    """Cross-entropy of the decoder joined with CTC on the encoder, if the model has that head.
+    """Cross-entropy of the decoder joined with CTC on each of the encoder's heads.
 
-    The token accuracy comes with them. All are means over the tokens, ends of texts included.
+    The token accuracy comes with them. All are means over the tokens, ends of texts included, or
+    over the phones. A model with phones does not run its decoder while `ctc_weight` is 1.
+    Utterances that cannot be spelled count only in the loss of the phones.
 
     Args:
         ctc: called as `sparse_ctc` is, which XLA cannot compile.
-        total: float32 [], the tokens of the whole batch, if `batch` is a part of one.
-        teacher: both losses are instead the divergence of the model's outputs from the teacher's,
+        total: of `counts` of the whole batch, if `batch` is a part of one.
+        teacher: the losses are instead the divergence of the model's outputs from the teacher's,
             token by token and frame by frame (Hinton et al. 2015).
     """
-    if model.dims.phones and config.train.ctc_weight == 1:
-        return ctc_losses(config, model, batch, training, ctc, total)
-    inputs, targets, weights = decoder_inputs(config, model, tokenizer, batch, training)
-    logits, ctc_logits = model(inputs, training=training)
+    waits = model.dims.phones and config.train.ctc_weight == 1
+    total = counts(batch) if total is None else total
+    metrics: dict[str, tf.Tensor] = {}
+    if waits:
+        outputs = model.hear(batch["features"], batch["frames"], training=training)
+        taught = teacher and teacher.hear(batch["features"], batch["frames"], training=False)
+    else:
+        inputs, targets, weights = decoder_inputs(config, model, tokenizer, batch, training)
+        outputs = model(inputs, training=training)
+        taught = teacher and teacher(inputs, training=False)
+        weights *= spelled(batch)[:, None]
+        metrics |= decoder_losses(config, outputs.logits, taught, targets, weights, total["tokens"])
+    memory_frames = (batch["frames"] + TIME_REDUCTION - 1) // TIME_REDUCTION
 
-    if teacher is None:
-        smoothing = config.train.label_smoothing
+    def head(logits: tf.Tensor, taught_logits: tf.Tensor, labels: str, lengths: str) -> tf.Tensor:
+        if not teacher:
+            return ctc(batch[labels], batch[lengths], logits, memory_frames)
+        heard = tf.sequence_mask(memory_frames, tf.shape(logits)[1], tf.float32)
+        return tf.reduce_sum(divergence(taught_logits, logits) * heard, 1)
+
+    if outputs.ctc is None:
+        return {"loss": metrics["attention"], "accuracy": metrics["accuracy"]}
+    by_letters = head(outputs.ctc, taught and taught.ctc, "tokens", "token_lengths")
+    metrics["ctc"] = tf.reduce_sum(by_letters * spelled(batch)) / total["tokens"]
+    heads = metrics["ctc"]
+    if model.dims.phones:
+        by_phones = head(outputs.phones, taught and taught.phones, "phones", "phone_lengths")
+        metrics["phones"] = tf.reduce_sum(by_phones) / total["phones"]
+        share = config.train.phone_weight
+        heads = share * metrics["phones"] + (1 - share) * heads
+    weight = config.train.ctc_weight
+    attention = metrics.get("attention", 0.0)
+    return {"loss": (1 - weight) * attention + weight * heads, **metrics}
+
+
+def decoder_losses(
+    config: ml_collections.ConfigDict,
+    logits: tf.Tensor,
+    taught: Outputs | None,
+    targets: tf.Tensor,
+    weights: tf.Tensor,
+    total: tf.Tensor,
+) -> dict[str, tf.Tensor]:
+    """Cross-entropy, or divergence from what is taught, and accuracy: means over the tokens."""
+    smoothing = config.train.label_smoothing
+    if taught:
+        entropy = divergence(taught.logits, logits)
+    else:
         log_probabilities = tf.nn.log_softmax(logits)
         picked = tf.gather(log_probabilities, targets, batch_dims=2)
         entropy = -(1 - smoothing) * picked - smoothing * tf.reduce_mean(log_probabilities, -1)
-    else:
-        taught, taught_ctc = teacher(inputs, training=False)
-        entropy = divergence(taught, logits)
-    if total is None:
-        total = tf.reduce_sum(weights)
-    attention = tf.reduce_sum(entropy * weights) / total
-
     right = tf.cast(tf.equal(tf.argmax(logits, -1, output_type=tf.int32), targets), tf.float32)
-    accuracy = tf.reduce_sum(right * weights) / total
-    if ctc_logits is None:
-        return {"loss": attention, "accuracy": accuracy}
-    memory_frames = (batch["frames"] + TIME_REDUCTION - 1) // TIME_REDUCTION
-    if teacher is None:
-        ctc_each = ctc(batch["tokens"], batch["token_lengths"], ctc_logits, memory_frames)
-    else:
-        heard = tf.sequence_mask(memory_frames, tf.shape(ctc_logits)[1], tf.float32)
-        ctc_each = divergence(taught_ctc, ctc_logits) * heard
-    ctc_mean = tf.reduce_sum(ctc_each) / total
-    weight = config.train.ctc_weight
     return {
-        "loss": (1 - weight) * attention + weight * ctc_mean,
-        "attention": attention,
-        "ctc": ctc_mean,
-        "accuracy": accuracy,
+        "attention": tf.reduce_sum(entropy * weights) / total,
+        "accuracy": tf.reduce_sum(right * weights) / total,
     }
+
+
+def counts(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """What the losses of a batch are divided by, float32 []: its tokens, its phones if it has any.
+
+    Ends of texts count.
+    """
+    tokens = tf.cast(batch["token_lengths"] + 1, tf.float32) * spelled(batch)
+    found = {"tokens": tf.maximum(tf.reduce_sum(tokens), 1.0)}
+    if "phone_lengths" in batch:
+        found["phones"] = tf.cast(tf.reduce_sum(batch["phone_lengths"] + 1), tf.float32)
+    return found
+
+
+def spelled(batch: dict[str, tf.Tensor]) -> tf.Tensor:
+    """Float32 [B]: 0.0 for an utterance whose words do not exist, and so have only phones."""
+    lengths = batch["token_lengths"]
+    if "phone_lengths" not in batch:
+        return tf.ones_like(lengths, tf.float32)
+    return tf.cast((lengths > 0) | (batch["phone_lengths"] == 0), tf.float32)
 
 
 def decoder_inputs(
@@ -122,39 +165,6 @@ def decoder_inputs(
     return inputs, targets, weights
 
 
-def ctc_losses(
-    config: ml_collections.ConfigDict,
-    model: SpeechTransformer,
-    batch: dict[str, tf.Tensor],
-    training: bool,
-    ctc: Callable[..., tf.Tensor] = sparse_ctc,
-    total: tf.Tensor | None = None,
-) -> dict[str, tf.Tensor]:
-    """The CTC losses of an encoder with a head over phones, by phone; no decoder is run.
-
-    Utterances without a spelling do not count in the loss of the letters.
-    """
-    frames, lengths = batch["frames"], batch["phone_lengths"]
-    if total is None:
-        total = tf.cast(tf.reduce_sum(lengths + 1), tf.float32)
-    mask = model.memory_mask(frames, tf.shape(batch["features"])[1] // TIME_REDUCTION)
-    memory, letter_logits = model.encode(batch["features"], mask, training=training)
-    assert model.phones is not None
-    phone_logits = model.phones(memory, training=training)
-    memory_frames = (frames + TIME_REDUCTION - 1) // TIME_REDUCTION
-    by_phones = ctc(batch["phones"], lengths, phone_logits, memory_frames)
-    by_letters = ctc(batch["tokens"], batch["token_lengths"], letter_logits, memory_frames)
-    spelled = tf.cast((batch["token_lengths"] > 0) | (lengths == 0), tf.float32)
-    phone_mean = tf.reduce_sum(by_phones) / total
-    letter_mean = tf.reduce_sum(by_letters * spelled) / total
-    weight = config.train.phone_weight
-    return {
-        "loss": weight * phone_mean + (1 - weight) * letter_mean,
-        "phones": phone_mean,
-        "ctc": letter_mean,
-    }
-
-
 def replace_some(tokens: tf.Tensor, share: float, vocabulary: int, number: tf.Tensor) -> tf.Tensor:
     """Tokens int32 [B, U] with a `share` of them random.
 
@@ -181,7 +191,7 @@ def gradients(
     tokenizer: Tokenizer,
     batch: dict[str, tf.Tensor],
     ctc: Callable[..., tf.Tensor] = sparse_ctc,
-    total: tf.Tensor | None = None,
+    total: dict[str, tf.Tensor] | None = None,
     teacher: SpeechTransformer | None = None,
 ) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
     """Of each trained variable, and the `losses`."""
@@ -202,7 +212,7 @@ def update(
     tokenizer: Tokenizer,
     batch: dict[str, tf.Tensor],
     ctc: Callable[..., tf.Tensor] = sparse_ctc,
-    total: tf.Tensor | None = None,
+    total: dict[str, tf.Tensor] | None = None,
     teacher: SpeechTransformer | None = None,
 ) -> dict[str, tf.Tensor]:
     """One step of training: changes the weights, and returns their `losses` before."""

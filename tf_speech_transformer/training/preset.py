@@ -169,7 +169,7 @@ def check(config: ml_collections.ConfigDict) -> None:
         check_section(name, config[name].to_dict(), fields)
     corpus = config.corpus
     for name in ("noises", "rooms"):
-        if corpus.get(name) and not Path(corpus[name]).is_file():
+        if corpus.get(name) and not Path(corpus[name]).exists():
             raise ValueError(f"config.corpus.{name}: {corpus[name]} does not exist")
     if corpus.get("augmentation") is not None:
         check_section("corpus.augmentation", dict(corpus.augmentation), Augmentation)

@@ -16,7 +16,7 @@ from tf_speech_transformer.corpora.features import frontend_of
 from tf_speech_transformer.model.transformer import SpeechTransformer
 from tf_speech_transformer.text.tokenizer import Tokenizer
 from tf_speech_transformer.training.cluster import ALONE, Cluster
-from tf_speech_transformer.training.losses import gradients, losses, update
+from tf_speech_transformer.training.losses import counts, gradients, losses, update
 from tf_speech_transformer.training.metrics import Means, MetricsLog, dev_losses
 from tf_speech_transformer.training.runs import averaged
 from tf_speech_transformer.training.weights import restore
@@ -229,8 +229,7 @@ def make_step(
             totals = [accumulator(variable) for variable in model.trained_variables]
 
     def train_part(batch):
-        lengths = batch.get("phone_lengths", batch["token_lengths"])
-        total = cluster.sum(tf.cast(tf.reduce_sum(lengths + 1), tf.float32))
+        total = {name: cluster.sum(count) for name, count in counts(batch).items()}
         if not stage.weights:
             metrics = losses(config, model, tokenizer, batch, training=True, total=total)
         elif accumulate == 1:

@@ -1,13 +1,15 @@
 """Examples in phones, and a pool of them that is renewed."""
 
+import dataclasses
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import pytest
+import soundfile
 
 from firmware_sim.grammar import phones
-from tf_speech_transformer.corpora import caches, dataset, readers, recipes
+from tf_speech_transformer.corpora import augment, caches, dataset, readers, recipes
 from tf_speech_transformer.corpora.augment import Augmentation
 from tf_speech_transformer.corpora.recording import Spoken
 from tf_speech_transformer.corpora.sources import Pairs
@@ -105,6 +107,40 @@ def test_the_first_passes_have_only_short_examples(root: Path, recipe: recipes.R
 def test_excluded_sentences_are_not_read(root: Path, recipe: recipes.Recipe) -> None:
     file = recipes.write_sentences(dict(recipe.sources[0]), root)
     assert file.read_text().splitlines() == ["the cat sat down"]
+
+
+def test_recorded_noises_are_read_from_a_directory(tmp_path: Path) -> None:
+    (tmp_path / "noise" / "home").mkdir(parents=True)
+    samples = np.random.default_rng(1).uniform(-0.5, 0.5, 3000)
+    soundfile.write(tmp_path / "noise" / "fan.wav", samples, 16000, "FLOAT")
+    soundfile.write(tmp_path / "noise" / "home" / "tap.flac", samples[:2000], 8000)
+    (tmp_path / "noise" / "LICENCE").write_text("none")
+    file = recipes.write_pieces(tmp_path / "noise", tmp_path / "cache")
+    fan, tap = augment.read_pieces(file)
+    np.testing.assert_allclose(fan, samples, atol=1e-3)
+    assert len(tap) == 4000  # at 16 kHz
+    with pytest.raises(ValueError, match="holds no recording"):
+        recipes.write_pieces(tmp_path / "cache", tmp_path)
+
+
+def test_other_texts_or_exclusions_are_another_recipe(
+    root: Path, recipe: recipes.Recipe, tmp_path: Path
+) -> None:
+    def key(texts: str, grammar: str) -> str:
+        (tmp_path / "a.txt").write_text(texts)
+        (tmp_path / "b.yaml").write_text(grammar)
+        source = {
+            **recipe.sources[0],
+            "texts": (str(tmp_path / "a.txt"),),
+            "excluded": (str(tmp_path / "b.yaml"),),
+        }
+        return dataclasses.replace(recipe, sources=(source,)).key()
+
+    grammar = (root / "grammar.yaml").read_text()
+    keys = [key("Hello there, you.", grammar), key("Hello there.", grammar)]
+    keys.append(key("Hello there, you.", grammar.replace("big", "old")))
+    assert len(set(keys)) == 3
+    assert key("Hello there, you.", grammar) == keys[0]
 
 
 def test_texts_that_are_not_there_are_named(root: Path) -> None:
