@@ -66,7 +66,7 @@ def get_config(data: str = "data") -> ConfigDict:
     config.train.learning_rate = 8e-4
     config.train.warmup_steps = 150
     config.train.ctc_weight = 1.0  # the decoder joins later
-    # Both keep CTC from ever leaving its blanks; later stages may have them.
+    # Both keep CTC at its blanks for longer; later stages may have them.
     config.train.warp = False
     config.train.spec_augment = False
     config.train.phone_weight = 0.75
