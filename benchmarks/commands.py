@@ -45,8 +45,7 @@ import tqdm
 from absl import app, flags
 
 from benchmarks import report
-from firmware_sim.grammar.phrase import Choice, Phrase, Word
-from firmware_sim.grammar.source import Grammar
+from firmware_sim.grammar.source import Choice, Grammar, Phrase, Word
 
 HELD = ("bundle", "greedy")  # engines that give slots
 OURS = (*HELD, "free")

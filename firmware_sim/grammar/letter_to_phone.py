@@ -78,16 +78,10 @@ class LetterToPhone:
         while context:
             node = self._node(context)
             if node >= 0:
-                level = levels[len(context) - 1]
-                place = levels[len(context)].labels.find(
-                    label, level.first[node], level.first[node + 1]
-                )
+                level, below = levels[len(context) - 1 : len(context) + 1]
+                place = below.labels.find(label, level.first[node], level.first[node + 1])
                 if place >= 0:
-                    return (
-                        cost + levels[len(context)].costs[place],
-                        label,
-                        self._known((*context, label)),
-                    )
+                    return cost + below.costs[place], label, self._known((*context, label))
                 cost += level.backoffs[node]
             context = context[1:]
         return cost + levels[0].costs[label], label, self._known((label,))
@@ -99,7 +93,7 @@ class LetterToPhone:
         return labels
 
     def _node(self, labels: Labels) -> int:
-        """Where an n-gram is on its level; -1 if the trie has nothing after it."""
+        """Its number among the n-grams of its level with children; -1 if it has none."""
         node = self._nodes.get(labels)
         if node is None:
             node = self._nodes[labels] = self._find(labels)
@@ -109,13 +103,12 @@ class LetterToPhone:
         levels = self._lexicon.levels
         if len(labels) >= len(levels):
             return -1
-        if len(labels) == 1:
-            node = labels[0]
-        else:
+        place = labels[0]
+        if len(labels) > 1:
             parent = self._node(labels[:-1])
             if parent < 0:
                 return -1
             first = levels[len(labels) - 2].first
             found = levels[len(labels) - 1].labels
-            node = found.find(labels[-1], first[parent], first[parent + 1])
-        return node if node >= 0 and levels[len(labels) - 1].children[node] else -1
+            place = found.find(labels[-1], first[parent], first[parent + 1])
+        return levels[len(labels) - 1].parents[place] if place >= 0 else -1

@@ -7,24 +7,28 @@ stand at multiples of four bytes.
     u16, u16        version, 1; levels L of the n-grams
     u32             CRC-32 of all that follows
     u32[3]          bytes of the file; words; labels G, at most 255
-    u32[2]          places of the labels and of the words, in bytes from the file's start
+    u32[2]          places of the codes and of the words, in bytes from the file's start
     u32[L], u32[L]  n-grams of each level; place of each level
 
 A letter is a to z, 0 to 25, or an apostrophe, 26.  A label says how one letter sounds: a letter,
 and the none, one or two phones that it stands for.
 
-    labels   u8[28]      number of the first label of each letter, and G
-             u8[G][2]    the phones of each label, 255 for none; the most frequent label first
+    codes    u8[28]      number of the first label of each letter, and G
+             u8[G][2]    the phones of each label, 255 for none
+             u8[G]       bits of the label in the code of its letter; 0 for a label without one
+             u8[28][28]  bits of a letter, or of the end of a word (27), in the code of what follows
+                         each letter, and what begins a word (27); 0 for what never does
+
+The bits of a code follow from their numbers, as in Deflate (RFC 1951, 3.2.2).
 
 The words are sorted by their ASCII bytes.  Sixteen of them make a block.
 
     words    u32[blocks]  place of each block
     block    the first word in ASCII and a zero byte, then bits, the highest of a byte first:
              before each word but the first: number(letters shared with the word before it), then
-             five bits for each further letter, and 27;
-             number(pronunciations - 1), and each of these: a bit of 1, and for each letter
-             number(label - first label of the letter); or a bit of 0, six bits for each phone,
-             and 39
+             each further letter, and 27, in the code of what follows the letter before it;
+             number(pronunciations - 1), and each of these: a bit of 1, and for each letter its
+             label in the letter's code; or a bit of 0, six bits for each phone, and 39
 
 number(n) is Elias's gamma code of n + 1: as many zeros as it has bits after its first, then it.
 
@@ -32,12 +36,17 @@ The n-grams of labels are a trie, whose level n has those of n + 1 labels, in th
 labels; the children of an n-gram are those that begin with it and have one label more.  Label G
 stands before and after a word.
 
-    level    u32[ceil(N/32)]  first child of every 32nd n-gram; not on the last level
-             i8[N]            cost that is added to a label's after the n-gram, if the n-gram has
-                              no such child; not on the last level
-             u8[N]            number of its children; not on the last level
+    level    u32              P, n-grams of the level with children
+             u32[ceil(N/32)]  how many of them stand before every 32nd n-gram
+             u32[ceil(P/32)]  first child of every 32nd of them
+             u8[16], i8[16]   costs and back-offs in use
+             u8[ceil(N/8)]    a bit for each n-gram: 1 if it has children; the lowest bit first
+             u8[ceil(N/8)]    a bit for each n-gram: 1 if it is the last child of its parent
              u8[N]            its last label
-             u8[N]            cost of that label after the others
+             u8[ceil(N/2)]    four bits for each n-gram: number of the cost of that label after the
+                              others; the lower four bits of a byte first
+             u8[ceil(P/2)]    four bits for each n-gram with children: number of the back-off, which
+                              is added to the cost of a label that is not among the children
 
 A cost is a negative natural logarithm of a probability, in steps of 1 / 16.
 """
@@ -46,6 +55,7 @@ import bisect
 import pathlib
 import struct
 import zlib
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -61,6 +71,7 @@ NO_PHONE: Final = 255
 BLOCK: Final = 16  # words
 STRIDE: Final = 32  # n-grams
 COST_STEPS: Final = 16  # a nat
+BOOK: Final = 16  # costs and back-offs of a level that are told apart
 HEADER: Final = struct.Struct("<4sHHI3I2I")
 CHECKED_FROM: Final = 12  # byte
 
@@ -72,13 +83,13 @@ class LexiconError(ValueError):
 
 
 class Level(NamedTuple):
-    """N-grams of one length; on the last level the first three are empty."""
+    """N-grams of one length."""
 
-    first: list[int]  # child of each n-gram, and the number of all children
-    backoffs: list[int]
-    children: bytes
     labels: bytes
     costs: bytes
+    parents: list[int]  # number among those with children; -1 without
+    first: list[int]  # child of each with children, and the number of all children
+    backoffs: list[int]  # of each with children
 
 
 class Lexicon:
@@ -99,14 +110,15 @@ class Lexicon:
         if size != len(data) or check != zlib.crc32(data[CHECKED_FROM:]):
             raise LexiconError(f"{name} is damaged or not whole: copy it again")
         self.words = words
-        self._read_labels(places[0], labels)
+        self._read_codes(places[0], labels)
         blocks = -(-words // BLOCK)
         self._blocks = self._numbers("<u4", blocks, places[1]).tolist()
         table = self._numbers("<u4", 2 * levels, HEADER.size).tolist()
-        self.levels: list[Level] = []
-        for level, (count, place) in enumerate(zip(table[:levels], table[levels:], strict=True)):
-            self.levels.append(self._read_level(count, place, level == levels - 1))
-        self._check_levels(labels)
+        self.levels = [
+            self._read_level(count, place)
+            for count, place in zip(table[:levels], table[levels:], strict=True)
+        ]
+        self._link(labels)
 
     @classmethod
     def read(cls, path: pathlib.Path) -> "Lexicon":
@@ -123,9 +135,16 @@ class Lexicon:
             raise LexiconError(f"{self._name} is damaged: a table reaches beyond its end")
         return np.frombuffer(self._data, kind, count, place)
 
-    def _read_labels(self, place: int, count: int) -> None:
-        self.first_label = self._numbers("u1", len(LETTERS) + 1, place).tolist()
-        phones = self._numbers("u1", 2 * count, place + len(self.first_label)).tolist()
+    def _read_codes(self, place: int, count: int) -> None:
+        letters = len(LETTERS)
+        self.first_label = self._numbers("u1", letters + 1, place).tolist()
+        place += letters + 1
+        phones = self._numbers("u1", 2 * count, place).tolist()
+        bits = self._numbers("u1", count, place + 2 * count).tolist()
+        spans = zip(self.first_label, self.first_label[1:], strict=False)
+        self._label_codes = [code(bits[a:b]) for a, b in spans]
+        table = self._numbers("u1", (letters + 1) ** 2, place + 3 * count)
+        self._letter_codes = [code(row) for row in table.reshape(letters + 1, -1).tolist()]
         ordered = sorted(self.first_label) == self.first_label
         if not ordered or self.first_label[0] != 0 or self.first_label[-1] != count:
             raise LexiconError(f"{self._name} is damaged: its labels are out of order")
@@ -136,26 +155,49 @@ class Lexicon:
             tuple(phone for phone in pair if phone != NO_PHONE) for pair in pairs
         ]
 
-    def _read_level(self, count: int, place: int, last: bool) -> Level:
-        first: list[int] = []
-        backoffs: list[int] = []
-        children = b""
-        if not last:
-            place += 4 * -(-count // STRIDE)  # the sums, which this program makes for every n-gram
-            backoffs = self._numbers("i1", count, place).tolist()
-            numbers = self._numbers("u1", count, place + count)
-            children = numbers.tobytes()
-            first = [0, *np.cumsum(numbers, dtype=np.int64).tolist()]
-            place += 2 * count
+    def _read_level(self, count: int, place: int) -> Level:
+        (parents,) = self._numbers("<u4", 1, place).tolist()
+        # The sums are for programs that read in place; this one makes them for every n-gram.
+        place += 4 + 4 * -(-count // STRIDE) + 4 * -(-parents // STRIDE)
+        cost_of = self._numbers("u1", BOOK, place)
+        backoff_of = self._numbers("i1", BOOK, place + BOOK)
+        place += 2 * BOOK
+        size = -(-count // 8)
+        branching, last = (
+            np.unpackbits(self._numbers("u1", size, place + k * size), bitorder="little")[:count]
+            for k in (0, 1)
+        )
+        place += 2 * size
         labels = self._numbers("u1", count, place).tobytes()
-        costs = self._numbers("u1", count, place + count).tobytes()
-        return Level(first, backoffs, children, labels, costs)
-
-    def _check_levels(self, labels: int) -> None:
-        sizes = [len(level.labels) for level in self.levels]
-        children = [labels + 1, *(level.first[-1] for level in self.levels[:-1])]
-        if sizes != children or any(max(x.labels, default=0) > labels for x in self.levels):
+        costs = cost_of[self._nibbles(count, place + count)].tobytes()
+        backoffs = backoff_of[self._nibbles(parents, place + count + -(-count // 2))].tolist()
+        if branching.sum() != parents:
             raise LexiconError(f"{self._name} is damaged: its n-grams do not fit each other")
+        number = np.where(branching, np.cumsum(branching, dtype=np.int64) - 1, -1).tolist()
+        # Until the level of the children is read, `first` has the ends of this level's siblings.
+        return Level(labels, costs, number, [0, *(np.flatnonzero(last) + 1).tolist()], backoffs)
+
+    def _nibbles(self, count: int, place: int) -> np.ndarray:
+        pairs = self._numbers("u1", -(-count // 2), place)
+        return np.stack([pairs & 15, pairs >> 4], 1).ravel()[:count]
+
+    def _link(self, labels: int) -> None:
+        """Gives each level the first children of its n-grams, which the next level has."""
+        ends = [level.first for level in self.levels]
+        parents = [1, *(len(level.backoffs) for level in self.levels)]
+        sizes = [len(level.labels) for level in self.levels]
+        fitting = (
+            [len(x) - 1 for x in ends] + [0] == parents
+            and [x[-1] for x in ends] == sizes
+            and sizes[0] == labels + 1
+            and all(max(level.labels) <= labels for level in self.levels)
+        )
+        if not fitting:
+            raise LexiconError(f"{self._name} is damaged: its n-grams do not fit each other")
+        self.levels = [
+            level._replace(first=first)
+            for level, first in zip(self.levels, [*ends[1:], [0]], strict=True)
+        ]
 
     def find(self, word: str) -> list[Pronunciation]:
         """The pronunciations of a word in lower case, best first; none for another word.
@@ -183,8 +225,9 @@ class Lexicon:
         for number in range(min(BLOCK, self.words - block * BLOCK)):
             if number:
                 letters = letters[: bits.number()]
-                while (letter := bits.take(5)) != WORD_END:
-                    letters += LETTERS[letter]
+                before = LETTERS.index(letters[-1]) if letters else WORD_END
+                while (letter := bits.symbol(self._letter_codes[before])) != WORD_END:
+                    letters, before = letters + LETTERS[letter], letter
             pronunciations = [self._pronunciation(letters, bits) for _ in range(bits.number() + 1)]
             if letters.encode() >= wanted:
                 return pronunciations if letters.encode() == wanted else []
@@ -194,11 +237,26 @@ class Lexicon:
         phones: list[int] = []
         if bits.take(1):
             for letter in letters:
-                phones += self.labels[self.first_label[LETTERS.index(letter)] + bits.number()]
+                number = LETTERS.index(letter)
+                label = bits.symbol(self._label_codes[number])
+                phones += self.labels[self.first_label[number] + label]
         else:
             while (phone := bits.take(6)) != PHONES_END:
                 phones.append(phone)
         return tuple(phones)
+
+
+def code(lengths: Sequence[int]) -> dict[str, int]:
+    """The symbols of a prefix code, by their bits.
+
+    `lengths`: bits of each symbol, 0 for a symbol that the code lacks.
+    """
+    result, value, before = {}, 0, 0
+    for length, symbol in sorted((x, i) for i, x in enumerate(lengths) if x):
+        value <<= length - before
+        result[f"{value:0{length}b}"] = symbol
+        value, before = value + 1, length
+    return result
 
 
 class Bits:
@@ -213,6 +271,15 @@ class Bits:
         start = self._place
         self._place += count
         return int(self._bits[start : self._place], 2)
+
+    def symbol(self, symbols: dict[str, int]) -> int:
+        """A symbol of a code."""
+        for end in range(self._place + 1, len(self._bits) + 1):
+            found = symbols.get(self._bits[self._place : end])
+            if found is not None:
+                self._place = end
+                return found
+        raise ValueError("no symbol of the code")
 
     def number(self) -> int:
         """A number in Elias's gamma code, less 1."""

@@ -34,6 +34,17 @@ LETTER_NAMES: Final = {
     for letter, name in zip("abcdefghijklmnopqrstuvwxyz", _NAMES.split(","), strict=True)
 }
 _ZED: Final = tuple(ids(["Z", "EH", "D"]))
+# British spellings and American ones: organised, analyse, colour, travelling, centre, offence,
+# programme, catalogue.
+_SPELLINGS: Final = (
+    ("([iy])s(e[sdr]?|ing|able|ations?)$", r"\1z\2"),
+    ("our", "or"),
+    ("ll(ed|ing|ers?)$", r"l\1"),
+    ("re(s?)$", r"er\1"),
+    ("ence(s?)$", r"ense\1"),
+    ("mme(s?)$", r"m\1"),
+    ("ogue(s?)$", r"og\1"),
+)
 _HISSING: Final = frozenset(ids(["S", "Z", "SH", "ZH", "CH", "JH"]))
 _VOICELESS: Final = frozenset(ids(["P", "T", "K", "F", "TH"]))
 _S, _Z, _AH = ids(["S", "Z", "AH"])
@@ -55,6 +66,7 @@ class Pronunciations:
     def __init__(self, lexicon: Lexicon, dictionary: pathlib.Path | None = None) -> None:
         self._lexicon, self._file = lexicon, dictionary
         self._letter_to_phone = LetterToPhone(lexicon)
+        self._parts: dict[str, tuple[list[Pronunciation], bool]] = {}
 
     @classmethod
     def load(
@@ -89,8 +101,7 @@ class Pronunciations:
         Raises:
             PronunciationError: the word has a character that is no letter, hyphen or apostrophe.
         """
-        parts = [self._part(part)[0] for part in _parts(word)]
-        return _joined(parts)
+        return _joined([self._said(part)[0] for part in self._split(word)])
 
     def is_guessed(self, word: str) -> bool:
         """Whether no dictionary has the word, or a part of it.
@@ -98,10 +109,23 @@ class Pronunciations:
         Raises:
             PronunciationError: as `of`.
         """
-        return any(self._part(part)[1] for part in _parts(word))
+        return any(self._said(part)[1] for part in self._split(word))
 
-    def _part(self, part: str) -> tuple[list[Pronunciation], bool]:
+    def _split(self, word: str) -> list[str]:
+        """The parts that are said: "wi-fi" is in the dictionary, "wi" is not."""
+        parts = _parts(word)
+        whole = "".join(parts)
+        if any(self._said(part)[1] for part in parts) and not self._said(whole)[1]:
+            return [whole]
+        return parts
+
+    def _said(self, part: str) -> tuple[list[Pronunciation], bool]:
         """The pronunciations of a part without hyphens, and whether they are guessed."""
+        if part not in self._parts:
+            self._parts[part] = self._look_up(part)
+        return self._parts[part]
+
+    def _look_up(self, part: str) -> tuple[list[Pronunciation], bool]:
         word = part.lower()
         known = self._known(word)
         initials = re.fullmatch(r"((?:[A-Z]\.?)+|(?:[a-z]\.)+[a-z]?|[^aeiouy'.]+)('?s)?", part)
@@ -121,13 +145,18 @@ class Pronunciations:
         return _first([guesses[:1], spelled, guesses[1:], variants(word, guesses[0])]), True
 
     def _known(self, word: str) -> list[Pronunciation]:
-        """From the lexicon or the dictionary; a possessive also from its noun."""
+        """From the lexicon or the dictionary; a possessive also from its noun, and a word in
+        British spelling from its American one."""
         for candidate in (word, word.strip("'")):
             found = self._lexicon.find(candidate) or self._dictionary(candidate)
             if found:
                 return found
         if word.endswith("'s"):
             return [_possessive(phones) for phones in self._known(word[:-2])]
+        for british, american in _SPELLINGS:
+            respelled = re.sub(british, american, word)
+            if respelled != word and (found := self._lexicon.find(respelled)):
+                return found
         return []
 
     def _guesses(self, word: str) -> list[Pronunciation]:

@@ -70,6 +70,10 @@ def test_a_word_outside_the_file_comes_from_the_dictionary_that_is_given(
         ("Kettle\u2019s", "K EH T AH L Z"),
         ("café", "K AH F EY"),
         ("dogs'", "D AA G Z"),
+        ("co-op", "K OW AA P"),
+        ("wi-fi", "W AY F AY"),
+        ("organised", "AO R G AH N AY Z D"),
+        ("programmes", "P R OW G R AE M Z"),
     ],
 )
 def test_a_word_is_said(english: Pronunciations, word: str, wanted: str) -> None:

@@ -102,15 +102,26 @@ def longest(texts: Sequence[Sequence[int]], vocabulary: Vocabulary, order: int) 
 
 
 def absolute_discounting(
-    texts: Sequence[Sequence[int]], vocabulary: Vocabulary, order: int
+    texts: Sequence[Sequence[int]],
+    vocabulary: Vocabulary,
+    order: int,
+    continuations: bool = False,
 ) -> NGrams:
     """The model of texts, lists of tokens (Ney et al. 1994).
 
-    Counts of one, of two and of more have a discount each.
+    Counts of one, of two and of more have a discount each.  With `continuations`, an n-gram that is
+    not of the longest counts as often as different tokens stand before it (Kneser and Ney 1995).
     """
     model, size = NGrams(vocabulary.size), vocabulary.size
-    for level, occurring in enumerate(windows(texts, vocabulary, order)):
-        keys, counts = np.unique(occurring, return_counts=True)
+    levels = [np.unique(x, return_counts=True) for x in windows(texts, vocabulary, order)]
+    for level, (keys, occurrences) in enumerate(levels):
+        counts = occurrences
+        if continuations and level + 1 < order:
+            ends = levels[level + 1][0] % size ** (level + 1)
+            shorter, before = np.unique(ends, return_counts=True)
+            different = look_up(shorter, before, keys, 0).astype(np.int64)
+            # Nothing stands before the start of a text.
+            counts = np.where(different > 0, different, occurrences)
         contexts, number = np.unique(keys // size, return_inverse=True)
         discounts = _discounts(counts)[np.minimum(counts, 3)]
         totals = np.bincount(number, counts)
@@ -120,7 +131,7 @@ def absolute_discounting(
         model.probabilities.append(
             (counts - discounts) / totals[number] + backoffs[number] * shorter
         )
-        model.shares.append(counts / len(occurring))
+        model.shares.append(occurrences / occurrences.sum())
         model.contexts.append(contexts)
         model.backoffs.append(backoffs)
     return model

@@ -1,7 +1,11 @@
 """The letter-to-phone model, from alignment to the file that a device reads."""
 
+import struct
+
+import numpy as np
 import pytest
 
+from firmware_sim.grammar import lexicon as lexicon_file
 from firmware_sim.grammar.letter_to_phone import LetterToPhone
 from firmware_sim.grammar.lexicon import COST_STEPS, Lexicon
 from firmware_sim.grammar.phones import ids
@@ -9,7 +13,7 @@ from tf_speech_transformer.text import letter_to_phone
 from tf_speech_transformer.text.alignment import align
 from tf_speech_transformer.text.phones import lexicon
 
-EVERY = 25  # words of the dictionary from one that is taken to the next
+EVERY = 100  # words of the dictionary from one that is taken to the next
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +52,23 @@ def test_a_file_gives_back_its_words(words: dict[str, list[tuple[int, ...]]], da
         assert read.find(word) == (pronunciations if word in kept else [])
 
 
+def test_a_program_that_reads_in_place_finds_the_same_children(data: bytes) -> None:
+    """By the sums in the file, which the reader in Python makes itself."""
+    header = lexicon_file.HEADER
+    count = len(Lexicon(data).levels)
+    table = struct.unpack_from(f"<{2 * count}I", data, header.size)
+    for level, size, place in zip(Lexicon(data).levels, table, table[count:], strict=False):
+        (parents,) = struct.unpack_from("<I", data, place)
+        strides = -(-size // lexicon_file.STRIDE)
+        before = struct.unpack_from(f"<{strides}I", data, place + 4)
+        children = -(-parents // lexicon_file.STRIDE)
+        first = struct.unpack_from(f"<{children}I", data, place + 4 + 4 * strides)
+        assert parents == len(level.backoffs) == sum(x >= 0 for x in level.parents)
+        for i, number in enumerate(before):
+            assert number == sum(x >= 0 for x in level.parents[: i * lexicon_file.STRIDE])
+        assert list(first) == level.first[: parents : lexicon_file.STRIDE]
+
+
 def test_the_same_words_make_the_same_file(
     words: dict[str, list[tuple[int, ...]]], data: bytes
 ) -> None:
@@ -79,8 +100,6 @@ def test_a_device_finds_the_costs_of_the_model(
 
 
 def _cost(model: letter_to_phone.ngrams.NGrams, labels: tuple[int, ...]) -> float:
-    import numpy as np
-
     total = 0.0
     for end in range(2, len(labels) + 1):
         part = labels[max(0, end - model.order) : end]
