@@ -45,7 +45,8 @@ import tqdm
 from absl import app, flags
 
 from benchmarks import report
-from firmware_sim.grammar.source import Choice, Grammar, Phrase, Word
+from firmware_sim.grammar.phrase import Choice, Phrase, Word
+from firmware_sim.grammar.source import Grammar
 
 HELD = ("bundle", "greedy")  # engines that give slots
 OURS = (*HELD, "free")

@@ -1,18 +1,24 @@
-"""Writes a bundle as C sources, for a firmware with TensorFlow Lite Micro.
+"""Writes a bundle for the C core: as C sources with TensorFlow Lite Micro, or as core.bin.
 
-    python -m firmware_sim.export_c --bundle=DIR --out=DIR [--audio=FILE] [--beam=1]
+    python -m firmware_sim.export_c --bundle=DIR --out=DIR [--audio=FILE] [--beam=4]
+    python -m firmware_sim.export_c --bundle=DIR --format=block --out=core.bin
+
+`core.bin` is the block of parameters that the core reads at run time, see `speech_core.h`.  The
+sources hold it as a constant, beside the two flatbuffers:
 
 | file | |
 | --- | --- |
-| `speech_parameters.h` | shapes, scales, token ids, limits, frontend, arena sizes |
-| `speech_model.h`, `.c` | the two flatbuffers, the token table, which tensor goes where |
-| `speech_decoder.h`, `.c` | the decoder loop in C99: features in, text out |
-| `speech_search.h`, `.c` | the beam of hypotheses, by attention and CTC, in integers |
-| `speech_grammar.h`, `.c` | of a bundle with a grammar: commands, their slots and confidence |
-| `speech_frontend.h` | settings of the audio microfrontend |
+| `speech.h`, `.c` | audio in, events out: the way of use is at its top |
+| `speech_example.c` | a program: a WAV file in, events out |
+| `speech_stream`, `_pause`, `_detector`, `_features` | utterances of a stream, and their features |
+| `speech_decoder`, `_search`, `_grammar`, `_align` | features in, text and commands out |
+| `speech_core.h`, `.c` | the block of parameters |
+| `speech_bundle.h`, `.c` | this bundle: block, flatbuffers, arena sizes |
 | `speech_operators.h`, `speech_tflm.h`, `.cc` | both models on TensorFlow Lite Micro, in C++ |
-| `speech_self_test.h`, `.c`, `speech_golden.h` | the loop on recorded features, byte for byte |
+| `speech_self_test.h`, `.c`, `speech_golden.h` | the decoder on recorded features, byte for byte |
 | `SHA256SUMS` | hashes of these files; a directory is replaced only if they fit |
+
+`speech_features.h` and `speech_detector.h` name the sources of others that they need.
 
 The self-test's features are those of --audio, or of noise without it.  It expects the bytes that
 TensorFlow Lite Micro returns on this machine.  The same bundle and audio give the same sources.
@@ -35,8 +41,8 @@ from absl import app, flags
 
 from firmware_sim import bundle as bundles
 from firmware_sim.bundle import Bundle, BundleError
-from firmware_sim.c import self_test, source
-from firmware_sim.c.source import ExportError
+from firmware_sim.c import block, self_test, signature, source
+from firmware_sim.c.signature import ExportError
 from firmware_sim.runtimes import runtime
 from firmware_sim.search.options import BEAM
 from firmware_sim.sound import audio
@@ -51,7 +57,7 @@ def export(bundle: Bundle, samples: npt.NDArray[np.int16], beam: int = BEAM) -> 
 
     Args:
       samples: int16 [samples], 16 kHz, which the self-test recognises.
-      beam: hypotheses that there is memory for.
+      beam: hypotheses of the search.
 
     Raises:
       ExportError: if the bundle is not int8 or has tensors that the decoder loop does not know,
@@ -59,21 +65,15 @@ def export(bundle: Bundle, samples: npt.NDArray[np.int16], beam: int = BEAM) -> 
       BundleError: if TFLite Micro cannot load the bundle.
       ValueError: if TFLite Micro is not installed.
     """
-    caches, crossings = source.check(bundle)
+    content = block.block(bundle, signature.read(bundle), beam)
     encoder, step = (runtime.load("tflm", m) for m in (bundle.encoder, bundle.decoder_step))
     golden = self_test.golden(bundle, encoder, step, samples)
     files = {
-        "speech_parameters.h": source.parameters(
-            bundle, caches, crossings, source.arena(encoder), source.arena(step), beam
-        ),
-        "speech_model.c": source.model_source(bundle, caches, crossings),
+        "speech_bundle.h": source.header(bundle, content, encoder, step),
+        "speech_bundle.c": source.constants(bundle, content),
         "speech_operators.h": source.operators(bundle),
         "speech_golden.h": self_test.header(bundle, golden),
-        **{
-            path.name: path.read_text("ascii")
-            for path in SOURCES.glob("speech_*")
-            if bundle.grammar or path.stem != "speech_grammar"
-        },
+        **{path.name: path.read_text("ascii") for path in SOURCES.glob("speech*")},
     }
     name = re.sub(r"[^\w.-]", "_", bundle.preset, flags=re.ASCII)
     origin = (
@@ -151,14 +151,37 @@ def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def write_block(content: bytes, target: pathlib.Path) -> None:
+    """Writes the file `target`, whole or not at all.
+
+    Raises:
+      ExportError: if it cannot be written.
+    """
+    temporary = target.with_name(f".{target.name}.tmp")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(target)
+    except OSError as error:
+        raise ExportError(
+            f"{target}: cannot be written ({error.strerror}); choose another --out."
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def main(argv: Sequence[str]) -> int:
     """Returns the exit status."""
+    values = flags.FLAGS
+    out = pathlib.Path(values.out)
     try:
         if len(argv) > 1:
-            raise ExportError(f"Unexpected argument {argv[1]!r}; name the directory by --out.")
-        loaded = bundles.load(flags.FLAGS.bundle)
-        speech = audio.read(flags.FLAGS.audio) if flags.FLAGS.audio else self_test.noise()
-        write(export(loaded, speech, flags.FLAGS.beam), pathlib.Path(flags.FLAGS.out))
+            raise ExportError(f"Unexpected argument {argv[1]!r}; name the output by --out.")
+        loaded = bundles.load(values.bundle)
+        if values.format == "block":
+            write_block(block.block(loaded, signature.read(loaded), values.beam), out)
+        else:
+            speech = audio.read(values.audio) if values.audio else self_test.noise()
+            write(export(loaded, speech, values.beam), out)
     except (ExportError, BundleError, audio.AudioError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
@@ -168,7 +191,10 @@ def main(argv: Sequence[str]) -> int:
 def run() -> None:
     """Entry point of the console script."""
     flags.DEFINE_string("bundle", None, "Directory, .zip or name of the bundle.", required=True)
-    flags.DEFINE_string("out", None, "Directory to write.", required=True)
+    flags.DEFINE_string("out", None, "Directory or file to write.", required=True)
+    flags.DEFINE_enum(
+        "format", "sources", ["sources", "block"], "C sources, or only the block of parameters."
+    )
     flags.DEFINE_integer("beam", BEAM, "Hypotheses that are kept.", 1)
     flags.DEFINE_string("audio", None, "Speech for the self-test, at most one window long.")
     app.run(main)

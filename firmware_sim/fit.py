@@ -21,9 +21,10 @@ from absl import app, flags
 
 from firmware_sim import bundle
 from firmware_sim.bundle import Bundle, BundleError
+from firmware_sim.c import block
+from firmware_sim.c.signature import ExportError
 from firmware_sim.fitting import arena, device, vela
 from firmware_sim.fitting.device import Device, Memory
-from firmware_sim.grammar.automaton import Grammar
 from firmware_sim.runtimes import cortex_m55, runtime
 from firmware_sim.runtimes.runtime import ExecutionError
 from firmware_sim.search.options import Decoding, DecodingOptions
@@ -95,6 +96,7 @@ def fit(loaded: Bundle, target: Device, options: DecodingOptions) -> Fit:
     Raises:
       BundleError: if the device lacks an operator, or Vela cannot compile a model.
       ExecutionError: if the emulated Cortex-M55 fails, which counts instructions.
+      ExportError: if the grammar is too large for the C core.
       ValueError: if Vela is needed and not installed.
     """
     models = (loaded.encoder, loaded.decoder_step)
@@ -119,19 +121,12 @@ def fit(loaded: Bundle, target: Device, options: DecodingOptions) -> Fit:
     ]
     flash.append(Need("tokens", sum(len(t.encode()) + 1 for t in loaded.tokenizer.tokens)))
     if grammar := options.grammar_of(loaded):
-        flash.append(Need("grammar", _grammar_bytes(grammar)))
+        flash.append(Need("grammar", len(block.automaton(grammar, loaded.limits.tokens))))
     if loaded.language and options.language_weight_of(loaded):
         flash.append(Need("language model, not compressed", loaded.language.bytes))
     ram = _ram(loaded, options, arenas)
     time = _time(loaded, options, target, compiled)
     return Fit(target, tuple(flash), place(ram, target.ram), compiled, time)
-
-
-def _grammar_bytes(grammar: Grammar) -> int:
-    """Of the automaton in speech_model.c: an arc has a token, a state and a slot, in 16 bits each;
-    a state the place of its first arc and the intent that ends there."""
-    names = sum(len(name.encode()) + 1 for name in (*grammar.intents, *grammar.slots))
-    return 2 * (3 * grammar.arc_count + 2 * len(grammar.arcs) + 1) + names
 
 
 def _ram(loaded: Bundle, options: DecodingOptions, arenas: dict[str, int]) -> list[Need]:
@@ -159,8 +154,8 @@ def _ram(loaded: Bundle, options: DecodingOptions, arenas: dict[str, int]) -> li
     if "ctc_logits" in handed_on and (hypotheses > 1 or grammar):
         needs.append(Need("CTC prefix scores", _NUMBER_BYTES * frames * (2 * hypotheses + 1)))
     if grammar:
-        places = -(-len(grammar.arcs) // 8)  # a bit for each state
-        needs.append(Need("states of the grammar", places * (tokens + 1 + hypotheses)))
+        states = _NUMBER_BYTES * (block.concurrent(grammar) + 1)  # of a set, and their number
+        needs.append(Need("states of the grammar", states * (tokens + 1 + hypotheses)))
     return needs
 
 
@@ -306,7 +301,7 @@ def main(argv: Sequence[str]) -> int:
         result = fit(loaded, target, options)
         if values.arena_map:
             write_map(pathlib.Path(values.arena_map), loaded)
-    except (BundleError, ExecutionError, ValueError, OSError) as error:
+    except (BundleError, ExecutionError, ExportError, ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     print(table(loaded, result))

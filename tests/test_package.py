@@ -1,7 +1,6 @@
 """The wheel, installed into a fresh environment outside the checkout."""
 
 import pathlib
-import re
 import shutil
 import subprocess
 import sys
@@ -13,13 +12,12 @@ import soundfile
 from numpy.typing import NDArray
 
 from firmware_sim.fitting import device
-from tests.conftest import REPOSITORY
+from tests.conftest import OFFLINE, REPOSITORY
 
 PARTS = [
     *("firmware_sim", "tf_speech_transformer", "tflite_convert", "pretrained"),
     *("LICENSE", "MANIFEST.in", "NOTICE", "README.md", "pyproject.toml", "setup.py"),
 ]
-OFFLINE = re.compile("NewConnectionError|NameResolutionError|ProxyError|ConnectTimeoutError")
 
 
 def run(*command: object, cwd: pathlib.Path) -> str:

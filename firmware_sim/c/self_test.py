@@ -9,7 +9,8 @@ import numpy.typing as npt
 
 from firmware_sim import recognizer
 from firmware_sim.bundle import Bundle
-from firmware_sim.c.source import ExportError, array, define, sides, string
+from firmware_sim.c.signature import ExportError
+from firmware_sim.c.source import array, define, string
 from firmware_sim.runtimes.runtime import Runtime, Tensors
 from firmware_sim.search.beam import Decoder, Hypothesis
 from firmware_sim.search.options import Decoding, DecodingOptions
@@ -90,7 +91,7 @@ def header(bundle: Bundle, golden: Golden) -> str:
         "#ifndef SPEECH_GOLDEN_H",
         "#define SPEECH_GOLDEN_H",
         "",
-        '#include "speech_model.h"',
+        "#include <stdint.h>",
         "",
         define("GOLDEN_FRAMES", len(golden.features)),
         define("GOLDEN_TOKENS", len(hypothesis.tokens)),
@@ -98,7 +99,7 @@ def header(bundle: Bundle, golden: Golden) -> str:
         define("GOLDEN_COMMANDS", golden.commands),
         "",
         f"static const char speech_golden_text[] = {string(text)};",
-        *array("int32_t", "tokens", np.asarray(hypothesis.tokens, np.int32)),
+        *array("uint16_t", "tokens", np.asarray(hypothesis.tokens, np.uint16)),
         *array("int8_t", "features", golden.features),
     ]
     steps = {n: np.stack([step[n] for step in golden.steps]) for n in golden.steps[0]}
@@ -106,11 +107,17 @@ def header(bundle: Bundle, golden: Golden) -> str:
         for name, values in outputs.items():
             lines += array("int8_t", f"{side}_{name}", values)
     lines.append("/* Outputs of the decoder step: one step after the other. */")
-    for side, specs in sides(bundle):
-        model, direction = side.rsplit("_", 1)
-        if direction == "output":
-            size = f"SPEECH_{side.upper()}S"
-            lines.append(f"static const int8_t *const speech_golden_{side}s[{size}] = {{")
-            lines += [f"    speech_golden_{model}_{spec.name}," for spec in specs]
-            lines += ["};", ""]
+    for side, model in (("encoder", bundle.encoder), ("decoder_step", bundle.decoder_step)):
+        names = [spec.name for spec in model.outputs]
+        size = f"SPEECH_GOLDEN_{side.upper()}_OUTPUTS"
+        lines += [
+            define(f"GOLDEN_{side.upper()}_OUTPUTS", len(names)),
+            f"static const char *const speech_golden_{side}_output_names[{size}] = {{",
+            *(f"    {string(name.encode())}," for name in names),
+            "};",
+            f"static const int8_t *const speech_golden_{side}_outputs[{size}] = {{",
+            *(f"    speech_golden_{side}_{name}," for name in names),
+            "};",
+            "",
+        ]
     return "\n".join([*lines, "#endif", ""])

@@ -3,155 +3,354 @@
 
 #include <string.h>
 
-int8_t speech_feature(uint16_t value) {
-  int64_t scaled = (int64_t)value * SPEECH_FEATURE_NUMERATOR + SPEECH_FEATURE_DENOMINATOR / 2;
-  int64_t stored = scaled / SPEECH_FEATURE_DENOMINATOR + SPEECH_FEATURE_ZERO_POINT;
+int8_t speech_feature(const speech_core *core, uint16_t value) {
+  const speech_numbers *n = core->numbers;
+  int64_t scaled = (int64_t)value * n->feature_numerator + n->feature_denominator / 2;
+  int64_t stored = scaled / n->feature_denominator + n->feature_zero_point;
   if (stored < INT8_MIN) return INT8_MIN;
   if (stored > INT8_MAX) return INT8_MAX;
   return (int8_t)stored;
 }
 
-/* Frames of the encoder's memory that an utterance fills. */
-static size_t memory_frames(int32_t frames) {
-  return ((size_t)frames * SPEECH_MEMORY_FRAMES + SPEECH_FRAMES - 1) / SPEECH_FRAMES;
+static int8_t *take_bytes(speech_memory *memory, int64_t count) {
+  return (int8_t *)speech_take(memory, (uint64_t)count, 1);
 }
 
-/* The step's next token: one-hot. */
-static void set_token(speech_decoder *decoder, int32_t token) {
-  memset(decoder->token, SPEECH_DECODER_STEP_INPUT_TOKEN_ZERO, sizeof decoder->token);
-  decoder->token[token] = SPEECH_DECODER_STEP_INPUT_TOKEN_ONE;
+static const void **take_pointers(speech_memory *memory, int32_t count) {
+  return (const void **)speech_take(memory, (uint64_t)count, sizeof(void *));
+}
+
+int speech_decoder_lay(speech_decoder *decoder, int32_t beam, speech_memory *memory) {
+  const speech_core *core = &decoder->core;
+  const speech_numbers *n = core->numbers;
+  uint64_t tokens = (uint64_t)n->token_limit;
+  uint64_t longest = n->token_limit > n->memory_frames ? tokens : (uint64_t)n->memory_frames;
+  speech_memory shared;
+  if (beam == 0) beam = n->beam;
+  if (beam < 1 || beam > INT16_MAX) return SPEECH_ERROR_BEAM;
+  decoder->features = take_bytes(memory, (int64_t)n->frames * n->channels);
+  decoder->encoder_mask = take_bytes(memory, n->memory_frames);
+  decoder->memory_mask = take_bytes(memory, n->memory_frames);
+  decoder->self_mask = take_bytes(memory, (int64_t)n->token_limit + 1);
+  decoder->token = take_bytes(memory, n->vocabulary);
+  decoder->encoder_inputs = take_pointers(memory, core->tensors->encoder_inputs);
+  decoder->encoder_outputs = take_pointers(memory, core->tensors->encoder_outputs);
+  decoder->step_inputs = take_pointers(memory, core->tensors->step_inputs);
+  decoder->step_outputs = take_pointers(memory, core->tensors->step_outputs);
+  decoder->text_bytes = (size_t)(longest * core->longest_token + 1);
+  decoder->text = (char *)take_bytes(memory, (int64_t)decoder->text_bytes);
+  if (core->automaton != NULL) {
+    uint64_t commands = (uint64_t)core->automaton->commands;
+    uint64_t slots = (uint64_t)core->automaton->slots;
+    decoder->commands = (speech_command *)speech_take(memory, commands, sizeof(speech_command));
+    decoder->other_commands =
+        (speech_command *)speech_take(memory, commands, sizeof(speech_command));
+    decoder->token_slots = (int16_t *)speech_take(memory, tokens, sizeof(int16_t));
+    decoder->other_slots = (int16_t *)speech_take(memory, tokens, sizeof(int16_t));
+    decoder->slots = (speech_slot *)speech_take(memory, slots, sizeof(speech_slot));
+    decoder->values = (char *)speech_take(memory, decoder->text_bytes + slots, 1);
+  }
+  speech_search_lay(&decoder->search, core, beam, memory);
+  /* Times are found after the search has ended: in the memory of its hypotheses. */
+  shared.base = memory->base;
+  shared.used = decoder->search.content_place;
+  if (core->automaton != NULL) speech_align_lay(&decoder->alignment, core, &shared);
+  if (shared.used > memory->used) memory->used = shared.used;
+  return SPEECH_OK;
+}
+
+int speech_decoder_size(const void *block, size_t block_bytes, int32_t beam, size_t *bytes) {
+  speech_decoder counted;
+  speech_memory memory = {NULL, 0};
+  int status = speech_core_read(&counted.core, block, block_bytes);
+  if (status != SPEECH_OK) return status;
+  (void)speech_take(&memory, 1, sizeof counted);
+  status = speech_decoder_lay(&counted, beam, &memory);
+  if (status == SPEECH_OK && memory.used > SIZE_MAX) return SPEECH_ERROR_BLOCK;
+  *bytes = (size_t)memory.used;
+  return status;
+}
+
+int speech_decoder_open(speech_decoder **decoder, void *memory, size_t bytes, const void *block,
+                        size_t block_bytes, int32_t beam, const speech_runtime *runtime) {
+  speech_memory given = {(uint8_t *)memory, 0};
+  size_t needed;
+  int status = speech_decoder_size(block, block_bytes, beam, &needed);
+  if (status != SPEECH_OK) return status;
+  if (memory == NULL || bytes < needed || (uintptr_t)memory % 8 != 0) return SPEECH_ERROR_MEMORY;
+  memset(memory, 0, needed);
+  *decoder = (speech_decoder *)speech_take(&given, 1, sizeof **decoder);
+  (*decoder)->runtime = runtime;
+  status = speech_core_read(&(*decoder)->core, block, block_bytes);
+  return status == SPEECH_OK ? speech_decoder_lay(*decoder, beam, &given) : status;
+}
+
+/* Frames of the encoder's memory that an utterance fills. */
+static int32_t memory_frames(const speech_numbers *n, int32_t frames) {
+  return (int32_t)(((int64_t)frames * n->memory_frames + n->frames - 1) / n->frames);
+}
+
+/* A mask whose first `valid` places are valid. */
+static void set_mask(int8_t *mask, int32_t places, int32_t valid, int32_t open, int32_t masked) {
+  memset(mask, masked, (size_t)places);
+  memset(mask, open, (size_t)valid);
+}
+
+/* Points the inputs of the decoder step to the caches of a hypothesis. */
+static void point_to_caches(speech_decoder *decoder, const speech_hypothesis *hypothesis) {
+  const speech_core *core = &decoder->core;
+  int8_t *cache = hypothesis->caches;
+  int32_t i;
+  for (i = 0; i < core->tensors->caches; ++i) {
+    decoder->step_inputs[core->caches[i].input] = cache;
+    cache += (size_t)core->caches[i].row_bytes * (size_t)core->numbers->token_limit;
+  }
 }
 
 /* Masks, the caches of the first hypothesis, and an empty result. */
-static void reset(speech_decoder *decoder, int32_t frames, int32_t beam) {
-  size_t used = (size_t)frames * SPEECH_CHANNELS;
-  size_t valid = memory_frames(frames);
-  int i;
-
-  memset(decoder->features + used, SPEECH_FEATURE_ZERO_POINT, sizeof decoder->features - used);
-  memset(decoder->encoder_memory_mask, SPEECH_ENCODER_INPUT_MEMORY_MASK_MASKED,
-         sizeof decoder->encoder_memory_mask);
-  memset(decoder->encoder_memory_mask, SPEECH_ENCODER_INPUT_MEMORY_MASK_VALID, valid);
-  memset(decoder->memory_mask, SPEECH_DECODER_STEP_INPUT_MEMORY_MASK_MASKED,
-         sizeof decoder->memory_mask);
-  memset(decoder->memory_mask, SPEECH_DECODER_STEP_INPUT_MEMORY_MASK_VALID, valid);
-  memset(decoder->self_mask, SPEECH_DECODER_STEP_INPUT_SELF_MASK_MASKED,
-         sizeof decoder->self_mask);
-  decoder->self_mask[SPEECH_TOKENS] = SPEECH_DECODER_STEP_INPUT_SELF_MASK_VALID;
-  for (i = 0; i < SPEECH_CACHES; ++i) {
-    memset(decoder->search.hypotheses[0].caches + speech_caches[i].offset, speech_caches[i].zero,
-           SPEECH_TOKENS * speech_caches[i].row_bytes);
+static void reset(speech_decoder *decoder, int32_t frames) {
+  const speech_core *core = &decoder->core;
+  const speech_numbers *n = core->numbers;
+  size_t used = (size_t)frames * (size_t)n->channels;
+  size_t all = (size_t)n->frames * (size_t)n->channels;
+  int8_t *cache = decoder->search.hypotheses[0].caches;
+  int32_t valid = memory_frames(n, frames);
+  int32_t i;
+  memset(decoder->features + used, n->feature_zero_point, all - used);
+  set_mask(decoder->encoder_mask, n->memory_frames, valid, n->encoder_mask_valid,
+           n->encoder_mask_masked);
+  set_mask(decoder->memory_mask, n->memory_frames, valid, n->memory_mask_valid,
+           n->memory_mask_masked);
+  set_mask(decoder->self_mask, n->token_limit, 0, n->self_mask_valid, n->self_mask_masked);
+  decoder->self_mask[n->token_limit] = (int8_t)n->self_mask_valid; /* the step's own place */
+  for (i = 0; i < core->tensors->caches; ++i) {
+    size_t bytes = (size_t)core->caches[i].row_bytes * (size_t)n->token_limit;
+    memset(cache, core->caches[i].zero, bytes);
+    cache += bytes;
   }
-  speech_search_start(&decoder->search, beam);
-#if SPEECH_STATES > 0
+  decoder->search.token_count = 0;
+  decoder->search.ended = 0;
   decoder->command_count = 0;
-#endif
+  decoder->confidence = SPEECH_NO_CONFIDENCE;
 }
 
 /* Runs step number `step` of a hypothesis: its logits, and a row of its caches. */
-static int invoke_step(speech_decoder *decoder, const speech_runtime *runtime,
-                       speech_hypothesis *hypothesis, int32_t step, const void **inputs) {
-  const void *outputs[SPEECH_DECODER_STEP_OUTPUTS];
-  int i;
-  set_token(decoder, step > 0 ? hypothesis->tokens[step - 1] : SPEECH_TOKEN_START);
-  for (i = 0; i < SPEECH_CACHES; ++i) {
-    inputs[speech_caches[i].input] = hypothesis->caches + speech_caches[i].offset;
-  }
-  if (runtime->invoke_decoder_step(runtime->context, inputs, outputs) != 0) {
+static int invoke_step(speech_decoder *decoder, speech_hypothesis *hypothesis, int32_t step) {
+  const speech_core *core = &decoder->core;
+  const speech_numbers *n = core->numbers;
+  const speech_runtime *runtime = decoder->runtime;
+  int8_t *cache = hypothesis->caches;
+  int32_t i;
+  memset(decoder->token, n->token_zero, (size_t)n->vocabulary);
+  decoder->token[step > 0 ? hypothesis->tokens[step - 1] : n->token_start] = (int8_t)n->token_one;
+  point_to_caches(decoder, hypothesis);
+  if (runtime->invoke_decoder_step(runtime->context, decoder->step_inputs,
+                                   decoder->step_outputs) != 0) {
     return SPEECH_ERROR_DECODER_STEP;
   }
-  memcpy(hypothesis->logits, outputs[SPEECH_DECODER_STEP_OUTPUT_LOGITS],
-         sizeof hypothesis->logits);
-  for (i = 0; i < SPEECH_CACHES; ++i) {
-    const speech_cache *cache = &speech_caches[i];
-    memcpy(hypothesis->caches + cache->offset + (size_t)step * cache->row_bytes,
-           outputs[cache->row_output], cache->row_bytes);
+  memcpy(hypothesis->logits, decoder->step_outputs[n->step_logits], (size_t)n->vocabulary);
+  for (i = 0; i < core->tensors->caches; ++i) {
+    size_t bytes = (size_t)core->caches[i].row_bytes;
+    memcpy(cache + (size_t)step * bytes, decoder->step_outputs[core->caches[i].row_output], bytes);
+    cache += bytes * (size_t)n->token_limit;
   }
   return SPEECH_OK;
 }
 
-int speech_decode(speech_decoder *decoder, const speech_runtime *runtime, int32_t frames) {
-  return speech_decode_beam(decoder, runtime, frames, SPEECH_BEAM);
-}
-
-int speech_decode_beam(speech_decoder *decoder, const speech_runtime *runtime, int32_t frames,
-                       int32_t beam) {
-  const void *encoder_inputs[SPEECH_ENCODER_INPUTS];
-  const void *encoded[SPEECH_ENCODER_OUTPUTS];
-  const void *inputs[SPEECH_DECODER_STEP_INPUTS];
-  speech_search *search = &decoder->search;
-  int32_t step, i;
-
-  if (frames < 1 || frames > SPEECH_FRAMES) return SPEECH_ERROR_FRAMES;
-  if (beam < 1 || beam > SPEECH_BEAM) return SPEECH_ERROR_BEAM;
-  reset(decoder, frames, beam);
-  encoder_inputs[SPEECH_ENCODER_INPUT_FEATURES] = decoder->features;
-  encoder_inputs[SPEECH_ENCODER_INPUT_MEMORY_MASK] = decoder->encoder_memory_mask;
-  if (runtime->invoke_encoder(runtime->context, encoder_inputs, encoded) != 0) {
+/* Runs the encoder, and points the inputs of the decoder step to what does not change. */
+static int encode(speech_decoder *decoder) {
+  const speech_core *core = &decoder->core;
+  const speech_numbers *n = core->numbers;
+  int32_t i;
+  decoder->encoder_inputs[n->encoder_features] = decoder->features;
+  decoder->encoder_inputs[n->encoder_mask] = decoder->encoder_mask;
+  if (decoder->runtime->invoke_encoder(decoder->runtime->context, decoder->encoder_inputs,
+                                       decoder->encoder_outputs) != 0) {
     return SPEECH_ERROR_ENCODER;
   }
-
-#if SPEECH_CTC
-  speech_search_hear(search, (const int8_t *)encoded[SPEECH_ENCODER_OUTPUT_CTC_LOGITS],
-                     (int32_t)memory_frames(frames));
-#endif
-  inputs[SPEECH_DECODER_STEP_INPUT_TOKEN] = decoder->token;
-  inputs[SPEECH_DECODER_STEP_INPUT_SELF_MASK] = decoder->self_mask;
-  inputs[SPEECH_DECODER_STEP_INPUT_MEMORY_MASK] = decoder->memory_mask;
-  for (i = 0; i < SPEECH_CROSSINGS; ++i) {
-    inputs[speech_crossings[i].input] = encoded[speech_crossings[i].encoder_output];
+  decoder->step_inputs[n->step_token] = decoder->token;
+  decoder->step_inputs[n->step_self_mask] = decoder->self_mask;
+  decoder->step_inputs[n->step_memory_mask] = decoder->memory_mask;
+  for (i = 0; i < core->tensors->crossings; ++i) {
+    decoder->step_inputs[core->crossings[i].input] =
+        decoder->encoder_outputs[core->crossings[i].encoder_output];
   }
-  for (step = 0; step < SPEECH_TOKENS && search->active > 0; ++step) {
-    for (i = 0; i < search->active; ++i) {
-      speech_hypothesis *hypothesis = &search->hypotheses[search->places[i]];
-      int status = invoke_step(decoder, runtime, hypothesis, step, inputs);
-      if (status != SPEECH_OK) return status;
-    }
-    speech_search_step(search, step);
-    decoder->self_mask[step] = SPEECH_DECODER_STEP_INPUT_SELF_MASK_VALID;
-  }
-  speech_search_cut(search, step);
-#if SPEECH_STATES > 0
-  decoder->command_count = speech_grammar_commands(
-      search->tokens, search->token_count, search->scores, search->token_count + search->ended,
-      decoder->readable, decoder->token_slots, decoder->commands);
-#endif
   return SPEECH_OK;
 }
 
-/* Appends a token's text; returns the new length. */
-static size_t append(char *text, size_t length, int32_t token) {
-  const char *piece = speech_tokens[token];
+static const int8_t *ctc_logits(const speech_decoder *decoder) {
+  const speech_numbers *n = decoder->core.numbers;
+  if (n->ctc_logit_nats == 0) return NULL;
+  return (const int8_t *)decoder->encoder_outputs[n->encoder_ctc_logits];
+}
+
+/* Reads commands and confidence off the best text. */
+static void judge(speech_decoder *decoder) {
+  const speech_core *core = &decoder->core;
+  const speech_search *search = &decoder->search;
+  int32_t steps = search->token_count + search->ended;
+  int32_t all;
+  if (core->automaton == NULL) {
+    int32_t score = steps > 0 ? search->scores[steps - 1] / (search->token_count + 1) : 0;
+    if (search->joint) decoder->confidence = speech_exponential(core, score < 0 ? score : 0);
+    return;
+  }
+  decoder->command_count =
+      speech_grammar_parse(&search->grammar, core, search->tokens, search->token_count,
+                           decoder->commands, decoder->token_slots);
+  if (decoder->command_count > 0 &&
+      !speech_align(&decoder->alignment, core, ctc_logits(decoder), search->memory_frames,
+                    search->tokens, search->token_count)) decoder->command_count = 0;
+  all = speech_grammar_score(core, decoder->commands, decoder->command_count, search->scores, steps);
+  decoder->confidence = decoder->command_count > 0 ? speech_exponential(core, all) : 0;
+  if (all < core->automaton->reject_below) decoder->command_count = 0;
+}
+
+int speech_decode(speech_decoder *decoder, int32_t frames, int32_t beam) {
+  const speech_numbers *n = decoder->core.numbers;
+  speech_search *search = &decoder->search;
+  int32_t step, i;
+  int status;
+  if (frames < 1 || frames > n->frames) return SPEECH_ERROR_FRAMES;
+  if (beam < 0 || beam > search->most) return SPEECH_ERROR_BEAM;
+  reset(decoder, frames);
+  status = encode(decoder);
+  if (status != SPEECH_OK) return status;
+  speech_search_start(search, beam == 0 ? search->most : beam, ctc_logits(decoder),
+                      memory_frames(n, frames));
+  for (step = 0; step < n->token_limit && search->active > 0; ++step) {
+    for (i = 0; i < search->active; ++i) {
+      status = invoke_step(decoder, speech_search_active(search, i), step);
+      if (status != SPEECH_OK) {
+        reset(decoder, frames);
+        return status;
+      }
+    }
+    speech_search_step(search, step);
+    decoder->self_mask[step] = (int8_t)n->self_mask_valid;
+  }
+  speech_search_cut(search, step);
+  judge(decoder);
+  return SPEECH_OK;
+}
+
+/* Appends a token's text, without spaces at the beginning; returns the new length. */
+static size_t append(const speech_core *core, char *text, size_t length, int32_t token) {
+  const char *piece = speech_string(&core->tokens, token);
   while (length == 0 && *piece == ' ') ++piece;
   while (*piece != '\0') text[length++] = *piece++;
   return length;
 }
 
-static void end_text(char *text, size_t length) {
+/* Ends a text, without spaces at its end; returns its length. */
+static size_t end_text(char *text, size_t length) {
   while (length > 0 && text[length - 1] == ' ') --length;
   text[length] = '\0';
+  return length;
 }
 
-void speech_text(const speech_decoder *decoder, char text[SPEECH_TEXT_BYTES]) {
+/* Writes the tokens [first, last) of a slot, or of all. Returns the length of the text. */
+static size_t write_text(const speech_core *core, char *text, const uint16_t *tokens, int32_t first,
+                         int32_t last, const int16_t *slots, int32_t slot) {
   size_t length = 0;
   int32_t i;
-  for (i = 0; i < decoder->search.token_count; ++i) {
-    length = append(text, length, decoder->search.tokens[i]);
+  for (i = first; i < last; ++i) {
+    if (slots == NULL || slots[i] == slot) length = append(core, text, length, tokens[i]);
   }
-  end_text(text, length);
+  return end_text(text, length);
 }
 
-#if SPEECH_STATES > 0
-int speech_slot_text(const speech_decoder *decoder, int32_t command, int16_t slot,
-                     char text[SPEECH_TEXT_BYTES]) {
+const char *speech_decoder_text(speech_decoder *decoder) {
+  (void)write_text(&decoder->core, decoder->text, decoder->search.tokens, 0,
+                   decoder->search.token_count, NULL, 0);
+  return decoder->text;
+}
+
+const char *speech_decoder_command(speech_decoder *decoder, int32_t command) {
+  const speech_command *x = &decoder->commands[command];
+  (void)write_text(&decoder->core, decoder->text, decoder->search.tokens, x->first, x->last, NULL,
+                   0);
+  return decoder->text;
+}
+
+const char *speech_decoder_free_text(speech_decoder *decoder) {
+  const speech_numbers *n = decoder->core.numbers;
+  const int8_t *logits = ctc_logits(decoder);
   size_t length = 0;
-  int32_t i;
-  if (command >= 0 && command < decoder->command_count) {
-    for (i = decoder->commands[command].first; i < decoder->commands[command].last; ++i) {
-      if (decoder->token_slots[i] == slot) length = append(text, length, decoder->search.tokens[i]);
+  int32_t last = -1, frame;
+  for (frame = 0; logits != NULL && frame < decoder->search.memory_frames; ++frame) {
+    int32_t token = speech_align_best(&decoder->core, logits, frame);
+    if (token != last && token != n->token_blank) {
+      length = append(&decoder->core, decoder->text, length, token);
     }
+    last = token;
   }
-  end_text(text, length);
-  return text[0] != '\0';
+  (void)end_text(decoder->text, length);
+  return decoder->text;
 }
-#endif
+
+/* Adds a text's probability to those slots of a command whose values it agrees with. */
+static void agree(speech_decoder *decoder, const speech_text *text, int32_t command, int32_t count,
+                  int32_t probability) {
+  int32_t found = speech_grammar_parse(&decoder->search.grammar, &decoder->core, text->tokens,
+                                       text->count, decoder->other_commands, decoder->other_slots);
+  const speech_command *other = &decoder->other_commands[command];
+  int32_t i;
+  if (command >= found) return;
+  for (i = 0; i < count; ++i) {
+    speech_slot *slot = &decoder->slots[i];
+    size_t length = write_text(&decoder->core, decoder->text, text->tokens, other->first,
+                               other->last, decoder->other_slots, slot->slot);
+    size_t k;
+    for (k = 0; k < length && decoder->text[k] == slot->value[k]; ++k) continue;
+    if (length > 0 && k == length && slot->value[k] == '\0') slot->confidence += probability;
+  }
+}
+
+/* Writes the values of a command's slots. Returns their number. */
+static int32_t write_slots(speech_decoder *decoder, const speech_command *command) {
+  const speech_core *core = &decoder->core;
+  char *value = decoder->values;
+  int32_t count = 0, slot;
+  for (slot = 0; slot < core->automaton->slots; ++slot) {
+    size_t length = write_text(core, value, decoder->search.tokens, command->first, command->last,
+                               decoder->token_slots, slot);
+    if (length == 0) continue;
+    decoder->slots[count].name = speech_string(&core->names, core->automaton->intents + slot);
+    decoder->slots[count].value = value;
+    decoder->slots[count].slot = slot;
+    decoder->slots[count++].confidence = 0;
+    value += length + 1;
+  }
+  return count;
+}
+
+int32_t speech_decoder_slots(speech_decoder *decoder, int32_t command, const speech_slot **slots) {
+  const speech_search *search = &decoder->search;
+  const speech_command *x = &decoder->commands[command];
+  int32_t count = write_slots(decoder, x);
+  int64_t all = 0;
+  int32_t i;
+  *slots = decoder->slots;
+  for (i = 0; i < search->text_count; ++i) {
+    int32_t behind = search->texts[i].score - search->texts[0].score;
+    int32_t probability = speech_exponential(&decoder->core, behind);
+    all += probability;
+    agree(decoder, &search->texts[i], command, count, probability);
+  }
+  for (i = 0; i < count; ++i) {
+    int64_t agreed = all > 0 ? decoder->slots[i].confidence : 1; /* a text that was cut off */
+    decoder->slots[i].confidence = (int32_t)(agreed * x->confidence / (all > 0 ? all : 1));
+  }
+  return count;
+}
+
+void speech_decoder_times(const speech_decoder *decoder, int32_t command, int64_t *start,
+                          int64_t *end) {
+  const speech_numbers *n = decoder->core.numbers;
+  const speech_command *x = &decoder->commands[command];
+  const speech_span *spans = decoder->alignment.spans;
+  int64_t samples = (int64_t)(n->frames / n->memory_frames) * SPEECH_BLOCK; /* of a memory frame */
+  *start = spans[x->first].first * samples;
+  *end = spans[x->last - 1].end * samples;
+}

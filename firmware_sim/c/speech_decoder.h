@@ -1,45 +1,33 @@
-/* The decoder loop: features in, text out; integers only, no dynamic memory. The search is in
- * speech_search.h. A bundle with a grammar also gives commands, see speech_grammar.h.
+/* The decoder loop: features in, text and commands out. speech.h has the way of use for a stream
+ * of audio; this is for a firmware that finds and cuts utterances itself.
  *
- *   static speech_decoder decoder; speech_runtime runtime; char text[SPEECH_TEXT_BYTES];
+ *   1. Once: ask for the size of the working memory, and hand it over with the block.
+ *        size_t bytes; speech_decoder *decoder;
+ *        speech_decoder_size(core, core_bytes, 0, &bytes);
+ *        speech_decoder_open(&decoder, memory, bytes, core, core_bytes, 0, &runtime);
+ *   2. For each frame of an utterance: store its features.
+ *        decoder->features[frame * channels + channel] = speech_feature(&decoder->core, value);
+ *   3. At its end: decode, and read the text or the commands.
+ *        if (speech_decode(decoder, frames, 0) == SPEECH_OK) text = speech_decoder_text(decoder);
  *
- *   1. Once: load the models. Or fill in a runtime of your own.
- *      speech_tflm_start(&runtime);
- *   2. For each frame of an utterance: store the microfrontend's values, see speech_frontend.h.
- *      decoder.features[frame * SPEECH_CHANNELS + channel] = speech_feature(value);
- *   3. At its end: decode.
- *      if (speech_decode(&decoder, &runtime, frames) == SPEECH_OK) speech_text(&decoder, text);
- *
- * The caller owns all memory. Results stay in `decoder` until the next call of speech_decode; after
- * a failure there are none. One call takes at most SPEECH_FRAMES frames: cut longer audio in its
- * pauses, and reset the microfrontend at each cut. A decoder belongs to one thread at a time.
+ * Block and runtime must outlive the decoder. Results stay in the decoder until the next call of
+ * speech_decode; after a failure there are none. A decoder belongs to one thread at a time.
  */
 #ifndef SPEECH_DECODER_H
 #define SPEECH_DECODER_H
 
+#include "speech_align.h"
 #include "speech_search.h"
-
-#if SPEECH_STATES > 0
-#include "speech_grammar.h"
-#endif
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-enum speech_status {
-  SPEECH_OK = 0,
-  SPEECH_ERROR_FRAMES,       /* frames is not 1 to SPEECH_FRAMES */
-  SPEECH_ERROR_ENCODER,      /* invoke_encoder failed */
-  SPEECH_ERROR_DECODER_STEP, /* invoke_decoder_step failed */
-  SPEECH_ERROR_MISMATCH,     /* of the self-test */
-  SPEECH_ERROR_RUNTIME,      /* TensorFlow Lite Micro cannot load the models */
-  SPEECH_ERROR_BEAM          /* beam is not 1 to SPEECH_BEAM */
-};
+#define SPEECH_NO_CONFIDENCE (-1)
 
 /* The runtime of the two models. Both functions take pointers to all inputs and set pointers to
- * all outputs, in the order of speech_encoder_inputs and the other tables. They return 0 on
- * success. The runtime owns the outputs; they must not change until the next call of the function.
+ * all outputs, in the order of the flatbuffers. They return 0 on success. The runtime owns the
+ * outputs; they must not change until the next call of the function.
  */
 typedef struct {
   void *context; /* argument of both functions */
@@ -47,52 +35,89 @@ typedef struct {
   int (*invoke_decoder_step)(void *context, const void *const *inputs, const void **outputs);
 } speech_runtime;
 
-/* One utterance, and all memory that the loop needs. */
+/* The value of a slot in a command. */
 typedef struct {
-  int8_t features[SPEECH_FRAMES * SPEECH_CHANNELS]; /* in */
+  const char *name;   /* in the block */
+  const char *value;  /* UTF-8 */
+  int32_t slot;       /* of the block's slots */
+  int32_t confidence; /* 0 to SPEECH_CERTAIN */
+} speech_slot;
+
+/* One utterance. Its memory lies behind it in the buffer. */
+typedef struct {
+  speech_core core;
+  const speech_runtime *runtime;
+  int8_t *features; /* in: frames * channels of the block */
   /* Out: search.tokens without start and end, search.token_count, and search.ended, which is 0 if
    * the limit on tokens cut the text off. */
   speech_search search;
-#if SPEECH_STATES > 0
   /* Out. Without commands, the tokens are the likeliest text of the grammar, which was rejected. */
-  speech_command commands[SPEECH_COMMANDS];
+  speech_command *commands;
   int32_t command_count;
-  int16_t token_slots[SPEECH_TOKENS]; /* of a command's tokens, or SPEECH_NO_SLOT */
-#endif
-  /* The rest belongs to the loop. */
-  int8_t encoder_memory_mask[SPEECH_MEMORY_FRAMES];
-  int8_t memory_mask[SPEECH_MEMORY_FRAMES];
-  int8_t self_mask[SPEECH_TOKENS + 1]; /* the last position is the step's own */
-  int8_t token[SPEECH_VOCABULARY]; /* one-hot */
-#if SPEECH_STATES > 0
-  uint8_t readable[SPEECH_TOKENS + 1][SPEECH_STATE_BYTES];
-#endif
+  /* Out: 0 to SPEECH_CERTAIN, of the text or of all commands together; SPEECH_NO_CONFIDENCE without
+   * CTC. */
+  int32_t confidence;
+  /* The rest belongs to the decoder. */
+  int16_t *token_slots;
+  speech_command *other_commands; /* of another text */
+  int16_t *other_slots;
+  speech_slot *slots;
+  char *text, *values;
+  size_t text_bytes;
+  int8_t *encoder_mask, *memory_mask, *self_mask, *token;
+  const void **encoder_inputs, **encoder_outputs, **step_inputs, **step_outputs;
+  speech_alignment alignment;
 } speech_decoder;
 
-/* The int8 feature for one value of the microfrontend. */
-int8_t speech_feature(uint16_t value);
-
-/* Finds the tokens for decoder->features[0 .. frames * SPEECH_CHANNELS).
+/* Bytes of working memory.
  *
- * frames: feature frames of the utterance; this function pads the rest of the window.
- * Returns SPEECH_OK or one of speech_status.
+ * beam: hypotheses that there is to be memory for, 0: as many as the block says.
+ * Returns SPEECH_OK, SPEECH_ERROR_BLOCK or SPEECH_ERROR_BEAM.
  */
-int speech_decode(speech_decoder *decoder, const speech_runtime *runtime, int32_t frames);
+int speech_decoder_size(const void *block, size_t block_bytes, int32_t beam, size_t *bytes);
 
-/* The same with a beam of 1 to SPEECH_BEAM hypotheses: fewer are faster, and less accurate. */
-int speech_decode_beam(speech_decoder *decoder, const speech_runtime *runtime, int32_t frames,
-                       int32_t beam);
-
-/* The text of the decoded tokens: UTF-8, without spaces around it, ended by a zero byte. */
-void speech_text(const speech_decoder *decoder, char text[SPEECH_TEXT_BYTES]);
-
-#if SPEECH_STATES > 0
-/* The value of a slot of speech_slots in a command of decoder->commands, as speech_text writes it.
- * Returns 0, and an empty text, if the command has no such slot.
+/* Makes a decoder in `memory`, which must be aligned to 8 bytes and outlive it.
+ *
+ * Returns what speech_decoder_size returns, or SPEECH_ERROR_MEMORY.
  */
-int speech_slot_text(const speech_decoder *decoder, int32_t command, int16_t slot,
-                     char text[SPEECH_TEXT_BYTES]);
-#endif
+int speech_decoder_open(speech_decoder **decoder, void *memory, size_t bytes, const void *block,
+                        size_t block_bytes, int32_t beam, const speech_runtime *runtime);
+
+/* The int8 feature for one value of the microfrontend. */
+int8_t speech_feature(const speech_core *core, uint16_t value);
+
+/* Finds the tokens for the first `frames` frames of decoder->features; pads the rest of the window.
+ *
+ * beam: hypotheses, 1 to those that there is memory for; 0: all. Fewer are faster, and less
+ * accurate. Returns SPEECH_OK or one of speech_status.
+ */
+int speech_decode(speech_decoder *decoder, int32_t frames, int32_t beam);
+
+/* The text of the decoded tokens: UTF-8, without spaces around it, ended by a zero byte. It is valid
+ * until a text is asked for again. */
+const char *speech_decoder_text(speech_decoder *decoder);
+
+/* The text of a command. */
+const char *speech_decoder_command(speech_decoder *decoder, int32_t command);
+
+/* CTC's own text, which no grammar holds; empty without CTC. Call it before the runtime runs again.
+ */
+const char *speech_decoder_free_text(speech_decoder *decoder);
+
+/* The slots of a command, in the order of the block's slots. A slot's confidence is the command's
+ * times the share of its value among all texts of the beam, each weighted by its probability.
+ *
+ * Returns their number; `slots` is valid until slots are asked for again. It replaces the text.
+ */
+int32_t speech_decoder_slots(speech_decoder *decoder, int32_t command, const speech_slot **slots);
+
+/* When a command was spoken: samples of the utterance at 16 kHz. */
+void speech_decoder_times(const speech_decoder *decoder, int32_t command, int64_t *start,
+                          int64_t *end);
+
+/* Takes the memory of a decoder whose core has been read; a part of `open`. Returns SPEECH_OK or
+ * SPEECH_ERROR_BEAM. */
+int speech_decoder_lay(speech_decoder *decoder, int32_t beam, speech_memory *memory);
 
 #ifdef __cplusplus
 }

@@ -5,67 +5,91 @@
 #ifndef SPEECH_SEARCH_H
 #define SPEECH_SEARCH_H
 
-#include "speech_model.h"
+#include "speech_grammar.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-/* An unfinished text. */
+#define SPEECH_TEXTS 16 /* that are kept: slots are as certain as the other texts agree */
+
+/* An unfinished text. All that its pointers lead to is in one piece of memory. */
 typedef struct {
-  int8_t caches[SPEECH_CACHE_BYTES];
-  int8_t logits[SPEECH_VOCABULARY]; /* of its last step */
-  int32_t tokens[SPEECH_TOKENS];    /* without the start */
-  int32_t scores[SPEECH_TOKENS];    /* after each token */
-  int32_t attention;                /* log probability of the tokens */
-#if SPEECH_CTC
+  int8_t *caches;   /* token_limit rows of each cache, one cache after the other */
+  int8_t *logits;   /* of its last step */
+  int32_t *scores;  /* after each token */
+  uint16_t *tokens; /* without the start */
   /* CTC's log probability that these tokens, and no others, were spoken up to each frame: for
    * alignments that end in the last token, and in a blank. */
-  int32_t label[SPEECH_MEMORY_FRAMES];
-  int32_t blank[SPEECH_MEMORY_FRAMES];
-#endif
-#if SPEECH_STATES > 0
-  uint8_t places[SPEECH_STATE_BYTES]; /* states of the grammar after the tokens, a bit each */
-#endif
+  int32_t *label, *blank;
+  int32_t *states;   /* set of the grammar after the tokens */
+  int32_t attention; /* log probability of the tokens */
 } speech_hypothesis;
 
 /* A token that may follow a hypothesis. */
 typedef struct {
   int32_t parent; /* of the hypotheses */
-  int32_t token;
+  uint16_t token;
   int32_t attention, score; /* of the extended text */
 } speech_candidate;
 
+/* A text that has ended. */
 typedef struct {
-  int32_t beam;                /* hypotheses to keep */
-  int32_t active;              /* hypotheses now */
-  int32_t places[SPEECH_BEAM]; /* their positions, the likeliest first */
-  speech_hypothesis hypotheses[SPEECH_BEAM];
+  uint16_t *tokens;
+  int32_t count;
+  int32_t score;
+} speech_text;
+
+/* What the search needs in a step, for each hypothesis of the beam. */
+typedef struct {
+  const speech_candidate *candidate;
+  int32_t home; /* hypothesis that it is made in; -1: none yet */
+  int32_t place;
+  uint8_t taken;
+} speech_extension;
+
+typedef struct {
+  const speech_core *core;
+  speech_grammar grammar;
+  int32_t most;   /* hypotheses that there is memory for */
+  int32_t beam;   /* hypotheses to keep */
+  int32_t active; /* hypotheses now: those in extensions[].place, the likeliest first */
+  speech_hypothesis *hypotheses;
+  speech_extension *extensions;
+  uint8_t *content; /* of the hypotheses */
+  uint64_t content_place; /* in the memory */
+  size_t content_bytes;
   /* The best text. */
-  int32_t tokens[SPEECH_TOKENS];
-  int32_t scores[SPEECH_TOKENS + 1]; /* after each token, and after the end */
+  uint16_t *tokens;
+  int32_t *scores; /* after each token, and after the end */
   int32_t token_count;
   int ended;
+  /* Texts that have ended, the likeliest first; of a bundle with a grammar. */
+  speech_text *texts;
+  int32_t text_count;
   /* Candidates of a step, the likeliest first; the last place is for the one that is dropped. */
-  speech_candidate candidates[2 * SPEECH_BEAM + 1];
+  speech_candidate *candidates;
   int32_t candidate_count;
-  uint8_t allowed[SPEECH_VOCABULARY];
-#if SPEECH_CTC
+  uint8_t *allowed;
   int joint; /* whether scores include CTC */
   int32_t memory_frames;
   const int8_t *ctc_logits;
-  int32_t normalizers[SPEECH_MEMORY_FRAMES]; /* logits minus these are log probabilities */
-#endif
+  int32_t *normalizers; /* logits minus these are log probabilities */
 } speech_search;
 
-/* An empty text. beam: 1 to SPEECH_BEAM. */
-void speech_search_start(speech_search *search, int32_t beam);
+/* Takes memory for `most` hypotheses; `core` must outlive the search. */
+void speech_search_lay(speech_search *search, const speech_core *core, int32_t most,
+                       speech_memory *memory);
 
-#if SPEECH_CTC
-/* Takes the encoder's CTC logits before the first step; they must not change until the search has
- * ended. */
-void speech_search_hear(speech_search *search, const int8_t *ctc_logits, int32_t memory_frames);
-#endif
+/* An empty text. beam: 1 to `most`.
+ *
+ * ctc_logits: of the encoder, or NULL; they must not change until the search has ended.
+ */
+void speech_search_start(speech_search *search, int32_t beam, const int8_t *ctc_logits,
+                         int32_t memory_frames);
+
+/* Hypothesis number i of the active ones. */
+speech_hypothesis *speech_search_active(speech_search *search, int32_t i);
 
 /* Makes the hypotheses of the next step, after step number `step` has written the logits and caches
  * of every active one. None is active when the search has ended. */

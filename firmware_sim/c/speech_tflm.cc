@@ -5,6 +5,7 @@
 
 #include <cstring>
 
+#include "speech_bundle.h"
 #include "speech_operators.h"
 #include "tensorflow/lite/micro/micro_interpreter.h"
 #include "tensorflow/lite/schema/schema_generated.h"
@@ -24,24 +25,25 @@ struct Interpreters {
   tflite::MicroInterpreter* decoder_step;
 };
 
-int Invoke(tflite::MicroInterpreter* interpreter, const speech_tensor* input_tensors,
-           int input_count, const void* const* inputs, int output_count, const void** outputs) {
-  for (int i = 0; i < input_count; ++i) {
-    std::memcpy(interpreter->input(i)->data.raw, inputs[i], input_tensors[i].bytes);
+int Invoke(tflite::MicroInterpreter* interpreter, const void* const* inputs,
+           const void** outputs) {
+  for (size_t i = 0; i < interpreter->inputs_size(); ++i) {
+    TfLiteTensor* input = interpreter->input(i);
+    std::memcpy(input->data.raw, inputs[i], input->bytes);
   }
   if (interpreter->Invoke() != kTfLiteOk) return SPEECH_ERROR_RUNTIME;
-  for (int i = 0; i < output_count; ++i) outputs[i] = interpreter->output(i)->data.raw;
+  for (size_t i = 0; i < interpreter->outputs_size(); ++i) {
+    outputs[i] = interpreter->output(i)->data.raw;
+  }
   return SPEECH_OK;
 }
 
 int InvokeEncoder(void* context, const void* const* inputs, const void** outputs) {
-  return Invoke(static_cast<Interpreters*>(context)->encoder, speech_encoder_inputs,
-                SPEECH_ENCODER_INPUTS, inputs, SPEECH_ENCODER_OUTPUTS, outputs);
+  return Invoke(static_cast<Interpreters*>(context)->encoder, inputs, outputs);
 }
 
 int InvokeDecoderStep(void* context, const void* const* inputs, const void** outputs) {
-  return Invoke(static_cast<Interpreters*>(context)->decoder_step, speech_decoder_step_inputs,
-                SPEECH_DECODER_STEP_INPUTS, inputs, SPEECH_DECODER_STEP_OUTPUTS, outputs);
+  return Invoke(static_cast<Interpreters*>(context)->decoder_step, inputs, outputs);
 }
 
 }  // namespace

@@ -168,12 +168,13 @@ class Decoder:
           frames: feature frames of the utterance that went into the encoder.
         """
         memory_frames = self._model.limits.memory_positions(frames)
-        ctc = None
+        logits = ctc = None
         if self._ctc is not None:
-            ctc = log_softmax(self._ctc.dequantize(encoded["ctc_logits"][0, :memory_frames]))
+            logits = encoded["ctc_logits"][0, :memory_frames]
+            ctc = log_softmax(self._ctc.dequantize(logits))
         if self._options.decoding is Decoding.CTC:
-            assert ctc is not None  # __init__ refused the bundle otherwise
-            return self._ctc_best_path(ctc)
+            assert ctc is not None and logits is not None  # __init__ refused the bundle otherwise
+            return self._ctc_best_path(ctc, logits)
 
         seconds: list[float] = []
         state = self.start(encoded, frames)
@@ -191,7 +192,7 @@ class Decoder:
         others = tuple(
             (other.tokens, scores[i]) for i, other in enumerate(texts) if i != best and other.ended
         )
-        alignment = None if ctc is None else self._align(ctc, text.tokens)
+        alignment = None if logits is None else self._align(logits, text.tokens)
         return Hypothesis(
             text.tokens, scores[best], text.ended, tuple(seconds), text.scores, others, alignment
         )
@@ -227,8 +228,8 @@ class Decoder:
         state.inputs["self_mask"][0, step] = self._self_mask[0]
         state.inputs["token"] = one_hot(self._token, token)
 
-    def _align(self, ctc: npt.NDArray[np.float32], tokens: tuple[int, ...]) -> Alignment:
-        return Alignment(ctc_align(ctc, tokens, self._tokens.blank), ctc.argmax(axis=1))
+    def _align(self, logits: npt.NDArray[Any], tokens: tuple[int, ...]) -> Alignment:
+        return Alignment(ctc_align(logits, tokens, self._tokens.blank), logits.argmax(axis=1))
 
     def _log_probabilities(self, outputs: Tensors) -> npt.NDArray[np.float32]:
         """[V]; blank and start can never follow."""
@@ -396,11 +397,11 @@ class Decoder:
     def _normalise(self, score: float, tokens: int) -> float:
         return score / (tokens + 1) ** self._options.length_penalty  # + 1 for the end
 
-    def _ctc_best_path(self, ctc: npt.NDArray[np.float32]) -> Hypothesis:
+    def _ctc_best_path(self, ctc: npt.NDArray[np.float32], logits: npt.NDArray[Any]) -> Hypothesis:
         tokens, score = ctc_greedy(ctc, self._tokens.blank)
         special = (self._tokens.start, self._tokens.end)
         tokens = tuple(t for t in tokens if t not in special)
-        return Hypothesis(tokens, score, True, (), alignment=self._align(ctc, tokens))
+        return Hypothesis(tokens, score, True, (), alignment=self._align(logits, tokens))
 
 
 def mask_values(spec: TensorSpec, mask_value: float) -> tuple[Any, Any]:

@@ -5,7 +5,7 @@ Log probabilities are natural, float [frames, V]: a row for each frame of the en
 
 import dataclasses
 import math
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -106,14 +106,17 @@ def merge_repeats(path: npt.NDArray[np.int64], blank: int) -> tuple[int, ...]:
 
 
 def ctc_align(
-    log_probabilities: npt.NDArray[np.float32], tokens: tuple[int, ...], blank: int
+    logits: npt.NDArray[Any], tokens: tuple[int, ...], blank: int
 ) -> npt.NDArray[np.int64] | None:
     """When each token was spoken, by the most likely CTC alignment (Viterbi).
 
-    As in `CtcPrefixes`, each label's recursion in time is an accumulation, here of maxima.
+    As in `CtcPrefixes`, each label's recursion in time is an accumulation, here of maxima.  The
+    frames' normalizers are the same for all paths, so sums of logits tell the best one.  Those of
+    int8 are exact: every device finds the same path.  Of equals, it is the one that enters a label
+    last.
 
     Args:
-      log_probabilities: float [frames, V].
+      logits: int8 or float [frames, V], or log probabilities.
       tokens: the text, without blanks.
 
     Returns:
@@ -122,10 +125,10 @@ def ctc_align(
     """
     labels = np.full(2 * len(tokens) + 1, blank)
     labels[1::2] = tokens
-    count = len(log_probabilities)
+    count = len(logits)
     if not count:
         return None if tokens else np.zeros((0, 2), np.int64)
-    emissions = log_probabilities[:, labels].astype(np.float64)
+    emissions = logits[:, labels].astype(np.float64)
     products = np.cumsum(emissions, axis=0)
     scores = np.empty((len(labels), count))  # best path to each label and frame
     entries = np.empty((len(labels), count), np.int64)  # frame where that path entered the label

@@ -18,6 +18,8 @@ _PAUSE_DB: Final = 12.0  # above the quietest 5 %, a frame still counts as a pau
 _SPEECH_DB: Final = 20.0  # below the loudest 5 %, soft speech ends: no pause is louder
 _INAUDIBLE_DB: Final = 35.0  # below the loudest 5 %, all is a pause
 _QUIETEST: Final = 0.05
+_ONE_OF: Final = 20  # frames, is among the quietest
+_PAUSE_256: Final = 4057  # 256 times 12 dB
 _FLOOR: Final = 1.0  # mean square; keeps the logarithm finite
 # Pauses are those of three minutes: longer audio is cut passage by passage, so that memory does not
 # grow with it.
@@ -112,18 +114,24 @@ def _pieces(
     return pieces, frames.offset
 
 
-def find_pause(power: npt.NDArray[np.uint32]) -> int:
+def find_pause(variances: npt.NDArray[np.uint32]) -> int:
     """Where to cut a window that is full of speech: in a pause of its last 60 %.
 
+    In integers, because devices do the same.  A pause is less than 12 dB above the level that one
+    step of 20 does not exceed.
+
     Args:
-      power: uint32 [steps], mean square of each 10 ms of it; at least 5.
+      variances: uint32 [steps], of each 10 ms of it; at least 5.
 
     Returns:
       the first step of what follows.
     """
-    level, pause = _pauses(power.astype(np.float64))
-    earliest = max(1, int(_SHORTEST * len(power)))
-    return _cut_frame(level, pause, earliest, len(power) - 1)
+    padded = np.pad(variances.astype(np.int64), _SMOOTHING_FRAMES // 2, mode="edge")
+    level = np.convolve(padded, np.ones(_SMOOTHING_FRAMES, np.int64), mode="valid")
+    level += _SMOOTHING_FRAMES  # silence is not infinitely quiet
+    quietest = np.sort(level)[(len(level) - 1) // _ONE_OF]
+    pause = (level << 8) < quietest * _PAUSE_256
+    return _cut_frame(level, pause, max(1, 2 * len(level) // 5), len(level) - 1)
 
 
 class _Frames:
@@ -228,7 +236,10 @@ def _pauses(
 
 
 def _cut_frame(
-    level: npt.NDArray[np.float64], pause: npt.NDArray[np.bool_], earliest: int, latest: int
+    level: npt.NDArray[np.float64 | np.int64],
+    pause: npt.NDArray[np.bool_],
+    earliest: int,
+    latest: int,
 ) -> int:
     """The frame in [earliest, latest] to cut at: middle of the longest pause, else quietest."""
     runs = _runs(pause[earliest : latest + 1])

@@ -12,8 +12,8 @@ Memory for a window of 512 frames, besides the models' arenas and the microfront
     variance of the blocks     2,056 bytes   uint32 [514], to find a pause to cut at
     voice activity detector      736 bytes   WebRTC's VadInstT
 
-All of it is integers, except the choice of a cut, which compares the 514 variances in dB.  A ring
-of 16,000 bytes (0.5 s) is enough if the features may run on over a cut.
+All of it is integers.  A ring of 16,000 bytes (0.5 s) is enough if the features may run on over a
+cut.
 
 The detector is WebRTC's (package `webrtcvad-wheels`, MIT; its C code BSD): a Gaussian mixture on 6
 bands, in fixed point.  It missed none of 120 strings of digits; `pymicro-vad` 2.1.0, in float32,

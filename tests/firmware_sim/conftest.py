@@ -1,4 +1,4 @@
-"""A bundle that is held to a grammar of digits."""
+"""A bundle that is held to a grammar of digits, and the C core."""
 
 import pathlib
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import add_grammar, digit_grammar
+from tests.firmware_sim import core
 
 DIGITS = """
 call: ["$digit:first $digit:second $digit:third"]
@@ -26,3 +27,17 @@ def held_bundle(
 ) -> pathlib.Path:
     target = tmp_path_factory.mktemp("bundles") / "held"
     return add_grammar(digits_bundle, target, grammar_content)
+
+
+@pytest.fixture(scope="session")
+def third_party(tmp_path_factory: pytest.TempPathFactory) -> core.ThirdParty:
+    """Sources of others that the core needs."""
+    return core.fetch(tmp_path_factory.mktemp("third_party"))
+
+
+@pytest.fixture(scope="session")
+def core_library(
+    third_party: core.ThirdParty, tmp_path_factory: pytest.TempPathFactory
+) -> pathlib.Path:
+    """The C core as a shared library."""
+    return core.build(third_party, tmp_path_factory.mktemp("core"))

@@ -6,7 +6,6 @@ import json
 import pathlib
 import shutil
 import subprocess
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,16 +14,12 @@ from numpy.typing import NDArray
 
 from firmware_sim import bundle
 from firmware_sim.grammar import automaton as grammar
-from firmware_sim.runtimes import runtime
+from tests.firmware_sim.core import OK, WARNINGS, Invoke, ThirdParty
 
-WARNINGS = ("-Wall", "-Wextra", "-Werror", "-pedantic")
 # Compilers of C and C++, and the flag of the machine that they compile for.
 HOST = ("gcc", "g++", "-fPIC")
 CORTEX_M55 = ("arm-none-eabi-gcc", "arm-none-eabi-g++", "-mcpu=cortex-m55")
 FIRMWARE = pathlib.Path(__file__).parent / "firmware"
-OK, FRAMES, ENCODER, DECODER_STEP, MISMATCH, RUNTIME, BEAM = range(7)
-# Outputs of the encoder, or else of the decoder step, for its inputs; None: it failed.
-Invoke = Callable[[bool, runtime.Tensors], runtime.Tensors | None]
 
 
 class Command(ctypes.Structure):
@@ -47,7 +42,12 @@ class Mismatch(ctypes.Structure):
 
 
 def compile_sources(
-    c: str, cpp: str, target: str, directory: pathlib.Path, out: pathlib.Path
+    c: str,
+    cpp: str,
+    target: str,
+    directory: pathlib.Path,
+    out: pathlib.Path,
+    third_party: ThirdParty,
 ) -> list[str]:
     """Compiles all exported sources for a machine; returns the objects."""
     for compiler in (c, cpp):
@@ -59,9 +59,13 @@ def compile_sources(
         if source.suffix == ".cc":
             language = [cpp, "-std=c++17", f"-I{FIRMWARE}", f"-I{directory}"]
         objects.append(str(out / f"{source.name}.o"))
-        options = [target, *WARNINGS, "-fdata-sections", "-c", source, "-o", objects[-1]]
-        subprocess.run([*language, *options], check=True)
-    return objects
+        options = [target, "-fdata-sections", "-ffunction-sections"]
+        if source.suffix == ".c":
+            options += [*WARNINGS, *third_party.includes]
+        else:
+            options += [x for x in WARNINGS if x != "-Wconversion"]  # the stub's headers
+        subprocess.run([*language, *options, "-c", source, "-o", objects[-1]], check=True)
+    return objects + third_party.compile(c, cpp, target)
 
 
 class Firmware:
@@ -80,7 +84,7 @@ class Firmware:
 
     def _invoke(self, encoder: int, inputs: list[int], outputs: list[int]) -> int:
         model = self._models[encoder]
-        given = {}
+        given: dict[str, NDArray[Any]] = {}
         for spec, address in zip(model.inputs, inputs, strict=False):
             values = np.empty(spec.shape, spec.dtype)
             ctypes.memmove(values.ctypes.data, address, values.nbytes)
@@ -109,17 +113,18 @@ class Firmware:
 
     def commands(self) -> list[tuple[str, dict[str, str], float]]:
         """Intent, slots and confidence of each command."""
-        library, text, found = self._library, ctypes.create_string_buffer(4096), []
+        library, value, found = self._library, ctypes.create_string_buffer(4096), []
         library.firmware_command.restype = ctypes.POINTER(Command)
         library.firmware_intent.restype = ctypes.c_char_p
-        library.firmware_slot_name.restype = ctypes.c_char_p
+        library.firmware_slot.restype = ctypes.c_char_p
+        confidence = ctypes.c_int32()
         for number in range(library.firmware_command_count()):
             command = library.firmware_command(number).contents
-            slots, slot = {}, 0
-            while (name := library.firmware_slot_name(slot)) is not None:
-                if library.firmware_slot_text(number, slot, text):
-                    slots[name.decode()] = text.value.decode()
-                slot += 1
+            slots: dict[str, str] = {}
+            while (
+                name := library.firmware_slot(number, len(slots), value, ctypes.byref(confidence))
+            ) is not None:
+                slots[name.decode()] = value.value.decode()
             intent = library.firmware_intent(command.intent).decode()
             found.append((intent, slots, command.confidence / 65536))
         return found
@@ -139,9 +144,13 @@ class Firmware:
 
 
 def build(
-    exported: pathlib.Path, loaded: bundle.Bundle, invoke: Invoke, out: pathlib.Path
+    exported: pathlib.Path,
+    loaded: bundle.Bundle,
+    invoke: Invoke,
+    out: pathlib.Path,
+    third_party: ThirdParty,
 ) -> Firmware:
-    objects = compile_sources(*HOST, exported, out)
+    objects = compile_sources(*HOST, exported, out, third_party)
     command = ["g++", "-std=c++17", "-fPIC", "-shared", f"-I{exported}", f"-I{FIRMWARE}"]
     subprocess.run([*command, FIRMWARE / "host.cc", *objects, "-o", out / "f.so"], check=True)
     return Firmware(out / "f.so", loaded, invoke)

@@ -96,10 +96,11 @@ def test_a_killed_run_ends_as_if_never_killed(
 ) -> None:
     workdir = tmp_path / "killed"
     shutil.copytree(undisturbed / "cache", workdir / "cache")
-    log = workdir / "metrics.jsonl"
-    process = subprocess.Popen(
-        command(workdir), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=REPOSITORY
-    )
+    log, errors = workdir / "metrics.jsonl", tmp_path / "errors"
+    with errors.open("w") as file:
+        process = subprocess.Popen(
+            command(workdir), stdout=subprocess.DEVNULL, stderr=file, cwd=REPOSITORY
+        )
     while process.poll() is None:
         if log.exists() and len(log.read_text().splitlines()) >= 3:
             os.kill(process.pid, signal.SIGKILL)
@@ -107,6 +108,8 @@ def test_a_killed_run_ends_as_if_never_killed(
         time.sleep(0.02)
     assert process.wait() == -signal.SIGKILL, "the run ended before it could be killed"
     assert not (workdir / "qat").exists()
+    # Neither warnings of libraries nor bars.
+    assert [x for x in errors.read_text().splitlines() if not x.startswith("float: step")] == []
     train_here(workdir)
     one, other = (values_of(runs.load(path, "qat")[0]) for path in (undisturbed, workdir))
     assert one.keys() == other.keys()

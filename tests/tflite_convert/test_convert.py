@@ -97,7 +97,7 @@ def test_inspector_names_a_float_tensor(bundles: pathlib.Path) -> None:
 def test_inspector_passes_the_int8_bundle(bundles: pathlib.Path) -> None:
     command = [sys.executable, "-m", "tflite_convert.inspect", f"--bundle={bundles / 'int8'}"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
-    assert done.returncode == 0, done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
     assert "all-integer" in done.stdout
 
 
@@ -215,7 +215,9 @@ def test_float_twin_recognises_as_the_float_model(bundles: pathlib.Path) -> None
     assert isinstance(text, str)
 
 
-def test_the_paper_s_baseline_is_the_same_on_a_device(tmp_path: pathlib.Path) -> None:
+def test_the_paper_s_baseline_is_the_same_on_a_device(
+    tmp_path: pathlib.Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     """Its features, and a decoder with convolutions and positions, in rotated streams."""
     tokenizer = CharacterTokenizer()
     model = tiny(
@@ -228,6 +230,7 @@ def test_the_paper_s_baseline_is_the_same_on_a_device(tmp_path: pathlib.Path) ->
     )
     config = ml_collections.ConfigDict({**CONFIG.to_dict(), "features": "paper"})
     convert.write(model, tokenizer, config, tmp_path / "baseline", {})
+    assert capfd.readouterr().err == ""
     loaded = device_bundle.load(tmp_path / "baseline")
     assert loaded.decoder_convolutions == 2
     audio = synthesise("nine four")[: sample_count(FRAMES, loaded.frontend.window)]

@@ -1,6 +1,7 @@
-/* A firmware's use of the exported sources, and what the test asks of it. */
+/* A firmware's use of the decoder, and what the test asks of it. */
 #include <cstring>
 
+#include "speech_bundle.h"
 #include "speech_operators.h"
 #include "speech_self_test.h"
 #include "speech_tflm.h"
@@ -9,35 +10,44 @@ extern "C" {
 
 int (*stub_invoke)(int, char* const*, char* const*);
 
-static speech_decoder decoder;
+static uint64_t memory[1 << 17];
+static speech_decoder* decoder;
 static speech_runtime tflm;
 
-int firmware_start(void) { return speech_tflm_start(&tflm); }
+int firmware_start(void) {
+  const int status = speech_tflm_start(&tflm);
+  if (status != SPEECH_OK) return status;
+  return speech_decoder_open(&decoder, memory, sizeof memory, speech_core_block,
+                             SPEECH_CORE_BLOCK_BYTES, 0, &tflm);
+}
 
 int firmware_decode(const int8_t* features, int32_t frames, int32_t beam, char* text) {
-  if (frames > 0 && frames <= SPEECH_FRAMES) {
-    memcpy(decoder.features, features, static_cast<size_t>(frames) * SPEECH_CHANNELS);
+  const speech_numbers* n = decoder->core.numbers;
+  if (frames > 0 && frames <= n->frames) {
+    memcpy(decoder->features, features, static_cast<size_t>(frames) * n->channels);
   }
-  const int status = beam == 0 ? speech_decode(&decoder, &tflm, frames)
-                               : speech_decode_beam(&decoder, &tflm, frames, beam);
-  if (status == SPEECH_OK) speech_text(&decoder, text);
+  const int status = speech_decode(decoder, frames, beam);
+  if (status == SPEECH_OK) strcpy(text, speech_decoder_text(decoder));
   return status;
 }
 
-int firmware_token_count(void) { return decoder.search.token_count; }
-int firmware_ended(void) { return decoder.search.ended; }
+int firmware_token_count(void) { return decoder->search.token_count; }
+int firmware_ended(void) { return decoder->search.ended; }
+int firmware_command_count(void) { return decoder->command_count; }
+const speech_command* firmware_command(int number) { return &decoder->commands[number]; }
+const char* firmware_intent(int intent) { return speech_string(&decoder->core.names, intent); }
+int8_t firmware_feature(uint16_t value) { return speech_feature(&decoder->core, value); }
 
-#if SPEECH_STATES > 0
-int firmware_command_count(void) { return decoder.command_count; }
-const speech_command* firmware_command(int number) { return &decoder.commands[number]; }
-const char* firmware_intent(int intent) { return speech_intents[intent]; }
-const char* firmware_slot_name(int slot) { return speech_slots[slot]; }
-int firmware_slot_text(int command, int slot, char* text) {
-  return speech_slot_text(&decoder, command, static_cast<int16_t>(slot), text);
+/* Slot `place` of a command: its name, or NULL after the last one. */
+const char* firmware_slot(int command, int place, char* value, int32_t* confidence) {
+  const speech_slot* slots;
+  if (place >= speech_decoder_slots(decoder, command, &slots)) return nullptr;
+  strcpy(value, slots[place].value);
+  *confidence = slots[place].confidence;
+  return slots[place].name;
 }
-#endif
 
-int firmware_self_test(speech_mismatch* found) { return speech_self_test(&decoder, &tflm, found); }
+int firmware_self_test(speech_mismatch* found) { return speech_self_test(decoder, found); }
 
 unsigned int firmware_operators(void) {
   SpeechOpResolver resolver;

@@ -11,7 +11,7 @@ from tf_speech_transformer.model import transformer
 from tf_speech_transformer.model.dimensions import Dimensions
 from tf_speech_transformer.model.transformer import SpeechTransformer
 from tf_speech_transformer.text.tokenizer import CharacterTokenizer
-from tf_speech_transformer.training import losses
+from tf_speech_transformer.training import losses, runs
 
 TOKENIZER = CharacterTokenizer()
 Batch = dict[str, tf.Tensor]
@@ -24,7 +24,7 @@ def preset(ctc_weight: float) -> ml_collections.ConfigDict:
 
 @pytest.fixture(scope="module")
 def model() -> SpeechTransformer:
-    tf.keras.utils.set_random_seed(3)
+    runs.set_seed(3)
     dims = Dimensions(vocabulary=TOKENIZER.size, **TINY_MODEL, phones=True)
     return transformer.build(dims, quantized=False)
 
@@ -102,7 +102,7 @@ def test_parts_of_a_batch_add_up_to_it(model: SpeechTransformer, batch: Batch) -
 def test_a_model_is_its_own_best_pupil(
     model: SpeechTransformer, batch: Batch, ctc_weight: float
 ) -> None:
-    tf.keras.utils.set_random_seed(4)
+    runs.set_seed(4)
     other = transformer.build(model.dims, quantized=False)
     same = found(model, batch, ctc_weight, teacher=model)
     assert same["loss"] == pytest.approx(0, abs=1e-6)

@@ -1,0 +1,366 @@
+"""The C core as a library of this machine, for the tests of it, and the sources of others that it
+needs."""
+
+import ctypes
+import dataclasses
+import hashlib
+import pathlib
+import shutil
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from firmware_sim.bundle import Bundle
+from firmware_sim.c import block, signature
+from firmware_sim.recognizer import Recognizer as PythonRecognizer
+from firmware_sim.runtimes import runtime
+from firmware_sim.search import results
+from tests.conftest import OFFLINE, REPOSITORY
+
+SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g"]
+SOURCES = REPOSITORY / "firmware_sim" / "c"
+CORE = (
+    *("speech", "speech_align", "speech_core", "speech_decoder", "speech_detector"),
+    *("speech_features", "speech_grammar", "speech_pause", "speech_search", "speech_stream"),
+)
+WARNINGS = ("-Wall", "-Wextra", "-Wconversion", "-Werror", "-pedantic")
+MICROFRONTEND = pathlib.Path("tensorflow/lite/experimental/microfrontend/lib")
+WEBRTC = pathlib.Path("webrtc/common_audio")
+# What speech_features.h and speech_detector.h name.
+MICROFRONTEND_FILES = (
+    *("fft", "filterbank", "frontend", "kiss_fft_int16", "log_lut", "log_scale"),
+    *("noise_reduction", "pcan_gain_control", "window"),
+)
+WEBRTC_FILES = (
+    *(f"vad/{name}" for name in ("vad_core", "vad_filterbank", "vad_gmm", "vad_sp")),
+    *(
+        f"signal_processing/{name}"
+        for name in (
+            *("division_operations", "energy", "get_scaling_square", "resample_48khz"),
+            *("resample_by_2_internal", "resample_fractional"),
+        )
+    ),
+)
+OK, FRAMES, ENCODER, DECODER_STEP, MISMATCH, RUNTIME, BEAM, BLOCK, MEMORY = range(9)
+EVENT_KINDS = ("", "speech_began", "early_text", "speech_ended", "text", "command", "rejected")
+# Outputs of the encoder, or else of the decoder step, for its inputs; None: it failed.
+Invoke = Callable[[bool, runtime.Tensors], runtime.Tensors | None]
+
+
+@dataclasses.dataclass(frozen=True)
+class ThirdParty:
+    """Sources of others, as their distributions have them."""
+
+    microfrontend: pathlib.Path  # of pymicro-features
+    webrtc: pathlib.Path  # of webrtcvad-wheels
+
+    @property
+    def includes(self) -> list[str]:
+        """Options of a compiler: their headers are not held to our warnings."""
+        return [f"-isystem{self.microfrontend}", f"-isystem{self.webrtc}"]
+
+    def compile(self, c: str, cpp: str, *target: str) -> list[str]:
+        """The objects that the core needs, for a machine; made once."""
+        out = self.microfrontend.parent / f"{c}-objects"
+        out.mkdir(exist_ok=True)
+        library = self.microfrontend / MICROFRONTEND
+        includes = [f"-I{self.microfrontend}", f"-I{self.microfrontend / 'kissfft'}"]
+        jobs = [
+            ([cpp, "-std=c++17", *includes], library / f"{name}.cc") for name in MICROFRONTEND_FILES
+        ]
+        jobs += [
+            ([c, "-std=gnu99", f"-I{self.webrtc}"], self.webrtc / WEBRTC / f"{name}.c")
+            for name in WEBRTC_FILES
+        ]
+        options = [*target, "-O2", "-w", "-ffunction-sections", "-fdata-sections", "-c"]
+        objects = []
+        for command, source in jobs:
+            objects.append(str(out / f"{source.name}.o"))
+            if not pathlib.Path(objects[-1]).exists():
+                subprocess.run([*command, *options, str(source), "-o", objects[-1]], check=True)
+        return objects
+
+
+def fetch(directory: pathlib.Path) -> ThirdParty:
+    """Downloads and unpacks the source distributions of the pinned versions."""
+    pins = (REPOSITORY / "constraints.txt").read_text(encoding="ascii").split()
+    unpacked = []
+    for package in ("pymicro-features", "webrtcvad-wheels"):
+        (pin,) = (line for line in pins if line.startswith(f"{package}=="))
+        target = directory / package
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+        command += ["--no-build-isolation", f"--no-binary={package}", f"--dest={target}", pin]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode and OFFLINE.search(done.stdout + done.stderr):
+            pytest.skip("pip cannot reach a package registry")
+        assert done.returncode == 0, done.stderr
+        (archive,) = target.glob("*.tar.gz")
+        with tarfile.open(archive) as content:
+            content.extractall(target, filter="data")
+        unpacked.append(next(path for path in target.iterdir() if path.is_dir()))
+    return ThirdParty(unpacked[0], unpacked[1] / "cbits")
+
+
+def compile_core(
+    third_party: ThirdParty, compiler: str, out: pathlib.Path, options: Sequence[str] = ()
+) -> list[str]:
+    """The objects of the core's own sources, compiled without a warning."""
+    objects = []
+    for name in CORE:
+        objects.append(str(out / f"{name}.o"))
+        command = [compiler, "-std=c99", "-O2", *WARNINGS, *options, *third_party.includes]
+        subprocess.run([*command, "-c", SOURCES / f"{name}.c", "-o", objects[-1]], check=True)
+    return objects
+
+
+def build(third_party: ThirdParty, out: pathlib.Path, options: Sequence[str] = ()) -> pathlib.Path:
+    """The core as a shared library."""
+    for compiler in ("gcc", "g++"):
+        if shutil.which(compiler) is None:
+            pytest.skip(f"{compiler} is not installed")
+    objects = compile_core(third_party, "gcc", out, ["-fPIC", *options])
+    objects += third_party.compile("gcc", "g++", "-fPIC")
+    command = ["g++", "-shared", *options, *objects, "-o", out / "core.so"]
+    subprocess.run(command, check=True)
+    return out / "core.so"
+
+
+class Slot(ctypes.Structure):
+    _fields_ = (
+        ("name", ctypes.c_char_p),
+        ("value", ctypes.c_char_p),
+        ("slot", ctypes.c_int32),
+        ("confidence", ctypes.c_int32),
+    )
+
+
+class EventC(ctypes.Structure):
+    _fields_ = (
+        ("kind", ctypes.c_int),
+        ("start", ctypes.c_int64),
+        ("end", ctypes.c_int64),
+        ("text", ctypes.c_char_p),
+        ("confidence", ctypes.c_int32),
+        ("intent", ctypes.c_char_p),
+        ("intent_number", ctypes.c_int32),
+        ("slots", ctypes.POINTER(Slot)),
+        ("slot_count", ctypes.c_int32),
+    )
+
+
+_LISTENER = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.POINTER(EventC))
+_POINTERS = ctypes.POINTER(ctypes.c_void_p)
+_INVOKE = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, _POINTERS, _POINTERS)
+
+
+class ListenerC(ctypes.Structure):
+    _fields_ = (("on_event", _LISTENER), ("context", ctypes.c_void_p))
+
+
+class RuntimeC(ctypes.Structure):
+    _fields_ = (("context", ctypes.c_void_p), ("encoder", _INVOKE), ("decoder_step", _INVOKE))
+
+
+class Settings(ctypes.Structure):
+    _fields_ = (("beam", ctypes.c_int32), ("early", ctypes.c_int32))
+
+
+@dataclasses.dataclass(frozen=True)
+class Event:
+    """An event of the core, with confidences from 0 to 1; None: there is none."""
+
+    kind: str
+    start: int
+    end: int
+    text: str
+    confidence: float | None
+    intent: str | None
+    slots: dict[str, tuple[str, float]]  # value and confidence
+
+
+def remembered(loaded: Bundle, name: str = "litert-reference") -> Invoke:
+    """Both models on a runtime; the same inputs are run once."""
+    models = [runtime.load(name, m) for m in (loaded.decoder_step, loaded.encoder)]
+    known: dict[bytes, runtime.Tensors] = {}
+
+    def invoke(encoder: bool, inputs: runtime.Tensors) -> runtime.Tensors:
+        content = b"".join(inputs[key].tobytes() for key in sorted(inputs))
+        key = hashlib.sha256(bytes([encoder]) + content).digest()
+        if key not in known:
+            known[key] = models[encoder].invoke(inputs)
+        return known[key]
+
+    return invoke
+
+
+class Models:
+    """The two models of a bundle, as the core calls them."""
+
+    def __init__(self, loaded: Bundle, invoke: Invoke) -> None:
+        self.invoke = invoke
+        self._models = (loaded.decoder_step, loaded.encoder)
+        self._outputs: list[dict[str, NDArray[Any]]] = [{}, {}]  # C has only their addresses
+        self.runtime = RuntimeC(
+            None,
+            _INVOKE(lambda _, inputs, outputs: self._run(1, inputs, outputs)),
+            _INVOKE(lambda _, inputs, outputs: self._run(0, inputs, outputs)),
+        )
+
+    def _run(self, encoder: int, inputs: Any, outputs: Any) -> int:
+        model, given = self._models[encoder], {}
+        for i, spec in enumerate(model.inputs):
+            values = np.empty(spec.shape, spec.dtype)
+            ctypes.memmove(values.ctypes.data, inputs[i], values.nbytes)
+            given[spec.name] = values
+        found = self.invoke(bool(encoder), given)
+        if found is None:
+            return 1
+        self._outputs[encoder] = {name: x.copy() for name, x in found.items()}
+        for i, spec in enumerate(model.outputs):
+            outputs[i] = self._outputs[encoder][spec.name].ctypes.data
+        return 0
+
+
+class Recognizer:
+    """A recogniser of the core."""
+
+    def __init__(
+        self,
+        library: pathlib.Path,
+        block: bytes,
+        models: Models,
+        beam: int = 0,
+        early: bool = False,
+    ) -> None:
+        self._library = ctypes.CDLL(str(library))
+        self._models = models
+        self._block = aligned(block)
+        self._settings = Settings(beam, early)
+        self._listener = ListenerC(_LISTENER(self._on_event), None)
+        self.events: list[Event] = []
+        size = ctypes.c_size_t()
+        given = (address(self._block), ctypes.c_size_t(len(block)), ctypes.byref(self._settings))
+        self._check(self._library.speech_size(*given, ctypes.byref(size)))
+        self.bytes = size.value
+        self._memory = np.full(self.bytes // 8 + 1, -1, np.int64)  # the core clears what it needs
+        self._handle = ctypes.c_void_p()
+        runtime_listener = (ctypes.byref(models.runtime), ctypes.byref(self._listener))
+        status = self._library.speech_open(
+            *(ctypes.byref(self._handle), address(self._memory), size, *given, *runtime_listener)
+        )
+        self._check(status)
+
+    def feed(self, samples: NDArray[np.int16]) -> int:
+        samples = np.ascontiguousarray(samples)
+        return int(
+            self._library.speech_feed(self._handle, address(samples), ctypes.c_size_t(len(samples)))
+        )
+
+    def finish(self) -> int:
+        return int(self._library.speech_finish(self._handle))
+
+    def hear(self, samples: NDArray[np.int16], block: int = 160) -> list[Event]:
+        """The events of a whole stream, in blocks of a size."""
+        self.events = []
+        for start in range(0, len(samples), block):
+            self._check(self.feed(samples[start : start + block]))
+        self._check(self.finish())
+        return self.events
+
+    @property
+    def is_intact(self) -> bool:
+        """Whether nothing was written beyond the memory that the core asked for."""
+        return bool(self._memory[-1] == -1)
+
+    def _on_event(self, _: Any, event: Any) -> None:
+        x = event.contents
+        found = [x.slots[i] for i in range(x.slot_count)]
+        self.events.append(
+            Event(
+                kind=EVENT_KINDS[x.kind],
+                start=x.start,
+                end=x.end,
+                text=x.text.decode(),
+                confidence=None if x.confidence < 0 else x.confidence / 65536,
+                intent=x.intent and x.intent.decode(),
+                slots={s.name.decode(): (s.value.decode(), s.confidence / 65536) for s in found},
+            )
+        )
+
+    @staticmethod
+    def _check(status: int) -> None:
+        if status != OK:
+            raise RuntimeError(status)
+
+
+def aligned(block: bytes) -> NDArray[np.uint32]:
+    """The bytes at an address that is a multiple of 4."""
+    return np.frombuffer(block + bytes(-len(block) % 4), np.uint32)
+
+
+def address(values: NDArray[Any]) -> ctypes.c_void_p:
+    return ctypes.c_void_p(values.ctypes.data)
+
+
+def block_of(loaded: Bundle, beam: int = 4) -> bytes:
+    return block.block(loaded, signature.read(loaded), beam)
+
+
+class Remembered:
+    """One of the two models as a runtime."""
+
+    name = "remembered"
+    arena_bytes = None
+
+    def __init__(self, invoke: Invoke, encoder: bool) -> None:
+        self._invoke, self._encoder = invoke, encoder
+
+    def invoke(self, inputs: Any) -> runtime.Tensors:
+        outputs = self._invoke(self._encoder, dict(inputs))
+        assert outputs is not None
+        return {name: values.copy() for name, values in outputs.items()}
+
+
+def reference(loaded: Bundle, invoke: Invoke, audio: NDArray[np.int16], early: bool) -> list[Event]:
+    """The events of Python."""
+    listener = PythonRecognizer(loaded)
+    listener._encoder = Remembered(invoke, True)
+    listener._step = listener._decoder._step = Remembered(invoke, False)
+    return [converted(event) for event in listener.listen([audio], early)]
+
+
+def converted(event: results.Event) -> Event:
+    command, slots = event.command, {}
+    if command is not None:
+        slots = {k: (v, command.slot_confidence[k]) for k, v in command.slots.items()}
+    intent = command.intent if command else None
+    place = event.start, event.end
+    return Event(event.kind.value, *place, event.text, event.confidence, intent, slots)
+
+
+def without_confidence(event: Event) -> Event:
+    slots = {name: (value, 0.0) for name, (value, _) in event.slots.items()}
+    return dataclasses.replace(event, confidence=None, slots=slots)
+
+
+def assert_same_events(found: list[Event], expected: list[Event]) -> None:
+    """Equal in everything; confidences within 0.001."""
+    assert [*map(without_confidence, found)] == [*map(without_confidence, expected)]
+    for x, y in zip(found, expected, strict=True):
+        assert (x.confidence is None) == (y.confidence is None)
+        assert x.confidence == pytest.approx(y.confidence, abs=0.001)
+        for name, (_, confidence) in x.slots.items():
+            assert confidence == pytest.approx(y.slots[name][1], abs=0.001)
+
+
+def run_command(*command: object, cwd: pathlib.Path | None = None) -> str:
+    """Standard output of a command that must succeed."""
+    done = subprocess.run([*map(str, command)], cwd=cwd, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
