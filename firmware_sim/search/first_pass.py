@@ -1,8 +1,9 @@
 """The first pass: the sentences of a grammar over phones, by the CTC head of the encoder.
 
-No decoder runs.  A prefix is what was said so far, as phones; its probability is the sum over all
-alignments (Graves, 2008).  The search keeps the likeliest prefixes at each frame, and extends them
-by the phones that the grammar allows.
+No decoder runs.  Tokens pass through the grammar's automaton, frame by frame (Young et al., 1989):
+one stands for the best alignment of a sentence's beginning with the speech so far.  Tokens of the
+same words meet in the states of the automaton, however the words were pronounced, and the better one
+goes on.  So a grammar of some thousand arcs is searched whole.
 """
 
 import dataclasses
@@ -13,15 +14,18 @@ import numpy as np
 import numpy.typing as npt
 
 from firmware_sim.grammar import automaton
-from firmware_sim.grammar.automaton import Grammar, States
+from firmware_sim.grammar.automaton import NO_WORD, Grammar
 from firmware_sim.search.ctc import ctc_align
 
-PREFIXES: Final = 96  # kept at each frame
-_MARGIN: Final = 25.0  # prefixes less than e^-25 times as likely as the best are dropped
+SENTENCES: Final = 4  # beginnings that a place of the automaton keeps
+TOKENS: Final = 1024  # kept at each frame
+_MARGIN: Final = 40.0  # tokens less than e^-40 times as likely as the best are dropped
 _IMPOSSIBLE: Final = -math.inf
-_NONE: Final = -1  # the phone of the empty prefix
+_START: Final = -1  # the record of a sentence without phones
+_KEYS: Final = 2**31 - 1  # keys of sentences: hashes of their words and slots
 
 LogProbabilities = npt.NDArray[np.float32]  # [frames, phones and blank], natural
+Whole = npt.NDArray[np.int64]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +46,7 @@ class Sentence:
     """What was said, as the grammar has it."""
 
     phones: tuple[int, ...]
-    score: float  # log probability, of all pronunciations of the same words
+    score: float  # log probability of the best alignment
     readings: tuple[Reading, ...]
 
     @property
@@ -50,35 +54,179 @@ class Sentence:
         return " ".join(reading.text for reading in self.readings)
 
 
+@dataclasses.dataclass(frozen=True)
+class _Tokens:
+    """Beginnings of sentences, each at an arc or in a state: arrays [tokens]."""
+
+    place: Whole
+    score: npt.NDArray[np.float64]
+    key: Whole  # tells sentences apart
+    record: Whole  # the last arc of each, see `_Records`
+
+    def at(self, chosen: npt.NDArray[Any]) -> "_Tokens":
+        return _Tokens(*(getattr(self, x.name)[chosen] for x in dataclasses.fields(self)))
+
+    def best(self) -> "_Tokens":
+        """The best of each sentence in each place, and the best `SENTENCES` of each place."""
+        order = np.lexsort((-self.score, self.place * _KEYS + self.key))
+        one = self.at(order)
+        first = np.ones(len(order), bool)
+        first[1:] = (one.place[1:] != one.place[:-1]) | (one.key[1:] != one.key[:-1])
+        one = one.at(first)
+        one = one.at(np.lexsort((-one.score, one.place)))
+        begins = np.searchsorted(one.place, one.place)
+        return one.at(np.arange(len(one.place)) - begins < SENTENCES)
+
+
+def _joined(*parts: _Tokens) -> _Tokens:
+    names = [field.name for field in dataclasses.fields(_Tokens)]
+    return _Tokens(*(np.concatenate([getattr(x, name) for x in parts]) for name in names))
+
+
+class _Network:
+    """The automaton in arrays."""
+
+    def __init__(self, grammar: Grammar) -> None:
+        arcs = [
+            (state, phone, target, slot, word)
+            for state, ways in enumerate(grammar.arcs)
+            for phone, each in sorted(ways.items())
+            for slot, word, target in each
+        ]
+        columns = np.array(arcs, np.int64).reshape(-1, 5).T
+        self.source, self.phone, self.target, self.slot, self.word = columns
+        # A sentence goes on in the same words after the last phone of each.
+        self.says = np.where(self.word == NO_WORD, 0, self.word * 1009 + self.slot + 2)
+        first = np.searchsorted(self.source, np.arange(len(grammar.arcs) + 1))
+        self.final = np.zeros(len(grammar.arcs), bool)
+        self.final[list(grammar.finals)] = True
+        begin = np.arange(first[grammar.start], first[grammar.start + 1])
+        after = [
+            np.concatenate(
+                [np.arange(first[x], first[x + 1]), begin if self.final[x] else begin[:0]]
+            )
+            for x in range(len(grammar.arcs))
+        ]
+        self.after = np.concatenate(after)  # arcs that may follow each state, one after the other
+        self.after_first = np.concatenate([[0], np.cumsum([len(x) for x in after])])
+
+
 class PhoneSearch:
     """Finds sentences of a grammar."""
 
     def __init__(self, grammar: Grammar, blank: int) -> None:
         self._grammar, self._blank = grammar, blank
+        self._network = _Network(grammar)
 
     def find(self, emission: LogProbabilities) -> Sentence | None:
         """The likeliest sentence; None if none is complete."""
-        found = [(x, score, self._grammar.parse(x)) for x, score in self.prefixes(emission)]
-        found = [x for x in found if x[2]]
+        found = self.sentences(emission)
         if not found:
             return None
-        # Pronunciations of the same words with the same meaning are one sentence.
-        totals: dict[Any, float] = {}
-        for _, score, commands in found:
-            key = _meaning(commands)
-            totals[key] = float(np.logaddexp(totals.get(key, _IMPOSSIBLE), score))
-        best = max(totals, key=lambda key: totals[key])
-        phones, _, commands = next(x for x in found if _meaning(x[2]) == best)
+        arcs, score = found[0]
+        phones = tuple(int(x) for x in self._network.phone[arcs])
         spans = ctc_align(emission, phones, self._blank)
         if spans is None:
             return None
         losses = self._losses(emission, phones, spans)
-        shares = {key: math.exp(total - totals[best]) for key, total in totals.items()}
+        shares = {self._meaning(x): math.exp(other - score) for x, other in found}
         readings = tuple(
             self._reading(number, command, spans, losses, shares)
-            for number, command in enumerate(commands)
+            for number, command in enumerate(self._commands(arcs))
         )
-        return Sentence(phones, totals[best], readings)
+        return Sentence(phones, score, readings)
+
+    def sentences(self, emission: LogProbabilities) -> list[tuple[Whole, float]]:
+        """Complete sentences as arcs with their log probabilities, the likeliest first."""
+        network = self._network
+        none = np.zeros(0, np.int64)
+        labels = _Tokens(none, np.zeros(0), none, none)
+        start = np.array([self._grammar.start])
+        blanks = _Tokens(start, np.zeros(1), np.zeros(1, np.int64), np.array([_START]))
+        parents, arcs = [none], [none]  # of the records, frame by frame
+        count = 0
+        for frame in emission.astype(np.float64):
+            labels, blanks, new = self._advance(labels, blanks, frame)
+            # Tokens that entered an arc point to the record before it until now.
+            parents.append(labels.record[new])
+            arcs.append(labels.place[new])
+            records = labels.record.copy()
+            records[new] = count + np.arange(len(parents[-1]))
+            count += len(parents[-1])
+            labels = dataclasses.replace(labels, record=records)
+        ended = _joined(dataclasses.replace(labels, place=network.target[labels.place]), blanks)
+        ended = ended.at(network.final[ended.place] & (ended.record != _START))
+        order = np.argsort(-ended.score, kind="stable")
+        kept = order[np.sort(np.unique(ended.key[order], return_index=True)[1])]
+        parent, arc = np.concatenate(parents), np.concatenate(arcs)
+        return [(_trace(parent, arc, int(ended.record[i])), float(ended.score[i])) for i in kept]
+
+    def _advance(
+        self, labels: _Tokens, blanks: _Tokens, frame: npt.NDArray[np.float64]
+    ) -> tuple[_Tokens, _Tokens, npt.NDArray[np.bool_]]:
+        """The tokens after a frame: at arcs, in states after blanks, and which entered their arc.
+
+        At an arc the last frame was its phone.
+        """
+        network = self._network
+        here = _joined(dataclasses.replace(labels, place=network.target[labels.place]), blanks)
+        last = np.concatenate([network.phone[labels.place], np.full(len(blanks.place), -1)])
+        begin = network.after_first[here.place]
+        counts = network.after_first[here.place + 1] - begin
+        token = np.repeat(np.arange(len(counts)), counts)
+        within = np.arange(len(token)) - np.repeat(np.cumsum(counts) - counts, counts)
+        arc = network.after[begin[token] + within]
+        # CTC writes a repeated phone only after a blank.
+        allowed = last[token] != network.phone[arc]
+        token, arc = token[allowed], arc[allowed]
+        says = network.says[arc]
+        key = here.key[token]
+        key = np.where(says == 0, key, (key * 1_000_003 + says) % _KEYS)
+        entered = _Tokens(arc, here.score[token], key, here.record[token])
+        moved = _joined(labels, entered)
+        moved = dataclasses.replace(moved, score=moved.score + frame[network.phone[moved.place]])
+        # Marked by a place of its own until the best are chosen.
+        new = np.arange(len(moved.place)) >= len(labels.place)
+        marked = dataclasses.replace(moved, record=moved.record * 2 + new)
+        rests = dataclasses.replace(here, score=here.score + frame[self._blank])
+        limit = max(marked.score.max(initial=_IMPOSSIBLE), rests.score.max()) - _MARGIN
+        marked = marked.at(marked.score > limit).best()
+        rests = rests.at(rests.score > limit).best()
+        scores = np.concatenate([marked.score, rests.score])
+        if len(scores) > TOKENS:
+            worst = np.partition(scores, len(scores) - TOKENS)[len(scores) - TOKENS]
+            marked, rests = marked.at(marked.score >= worst), rests.at(rests.score >= worst)
+        new = marked.record % 2 == 1
+        return dataclasses.replace(marked, record=marked.record // 2), rests, new
+
+    def _commands(self, arcs: Whole) -> list[automaton.Command]:
+        """The commands of a sentence; each begins with an arc of the start."""
+        network, grammar = self._network, self._grammar
+        begins = np.flatnonzero(network.source[arcs] == grammar.start).tolist()
+        commands = []
+        for first, last in zip(begins, [*begins[1:], len(arcs)], strict=True):
+            slots: dict[str, tuple[int, ...]] = {}
+            words = []
+            for i in range(first, last):
+                slot, word = int(network.slot[arcs[i]]), int(network.word[arcs[i]])
+                if slot != automaton.NO_SLOT:
+                    name = grammar.slots[slot]
+                    slots[name] = (*slots.get(name, ()), i)
+                if word != NO_WORD:
+                    words.append((i, grammar.words[word]))
+            intent = grammar.intents[grammar.finals[int(network.target[arcs[last - 1]])]]
+            commands.append(automaton.Command(intent, first, last, slots, tuple(words)))
+        return commands
+
+    def _meaning(self, arcs: Whole) -> tuple[Any, ...]:
+        return tuple(
+            (
+                command.intent,
+                tuple(word for _, word in command.words),
+                tuple(_values(command).items()),
+            )
+            for command in self._commands(arcs)
+        )
 
     def _reading(
         self,
@@ -125,96 +273,14 @@ class PhoneSearch:
         chosen = emission[np.arange(len(emission)), path]
         return (chosen - emission.max(axis=1)).astype(np.float64)
 
-    def prefixes(self, emission: LogProbabilities) -> list[tuple[tuple[int, ...], float]]:
-        """Complete sentences as phones with their log probabilities, the likeliest first."""
-        tree = _Tree(self._grammar)
-        nodes = np.array([0])
-        blank, label = np.zeros(1), np.full(1, _IMPOSSIBLE)
-        for frame in emission.astype(np.float64):
-            nodes, blank, label = self._advance(tree, nodes, blank, label, frame)
-        totals = np.logaddexp(blank, label)
-        return [
-            (tree.phones_of(int(nodes[i])), float(totals[i]))
-            for i in np.argsort(-totals, kind="stable")
-            if nodes[i] and self._grammar.may_end(tree.states[nodes[i]])
-        ]
 
-    def _advance(
-        self,
-        tree: "_Tree",
-        nodes: npt.NDArray[np.int64],
-        blank: npt.NDArray[np.float64],
-        label: npt.NDArray[np.float64],
-        frame: npt.NDArray[np.float64],
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """The prefixes after a frame: nodes, and the log probability of those that end in a blank,
-        and in their last phone."""
-        total = np.logaddexp(blank, label)
-        own = tree.phone[nodes]
-        children = [tree.children_of(int(node)) for node in nodes]
-        longer = np.concatenate(children)
-        parent = np.repeat(np.arange(len(nodes)), [len(x) for x in children])
-        phone = tree.phone[longer]
-        # CTC writes a repeated phone only after a blank.
-        before = np.where(phone == own[parent], blank[parent], total[parent])
-        reached = before + frame[phone]
-        place = np.full(tree.size, -1)
-        place[nodes] = np.arange(len(nodes))
-        stays = np.where(own == _NONE, _IMPOSSIBLE, label + frame[own])
-        known = place[longer]
-        again = known >= 0
-        stays[known[again]] = np.logaddexp(stays[known[again]], reached[again])
-        new_nodes = np.concatenate([nodes, longer[~again]])
-        new_blank = np.concatenate(
-            [total + frame[self._blank], np.full(int((~again).sum()), _IMPOSSIBLE)]
-        )
-        new_label = np.concatenate([stays, reached[~again]])
-        scores = np.logaddexp(new_blank, new_label)
-        kept = np.argsort(-scores, kind="stable")[:PREFIXES]
-        kept = kept[scores[kept] > scores[kept[0]] - _MARGIN]
-        return new_nodes[kept], new_blank[kept], new_label[kept]
-
-
-class _Tree:
-    """Prefixes, each one's parent before it; number 0 is the empty one."""
-
-    def __init__(self, grammar: Grammar) -> None:
-        self._grammar = grammar
-        self.states: list[States] = [grammar.first]
-        self._parents = [0]
-        self._phones = np.full(1024, _NONE)
-        self.size = 1
-        self._children: dict[int, npt.NDArray[np.int64]] = {}
-
-    @property
-    def phone(self) -> npt.NDArray[np.int64]:
-        """The last phone of each prefix."""
-        return self._phones
-
-    def children_of(self, node: int) -> npt.NDArray[np.int64]:
-        """The prefixes that are a phone longer."""
-        known = self._children.get(node)
-        if known is None:
-            states = self.states[node]
-            allowed = self._grammar.allowed(states)
-            end = self.size + len(allowed)
-            if end > len(self._phones):
-                more = np.full(2 * end - len(self._phones), _NONE)
-                self._phones = np.concatenate([self._phones, more])
-            known = np.arange(self.size, end)
-            self._phones[known] = allowed
-            self.states += [self._grammar.follow(states, phone) for phone in allowed]
-            self._parents += [node] * len(allowed)
-            self._children[node] = known
-            self.size = end
-        return known
-
-    def phones_of(self, node: int) -> tuple[int, ...]:
-        phones = []
-        while node:
-            phones.append(int(self._phones[node]))
-            node = self._parents[node]
-        return tuple(reversed(phones))
+def _trace(parent: Whole, arc: Whole, record: int) -> Whole:
+    """The arcs of a sentence, from its last record back."""
+    arcs = []
+    while record != _START:
+        arcs.append(int(arc[record]))
+        record = int(parent[record])
+    return np.array(arcs[::-1], np.int64)
 
 
 def _values(command: automaton.Command) -> dict[str, str]:
@@ -223,14 +289,3 @@ def _values(command: automaton.Command) -> dict[str, str]:
         name: " ".join(word for place, word in command.words if place in places)
         for name, places in command.slots.items()
     }
-
-
-def _meaning(commands: list[automaton.Command]) -> tuple[Any, ...]:
-    return tuple(
-        (
-            command.intent,
-            tuple(word for _, word in command.words),
-            tuple(_values(command).items()),
-        )
-        for command in commands
-    )
