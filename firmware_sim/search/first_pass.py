@@ -2,8 +2,8 @@
 
 No decoder runs.  Tokens pass through the grammar's automaton, frame by frame (Young et al., 1989):
 one stands for the best alignment of a sentence's beginning with the speech so far.  Tokens of the
-same words meet in the states of the automaton, however the words were pronounced, and the better one
-goes on.  So a grammar of some thousand arcs is searched whole.
+same words meet in the states of the automaton, however the words were pronounced, and the better
+one goes on.  So a grammar of some thousand arcs is searched whole.
 """
 
 import dataclasses
