@@ -196,7 +196,7 @@ static int are_channels_right(const speech_core *core) {
 static int read_frontend(speech_core *core, reader r) {
   const speech_frontend_numbers *f = (const speech_frontend_numbers *)items(&r, 1, sizeof *f);
   core->frontend = f;
-  if (f == NULL || !within(f->fft, 8, 1 << 14) || f->fft % 4 != 0 || f->step != SPEECH_BLOCK ||
+  if (f == NULL || !within(f->fft, 8, 1 << 14) || f->fft % 4 != 0 || f->step != SPEECH_STEP ||
       !within(f->window, f->step, f->fft) || f->channels != core->numbers->channels ||
       !within(f->weights, 0, 32767) || (f->gains != 0 && f->gains != GAINS) ||
       !within(f->first_bin, 0, f->fft / 2) || !within(f->end_bin, f->first_bin, f->fft / 2) ||

@@ -21,7 +21,7 @@ extern "C" {
 #define SPEECH_BLOCK_MAGIC 0x43455053u /* "SPEC" */
 #define SPEECH_BLOCK_VERSION 1
 
-#define SPEECH_BLOCK 160 /* samples of a step of audio: 10 ms at 16 kHz */
+#define SPEECH_STEP 160 /* samples of a step of audio: 10 ms at 16 kHz */
 
 /* What functions return. */
 enum speech_status {

@@ -350,7 +350,7 @@ void speech_decoder_times(const speech_decoder *decoder, int32_t command, int64_
   const speech_numbers *n = decoder->core.numbers;
   const speech_command *x = &decoder->commands[command];
   const speech_span *spans = decoder->alignment.spans;
-  int64_t samples = (int64_t)(n->frames / n->memory_frames) * SPEECH_BLOCK; /* of a memory frame */
+  int64_t samples = (int64_t)(n->frames / n->memory_frames) * SPEECH_STEP; /* of a memory frame */
   *start = spans[x->first].first * samples;
   *end = spans[x->last - 1].end * samples;
 }

@@ -60,11 +60,11 @@ static unsigned long find_samples(FILE *file) {
 
 /* Feeds a file's samples. Returns what the recogniser returns. */
 static int recognize(speech *recognizer, FILE *file, unsigned long samples) {
-  unsigned char bytes[2 * SPEECH_BLOCK];
-  int16_t block[SPEECH_BLOCK];
+  unsigned char bytes[2 * SPEECH_STEP];
+  int16_t block[SPEECH_STEP];
   int status = SPEECH_OK;
   while (samples > 0 && status == SPEECH_OK) {
-    size_t want = samples < SPEECH_BLOCK ? (size_t)samples : SPEECH_BLOCK;
+    size_t want = samples < SPEECH_STEP ? (size_t)samples : SPEECH_STEP;
     size_t count = fread(bytes, 2, want, file), i;
     if (count == 0) break;
     for (i = 0; i < count; ++i) block[i] = (int16_t)number(bytes + 2 * i, 2);

@@ -24,12 +24,12 @@
 void speech_stream_lay(speech_stream *stream, const speech_core *core, int8_t *frames,
                        speech_memory *memory) {
   const speech_numbers *n = core->numbers;
-  int64_t samples = core->frontend->window + (int64_t)n->frames * SPEECH_BLOCK - 1;
-  uint64_t blocks = (uint64_t)(samples / SPEECH_BLOCK);
+  int64_t samples = core->frontend->window + (int64_t)n->frames * SPEECH_STEP - 1;
+  uint64_t blocks = (uint64_t)(samples / SPEECH_STEP);
   stream->core = core;
   stream->blocks = (int32_t)blocks;
   stream->frames = frames;
-  stream->ring = (int16_t *)speech_take(memory, blocks * SPEECH_BLOCK, sizeof(int16_t));
+  stream->ring = (int16_t *)speech_take(memory, blocks * SPEECH_STEP, sizeof(int16_t));
   stream->variances = (uint32_t *)speech_take(memory, blocks, sizeof(uint32_t));
   stream->values = (uint16_t *)speech_take(memory, (uint64_t)n->channels, sizeof(uint16_t));
   stream->detector = speech_take(memory, 1, speech_detector_bytes());
@@ -54,16 +54,16 @@ void speech_stream_start(speech_stream *stream, int early) {
 static uint32_t variance_of(const int16_t *block) {
   int64_t squares = 0, sum = 0;
   int32_t i;
-  for (i = 0; i < SPEECH_BLOCK; ++i) {
+  for (i = 0; i < SPEECH_STEP; ++i) {
     squares += (int32_t)block[i] * block[i];
     sum += block[i];
   }
-  return (uint32_t)((SPEECH_BLOCK * squares - sum * sum) / (SPEECH_BLOCK * SPEECH_BLOCK));
+  return (uint32_t)((SPEECH_STEP * squares - sum * sum) / (SPEECH_STEP * SPEECH_STEP));
 }
 
 /* A block of the ring buffer, by its position in the stream. */
 static int16_t *block_at(const speech_stream *stream, int64_t position) {
-  return stream->ring + position / SPEECH_BLOCK % stream->blocks * SPEECH_BLOCK;
+  return stream->ring + position / SPEECH_STEP % stream->blocks * SPEECH_STEP;
 }
 
 /* Adds a block to the window. */
@@ -81,12 +81,12 @@ static void append(speech_stream *stream, const int16_t *block) {
 
 /* Starts the window anew at a position that the ring buffer still holds. */
 static void fill(speech_stream *stream, int64_t start) {
-  int64_t oldest = stream->position - (int64_t)stream->blocks * SPEECH_BLOCK;
+  int64_t oldest = stream->position - (int64_t)stream->blocks * SPEECH_STEP;
   if (start < oldest) start = oldest;
   speech_features_reset(stream->features, stream->core);
   stream->window_start = start;
   stream->window_blocks = stream->window_frames = 0;
-  for (; start < stream->position; start += SPEECH_BLOCK) append(stream, block_at(stream, start));
+  for (; start < stream->position; start += SPEECH_STEP) append(stream, block_at(stream, start));
 }
 
 /* The speech so far as a change. last: where its features end. */
@@ -99,13 +99,13 @@ static void report(speech_stream *stream, int64_t last, int64_t end, enum speech
   change->start = stream->start;
   change->end = end;
   change->first = stream->window_start;
-  change->frames = samples < window ? 0 : (int32_t)(1 + (samples - window) / SPEECH_BLOCK);
+  change->frames = samples < window ? 0 : (int32_t)(1 + (samples - window) / SPEECH_STEP);
 }
 
 /* The utterance up to a little after the end of speech. */
 static void complete(speech_stream *stream, enum speech_ending ending, speech_change *change) {
-  int64_t last = stream->end + POST_ROLL * SPEECH_BLOCK;
-  int64_t window_end = stream->window_start + (int64_t)stream->window_blocks * SPEECH_BLOCK;
+  int64_t last = stream->end + POST_ROLL * SPEECH_STEP;
+  int64_t window_end = stream->window_start + (int64_t)stream->window_blocks * SPEECH_STEP;
   if (last > stream->position) last = stream->position;
   if (last > window_end) last = window_end;
   stream->speaking = 0;
@@ -115,7 +115,7 @@ static void complete(speech_stream *stream, enum speech_ending ending, speech_ch
 /* The full window up to a pause; the rest of it goes on. */
 static void cut(speech_stream *stream, speech_change *change) {
   int32_t block = speech_pause(stream->variances, stream->blocks);
-  int64_t place = stream->window_start + (int64_t)block * SPEECH_BLOCK;
+  int64_t place = stream->window_start + (int64_t)block * SPEECH_STEP;
   report(stream, place, place, SPEECH_CUT, change);
   stream->start = stream->refill = place;
 }
@@ -124,8 +124,8 @@ static void cut(speech_stream *stream, speech_change *change) {
  * the first voiced block. */
 static int64_t beginning(const speech_stream *stream, int64_t voiced) {
   int64_t before = voiced - stream->sound;
-  if (voiced - stream->sound_end > PRE_ROLL * SPEECH_BLOCK) return voiced;
-  if (before <= PRE_ROLL * SPEECH_BLOCK || before > UNVOICED * SPEECH_BLOCK) return voiced;
+  if (voiced - stream->sound_end > PRE_ROLL * SPEECH_STEP) return voiced;
+  if (before <= PRE_ROLL * SPEECH_STEP || before > UNVOICED * SPEECH_STEP) return voiced;
   return stream->sound > stream->used ? stream->sound : stream->used;
 }
 
@@ -135,8 +135,8 @@ static void await(speech_stream *stream, int voiced, int audible, speech_change 
   int64_t start;
   stream->recent = (stream->recent << 1 | (uint32_t)voiced) & ((1u << ONSET_BLOCKS) - 1);
   if (audible) {
-    if (stream->position - stream->sound_end > PRE_ROLL * SPEECH_BLOCK) {
-      stream->sound = stream->position - SPEECH_BLOCK;
+    if (stream->position - stream->sound_end > PRE_ROLL * SPEECH_STEP) {
+      stream->sound = stream->position - SPEECH_STEP;
     }
     stream->sound_end = stream->position;
   }
@@ -145,12 +145,12 @@ static void await(speech_stream *stream, int voiced, int audible, speech_change 
     ++count;
     oldest = i + 1;
   }
-  if (stream->position < SETTLING * SPEECH_BLOCK || count < ONSET_VOICED) return;
+  if (stream->position < SETTLING * SPEECH_STEP || count < ONSET_VOICED) return;
   stream->recent = 0;
   stream->speaking = 1;
   stream->end = stream->position;
-  stream->start = beginning(stream, stream->position - oldest * SPEECH_BLOCK);
-  start = stream->start - PRE_ROLL * SPEECH_BLOCK;
+  stream->start = beginning(stream, stream->position - oldest * SPEECH_STEP);
+  start = stream->start - PRE_ROLL * SPEECH_STEP;
   if (start < stream->used) start = stream->used;
   fill(stream, start > 0 ? start : 0);
   change->ending = SPEECH_ONSET;
@@ -163,7 +163,7 @@ static void go_on(speech_stream *stream, const int16_t *block, int heard, speech
   int64_t quiet;
   if (!full) append(stream, block);
   if (heard) stream->end = stream->position;
-  quiet = (stream->position - stream->end) / SPEECH_BLOCK;
+  quiet = (stream->position - stream->end) / SPEECH_STEP;
   if (quiet >= HANGOVER || (full && quiet >= POST_ROLL)) {
     complete(stream, SPEECH_PAUSE, change);
   } else if (stream->early && quiet == EARLY && !full) {
@@ -175,7 +175,7 @@ static void go_on(speech_stream *stream, const int16_t *block, int heard, speech
 
 /* Looks at the block that ends at the position. */
 static void look(speech_stream *stream, speech_change *change) {
-  const int16_t *block = block_at(stream, stream->position - SPEECH_BLOCK);
+  const int16_t *block = block_at(stream, stream->position - SPEECH_STEP);
   uint32_t variance = variance_of(block);
   int64_t risen = (int64_t)stream->background + (stream->background >> BACKGROUND_RISE) + 1;
   int64_t threshold;
@@ -204,12 +204,12 @@ size_t speech_stream_feed(speech_stream *stream, const int16_t *samples, size_t 
   catch_up(stream, change);
   while (taken < count && change->ending == SPEECH_NOTHING) {
     size_t waiting = (size_t)(stream->received - stream->position);
-    size_t more = SPEECH_BLOCK - waiting;
+    size_t more = SPEECH_STEP - waiting;
     if (more > count - taken) more = count - taken;
     memcpy(block_at(stream, stream->position) + waiting, samples + taken, more * sizeof *samples);
     taken += more;
     stream->received += (int64_t)more;
-    if (waiting + more < SPEECH_BLOCK) break;
+    if (waiting + more < SPEECH_STEP) break;
     stream->position = stream->received;
     look(stream, change);
   }
