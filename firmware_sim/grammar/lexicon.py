@@ -102,6 +102,7 @@ class Lexicon:
             LexiconError: the data are no such file, or not a whole one.
         """
         self._data, self._name = data, name
+        self._decoded: dict[int, dict[str, list[Pronunciation]]] = {}  # blocks
         if len(data) < HEADER.size or data[:4] != MAGIC:
             raise LexiconError(f"{name} is no file of pronunciations: it does not begin with lexi")
         _, version, levels, check, size, words, labels, *places = HEADER.unpack_from(data)
@@ -209,29 +210,31 @@ class Lexicon:
         block = bisect.bisect_right(self._blocks, wanted, key=self._first_word) - 1
         if block < 0:
             return []
-        try:
-            return self._scan(self._blocks[block], wanted, block)
-        except (IndexError, ValueError):
-            raise LexiconError(f"{self._name} is damaged: block {block} of its words") from None
+        if block not in self._decoded:
+            try:
+                self._decoded[block] = self._decode(block)
+            except (IndexError, ValueError):
+                raise LexiconError(f"{self._name} is damaged: block {block} of words") from None
+        return list(self._decoded[block].get(word, []))
 
     def _first_word(self, place: int) -> bytes:
         return self._data[place : self._data.index(0, place)]
 
-    def _scan(self, place: int, wanted: bytes, block: int) -> list[Pronunciation]:
+    def _decode(self, block: int) -> dict[str, list[Pronunciation]]:
+        """The words of a block."""
+        place = self._blocks[block]
         letters = self._first_word(place).decode("ascii")
-        start = place + len(letters) + 1
         more = self._blocks[block + 1] if block + 1 < len(self._blocks) else len(self._data)
-        bits = Bits(self._data[start:more])
+        bits = Bits(self._data[place + len(letters) + 1 : more])
+        result = {}
         for number in range(min(BLOCK, self.words - block * BLOCK)):
             if number:
                 letters = letters[: bits.number()]
                 before = LETTERS.index(letters[-1]) if letters else WORD_END
                 while (letter := bits.symbol(self._letter_codes[before])) != WORD_END:
                     letters, before = letters + LETTERS[letter], letter
-            pronunciations = [self._pronunciation(letters, bits) for _ in range(bits.number() + 1)]
-            if letters.encode() >= wanted:
-                return pronunciations if letters.encode() == wanted else []
-        return []
+            result[letters] = [self._pronunciation(letters, bits) for _ in range(bits.number() + 1)]
+        return result
 
     def _pronunciation(self, letters: str, bits: "Bits") -> Pronunciation:
         phones: list[int] = []

@@ -147,7 +147,7 @@ class Pronunciations:
     def _known(self, word: str) -> list[Pronunciation]:
         """From the lexicon or the dictionary; a possessive also from its noun, and a word in
         British spelling from its American one."""
-        for candidate in (word, word.strip("'")):
+        for candidate in dict.fromkeys((word, word.strip("'"))):
             found = self._lexicon.find(candidate) or self._dictionary(candidate)
             if found:
                 return found
