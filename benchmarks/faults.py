@@ -46,7 +46,14 @@ from absl import app, flags
 from benchmarks import report
 from benchmarks.mutants.kind import Kind, Unequal
 
-KINDS: Final = {"sound": "benchmarks.mutants.sound:Sound"}
+KINDS: Final = {
+    "sound": "benchmarks.mutants.sound:Sound",
+    "bundle": "benchmarks.mutants.bundle:Bundle",
+    "grammar": "benchmarks.mutants.corpora:Grammar",
+    "manifest": "benchmarks.mutants.corpora:Manifest",
+    "archive": "benchmarks.mutants.corpora:Archive",
+    "records": "benchmarks.mutants.corpora:Records",
+}
 _SPARE_MB: Final = 3000  # a process gets no more than this beyond what it started with
 _WAITING: Final = 10  # times the limit of CPU seconds
 _START_SECONDS: Final = 600

@@ -16,9 +16,10 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 
 from firmware_sim import bundle as bundles
+from firmware_sim import tool
 from firmware_sim.bundle import BundleError
 from firmware_sim.grammar.automaton import GrammarError
 from firmware_sim.grammar.lexicon import LexiconError
@@ -122,7 +123,7 @@ def run() -> None:
     flags.DEFINE_string("out", None, "Directory of the new bundle.")
     flags.DEFINE_integer("sample", 10, "Random commands to print.", 0)
     flags.DEFINE_integer("seed", 1, "Seed of the random commands.", 0)
-    app.run(main)
+    tool.run(main)
 
 
 if __name__ == "__main__":

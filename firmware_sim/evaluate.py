@@ -25,9 +25,9 @@ from typing import Any, Final
 import jiwer
 import numpy as np
 import tqdm
-from absl import app, flags
+from absl import flags
 
-from firmware_sim import options
+from firmware_sim import options, tool
 from firmware_sim.bundle import BundleError
 from firmware_sim.recognizer import Recognizer
 from firmware_sim.runtimes.runtime import RUNTIMES, ExecutionError
@@ -151,6 +151,23 @@ def error_rates(pairs: Iterable[tuple[str, str]]) -> ErrorRates:
         cer=character_errors / characters if characters else None,
         words=words,
         utterances=count,
+    )
+
+
+def unspeakable(references: Sequence[str], tokens: Iterable[str]) -> str | None:
+    """A warning of references with letters that no text of the bundle can have; None without.
+
+    They count as errors, however well the words were recognised.
+    """
+    known = set(" ".join(tokens).lower()) | {" "}
+    bad = [text for text in references if not set(normalise(text)) <= known]
+    if not bad:
+        return None
+    letters = "".join(sorted(set().union(*(set(normalise(text)) for text in bad)) - known))
+    return (
+        f"warning: {len(bad)} of {len(references)} references have characters that the bundle "
+        f"never writes ({letters[:40]}), as in {bad[0][:60]!r}: their words count as errors; write "
+        "texts as they are spoken, without punctuation and figures"
     )
 
 
@@ -322,6 +339,9 @@ def main(argv: Sequence[str]) -> int:
         started = time.perf_counter()
         recognizer = options.recognizer()
         load_seconds = time.perf_counter() - started
+        warning = unspeakable([x.text for x in utterances], recognizer.bundle.tokenizer.tokens)
+        if warning:
+            print(warning, file=sys.stderr)
         results, bad = transcribe_all(recognizer, utterances, _MAX_BAD.value)
         measured = figures(recognizer, results, bad, load_seconds)
         if _COMPARE.value is not None:
@@ -341,7 +361,7 @@ def main(argv: Sequence[str]) -> int:
 
 def run() -> None:
     """Entry point of the console script."""
-    app.run(main)
+    tool.run(main)
 
 
 def _percentiles(seconds: Sequence[float]) -> dict[str, float]:

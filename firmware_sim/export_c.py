@@ -37,9 +37,10 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from absl import app, flags
+from absl import flags
 
 from firmware_sim import bundle as bundles
+from firmware_sim import tool
 from firmware_sim.bundle import Bundle, BundleError
 from firmware_sim.c import block, self_test, signature, source
 from firmware_sim.c.signature import ExportError
@@ -197,7 +198,7 @@ def run() -> None:
     )
     flags.DEFINE_integer("beam", BEAM, "Hypotheses that are kept.", 1)
     flags.DEFINE_string("audio", None, "Speech for the self-test, at most one window long.")
-    app.run(main)
+    tool.run(main)
 
 
 if __name__ == "__main__":

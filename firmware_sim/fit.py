@@ -17,9 +17,9 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from absl import app, flags
+from absl import flags
 
-from firmware_sim import bundle
+from firmware_sim import bundle, tool
 from firmware_sim.bundle import Bundle, BundleError
 from firmware_sim.c import block
 from firmware_sim.c.signature import ExportError
@@ -329,7 +329,7 @@ def run() -> None:
     flags.DEFINE_string(
         "arena_map", None, "SVG file to draw the arena into, as TFLite Micro plans it."
     )
-    app.run(main)
+    tool.run(main)
 
 
 if __name__ == "__main__":

@@ -35,9 +35,9 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from absl import app, flags
+from absl import flags
 
-from firmware_sim import options
+from firmware_sim import options, tool
 from firmware_sim.bundle import BundleError
 from firmware_sim.recognizer import Recognizer
 from firmware_sim.runtimes.runtime import ExecutionError
@@ -223,7 +223,7 @@ def run() -> None:
     flags.DEFINE_bool("own_speed", False, "Play a file at the speed at which it was spoken.")
     flags.DEFINE_bool("early", False, "Print texts before they are final too.")
     flags.DEFINE_bool("json", False, "Print JSON, an object a line.")
-    app.run(main)
+    tool.run(main)
 
 
 if __name__ == "__main__":

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from absl import app, flags
+from absl import flags
 
 from firmware_sim import bundle as bundles
+from firmware_sim import tool
 from firmware_sim.bundle import Bundle, BundleError
 from firmware_sim.recognizer import compute_features, encoder_inputs
 from firmware_sim.runtimes import runtime
@@ -189,7 +190,7 @@ def run() -> None:
     flags.DEFINE_string("bundle", None, "Directory, .zip or name of the bundle.", required=True)
     flags.DEFINE_enum("runtime", "tflm", names, "Runtime to test.")
     flags.DEFINE_enum("reference", "litert-reference", names, "Runtime to compare with.")
-    app.run(main)
+    tool.run(main)
 
 
 if __name__ == "__main__":

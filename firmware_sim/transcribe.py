@@ -21,9 +21,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from absl import app, flags
+from absl import flags
 
-from firmware_sim import options
+from firmware_sim import options, tool
 from firmware_sim.bundle import BundleError
 from firmware_sim.runtimes.runtime import ExecutionError
 from firmware_sim.search.results import Transcription
@@ -103,7 +103,7 @@ def run() -> None:
     """Entry point of the console script."""
     # Defined here, not on import: another tool has a flag of this name.
     flags.DEFINE_bool("json", False, "Print a JSON object for each command.")
-    app.run(main)
+    tool.run(main)
 
 
 if __name__ == "__main__":

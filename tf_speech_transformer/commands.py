@@ -13,6 +13,7 @@ from pathlib import Path
 
 from absl import app, flags
 
+from firmware_sim import tool
 from firmware_sim.grammar.source import Grammar
 from tf_speech_transformer import voices
 from tf_speech_transformer.corpora import spoken_commands
@@ -50,7 +51,7 @@ def run() -> None:
     flags.DEFINE_integer("seed", 1, "Of commands, speakers, rates and pitches.")
     flags.DEFINE_integer("processes", 1, "Commands spoken at the same time.", 1)
     flags.mark_flags_as_required(["grammar", "out"])
-    app.run(main)
+    tool.run(main)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ import numpy as np
 from absl import app, flags
 from tqdm import tqdm
 
+from firmware_sim import tool
 from tf_speech_transformer.corpora import corpus, dataset
 from tf_speech_transformer.text import ngrams
 from tf_speech_transformer.text.tokenizer import Tokenizer
@@ -175,7 +176,7 @@ def run() -> None:
     )
     flags.DEFINE_integer("entries", 200_000, "N-grams that are kept.", lower_bound=1)
     flags.DEFINE_float("weight", 0.5, "Of the model in a device's search.", lower_bound=0.0)
-    app.run(main)
+    tool.run(main)
 
 
 if __name__ == "__main__":

@@ -17,8 +17,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from absl import app, flags
+from absl import flags
 
+from firmware_sim import tool
 from firmware_sim.grammar import pronunciation
 from firmware_sim.grammar.letter_to_phone import LetterToPhone
 from firmware_sim.grammar.lexicon import Lexicon, Pronunciation
@@ -118,7 +119,7 @@ def run() -> None:
     flags.DEFINE_integer("words", 30_000, "Words that the file holds.", 1)
     flags.DEFINE_integer("order", letter_to_phone.ORDER, "Letters of the longest n-grams.", 2)
     flags.DEFINE_integer("entries", letter_to_phone.ENTRIES, "N-grams that are kept.", 1)
-    app.run(main)
+    tool.run(main)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import tf_keras as keras
 from absl import app, flags
 from tqdm import tqdm
 
+from firmware_sim import tool
 from tf_speech_transformer.configs import paper
 from tf_speech_transformer.model import transformer
 from tf_speech_transformer.model.dimensions import Dimensions
@@ -108,7 +109,7 @@ def main(argv: list[str]) -> None:
 def run() -> None:
     # Defined here, not on import: other scripts use this module as a library.
     flags.DEFINE_string("runs", None, "Directory of trained runs, one a row.")
-    app.run(main)
+    tool.run(main)
 
 
 if __name__ == "__main__":

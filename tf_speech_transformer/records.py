@@ -19,6 +19,7 @@ from typing import Any
 
 from absl import app, flags
 
+from firmware_sim import tool
 from tf_speech_transformer.corpora import records
 from tf_speech_transformer.corpora.features import FRONTENDS
 from tf_speech_transformer.corpora.records import PUBLISHED
@@ -74,7 +75,7 @@ def run() -> None:
     flags.DEFINE_enum("features", "wheel", list(FRONTENDS), "What computes the features.")
     flags.DEFINE_integer("processes", os.cpu_count(), "Shards made at the same time.", 1)
     flags.mark_flags_as_required(["corpus", "out"])
-    app.run(main)
+    tool.run(main)
 
 
 if __name__ == "__main__":

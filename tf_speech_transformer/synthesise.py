@@ -20,6 +20,7 @@ from pathlib import Path
 
 from absl import app, flags
 
+from firmware_sim import tool
 from tf_speech_transformer import voices
 from tf_speech_transformer.corpora import digit_strings
 from tf_speech_transformer.voices import kokoro, reading
@@ -117,7 +118,7 @@ def run() -> None:
     )
     flags.DEFINE_integer("processes", 1, "Readings made at the same time.", 1)
     flags.mark_flag_as_required("out")
-    app.run(main)
+    tool.run(main)
 
 
 if __name__ == "__main__":

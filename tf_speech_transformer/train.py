@@ -38,15 +38,17 @@ import tensorflow as tf
 from absl import app, flags
 from ml_collections import config_flags
 
+from firmware_sim import tool
 from tf_speech_transformer.corpora import dataset
 from tf_speech_transformer.model import rotation
 from tf_speech_transformer.model.transformer import build
 from tf_speech_transformer.training import preset
-from tf_speech_transformer.training.cluster import join
+from tf_speech_transformer.training.cluster import Cluster, join
 from tf_speech_transformer.training.runs import (
     WEIGHTS_FILE,
     averaged,
     dimensions,
+    lock,
     make_tokenizer,
     prepare,
     quantized_dimensions,
@@ -67,8 +69,15 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> None:
     """The whole job: corpus, float model, ranges, quantization-aware model."""
     set_seed(config.seed)
     cluster = join()
-    if not cluster.chief:
+    if cluster.chief:
+        with lock(workdir):
+            _train(config, workdir, cluster)
+    else:
         cluster.barrier()  # the chief makes what is made once
+        _train(config, workdir, cluster)
+
+
+def _train(config: ml_collections.ConfigDict, workdir: Path, cluster: Cluster) -> None:
     prepare(config, workdir)
     tokenizer = make_tokenizer(config, workdir)
     training_caches, dev_cache = dataset.prepare_caches(config, workdir / "cache", tokenizer)
@@ -118,7 +127,7 @@ def run() -> None:
     config_flags.DEFINE_config_file("config", None, "Preset, a Python file.")
     flags.DEFINE_string("workdir", None, "Directory of the run's outputs.")
     flags.mark_flags_as_required(["config", "workdir"])
-    app.run(main)
+    tool.run(main)
 
 
 if __name__ == "__main__":

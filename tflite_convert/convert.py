@@ -15,9 +15,11 @@ from pathlib import Path
 from absl import app, flags
 from tqdm import tqdm
 
+from firmware_sim import tool
 from firmware_sim.grammar.phones import PHONES
 from firmware_sim.grammar.pronunciation import ENGLISH
 from firmware_sim.grammar.source import Grammar
+from firmware_sim.storage.writing import check_target
 from tf_speech_transformer import language
 from tf_speech_transformer.corpora.features import frontend_of
 from tf_speech_transformer.model.dimensions import TIME_REDUCTION
@@ -118,6 +120,8 @@ def main(argv: list[str]) -> None:
             bundles.append(("ptq", out.with_name(f"{out.name}_ptq")))
         if flags.FLAGS.float32:
             bundles.append(("float", out.with_name(f"{out.name}_float32")))
+        for _, directory in bundles:
+            check_target(directory)  # conversion takes minutes
         for stage, directory in tqdm(bundles, "converting", unit="bundle", disable=None):
             model, tokenizer, config = runs.load(workdir, stage)
             write(model, tokenizer, config, directory, wer, grammar, language_model)
@@ -135,7 +139,7 @@ def run() -> None:
     flags.DEFINE_bool("ptq", False, "Write the post-training bundle too.")
     flags.DEFINE_bool("float32", False, "Write the float32 twin too.")
     flags.mark_flag_as_required("workdir")
-    app.run(main)
+    tool.run(main)
 
 
 if __name__ == "__main__":

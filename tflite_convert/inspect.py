@@ -14,6 +14,7 @@ import numpy as np
 from absl import app, flags
 from ai_edge_litert import schema_py_generated as schema
 
+from firmware_sim import tool
 from tf_speech_transformer.model.integer import Grid, is_portable
 
 ALLOWED_DTYPES = {"int8", "int32"}
@@ -180,7 +181,7 @@ def run() -> None:
     flags.DEFINE_string("bundle", None, "Bundle directory.")
     flags.DEFINE_bool("tensors", False, "List every tensor with its range.")
     flags.mark_flag_as_required("bundle")
-    app.run(main)
+    tool.run(main)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ import tensorflow as tf
 from absl import app, flags
 from tqdm import tqdm
 
+from firmware_sim import tool
 from tf_speech_transformer.training import evaluate
 from tflite_convert import bundle
 
@@ -289,7 +290,7 @@ def run() -> None:
         "slow_limit", 20, "Utterances for TFLite Micro on this computer.", lower_bound=1
     )
     flags.mark_flags_as_required(["workdir", "manifest"])
-    app.run(main)
+    tool.run(main)
 
 
 if __name__ == "__main__":

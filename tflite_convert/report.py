@@ -20,6 +20,7 @@ import tensorflow as tf
 from absl import app, flags
 from tqdm import tqdm
 
+from firmware_sim import tool
 from tflite_convert import bundle
 from tflite_convert.sections import flatbuffers, layers, recognition, training
 from tflite_convert.sections.markup import STYLE, escaped, missing
@@ -125,7 +126,7 @@ def run() -> None:
     # Defined here, not on import: other scripts use this module as a library.
     flags.DEFINE_string("workdir", None, "Directory of the training run.")
     flags.mark_flag_as_required("workdir")
-    app.run(main)
+    tool.run(main)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import os
 import pathlib
 
 import numpy as np
+import pytest
 
 from benchmarks import faults
 from benchmarks.mutants.kind import Unequal
@@ -71,3 +72,14 @@ def test_an_unknown_kind_is_refused() -> None:
     done = run_module("benchmarks.faults", "--kinds=colours")
     assert done.returncode == 1
     assert "colours is none of sound" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("kind", "mutants"),
+    [("bundle", 60), ("grammar", 100), ("manifest", 100), ("archive", 60), ("records", 60)],
+)
+def test_no_mutant_is_a_fault(kind: str, mutants: int) -> None:
+    """A short form of the campaign."""
+    done = faults.run_kind(faults.KINDS[kind], range(mutants), seed=5)
+    assert not done.faults
+    assert done.counts[faults.Outcome.REFUSED] > mutants / 5

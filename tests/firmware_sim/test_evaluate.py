@@ -165,3 +165,11 @@ def test_error_rates(pairs: list[tuple[str, str]], wer: float | None, cer: float
     rates = evaluate.error_rates(pairs)
     assert rates.wer == pytest.approx(wer)
     assert rates.cer == pytest.approx(cer)
+
+
+def test_references_that_no_text_can_equal_are_warned_of() -> None:
+    tokens = ("<s>", "</s>", "<space>", *"abcdefghijklmnopqrstuvwxyz'", "<blank>")
+    assert evaluate.unspeakable(["one two", "It's  ten"], tokens) is None
+    warning = evaluate.unspeakable(["one", "Two, please!", "3 o'clock"], tokens)
+    assert warning is not None
+    assert "2 of 3 references" in warning and "(!,3)" in warning and "'Two, please!'" in warning

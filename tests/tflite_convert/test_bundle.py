@@ -211,3 +211,35 @@ def test_measured_error_rates_reach_the_directory_and_the_zip(target: pathlib.Pa
 def test_error_rates_of_no_bundle_are_refused(tmp_path: pathlib.Path) -> None:
     with pytest.raises(FileNotFoundError, match="convert the run first"):
         bundle.update_wer(tmp_path / "bundle", {})
+
+
+def test_a_folder_that_is_no_bundle_is_not_replaced(
+    target: pathlib.Path, digits_bundle: pathlib.Path
+) -> None:
+    run = target.parent  # a run's workdir: it holds a bundle
+    (run / "weights.npz").write_text("work of weeks")
+    file = run / "notes.txt"
+    file.write_text("notes")
+    for other in (run, file):
+        with pytest.raises(OSError, match="is no bundle, and a new one would replace it"):
+            write(digits_bundle, other, "new")
+    assert (run / "weights.npz").read_text() == "work of weeks" and file.read_text() == "notes"
+    empty = run / "empty"
+    empty.mkdir()
+    write(digits_bundle, empty, "new")
+    assert device_bundle.load(empty).preset == "new"
+
+
+def test_what_killed_writers_left_behind_is_removed(
+    target: pathlib.Path, digits_bundle: pathlib.Path
+) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    litter = [target.with_name(f".bundle-{ended.pid}-abcd"), target.with_name(".bundle-other")]
+    running = target.with_name(f".bundle-{os.getpid()}-abcd")
+    for path in (*litter, running):
+        path.mkdir()
+    litter[0].with_suffix(".zip.tmp").touch()
+    write(digits_bundle, target, "new")
+    left = {path.name for path in target.parent.iterdir()}
+    assert left == {"bundle", "bundle.zip", ".bundle-other", running.name}

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from tf_speech_transformer.corpora.augment import Places, read_pieces
 from tf_speech_transformer.corpora.features import microfrontend
+from tf_speech_transformer.corpora.processes import end_with_parent
 from tf_speech_transformer.corpora.recipes import Recipe, build_sources, decode_sources
 from tf_speech_transformer.corpora.recording import Spoken, record
 from tf_speech_transformer.text.tokenizer import Tokenizer
@@ -110,6 +111,7 @@ def crowd(babble: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
 
 
 def _make_shard(recipe: Recipe, recordings: list[Path | None], index: int, directory: Path) -> None:
+    end_with_parent()
     path = directory / f"{index:05d}.npz"
     temporary = path.with_suffix(".tmp")
     try:

@@ -8,12 +8,14 @@ import csv
 import dataclasses
 import hashlib
 import json
+import lzma
 import os
 import shutil
 import tarfile
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -23,6 +25,10 @@ from tf_speech_transformer.corpora import audio
 MOST_BAD = 0.02  # share of a corpus that may be unusable ...
 FEW_BAD = 3  # ... and how many files always may, if most are good
 UNKNOWN = "unknown"  # the speaker of what names none
+SHOWN = 10  # bad lines of a message
+LARGEST_TRANSCRIPT = 16 << 20  # bytes of a file of them
+# What word processors write for an apostrophe.
+_APOSTROPHES = dict.fromkeys(map(ord, "\u2018\u2019\u201b\u02bc\u02b9\u2032\uff07\u00b4`"), "'")
 DEV_SHARE = 8  # one in so many voices of a manifest is held out
 
 
@@ -40,6 +46,8 @@ class Utterance:
     offset: int | None = None  # of the audio file within `source`, bytes; None: all of it
     size: int = 0  # bytes of that part
     name: str = ""  # of the audio file, in messages
+    # Where its transcript is written, for messages; no part of what names a cache.
+    place: str = dataclasses.field(default="", repr=False, compare=False)
 
     def audio(self) -> np.ndarray:
         """int16 [samples] at 16 kHz; raises audio.AudioError."""
@@ -55,11 +63,39 @@ def report(path: Path, bad: Sequence[str], good: int) -> None:
     if not good and not bad:
         raise CorpusError(f"{path} has no utterances: add a line for each recording")
     if len(bad) > max(MOST_BAD * (good + len(bad)), min(FEW_BAD, good)):
+        more = f"; and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
         raise CorpusError(
-            f"{path}: {len(bad)} of {good + len(bad)} utterances are unusable, first {bad[0]}"
+            f"{path}: {len(bad)} of {good + len(bad)} utterances are unusable: "
+            f"{'; '.join(bad[:SHOWN])}{more}"
         )
-    for line in bad:
+    for line in bad[:SHOWN]:
         print(f"{path}, {line}: left out")
+    if len(bad) > SHOWN:
+        print(f"{path}: {len(bad) - SHOWN} more left out")
+
+
+def plain(text: str) -> str:
+    """A transcript in lower case, with single spaces and the apostrophe of a typewriter."""
+    return " ".join(text.lower().translate(_APOSTROPHES).split())
+
+
+def check_texts(
+    path: Path, utterances: Sequence[Utterance], encode: Callable[[str], object]
+) -> list[Utterance]:
+    """The utterances whose texts a tokenizer can spell; the others are left out and reported.
+
+    More than `MOST_BAD` are a CorpusError, which names their lines.
+    """
+    good, bad = [], []
+    for utterance in utterances:
+        try:
+            encode(utterance.text)
+        except ValueError as error:
+            bad.append(f"{utterance.place or utterance.name or utterance.source}: {error}")
+        else:
+            good.append(utterance)
+    report(path, bad, len(good))
+    return good
 
 
 # ------------------------------------------------------------------------------------- manifests
@@ -74,6 +110,27 @@ def read_manifest(path: Path) -> list[Utterance]:
     if not path.is_file():
         raise CorpusError(f"{path} does not exist: name a tab-separated manifest")
     utterances, bad = [], []
+    for number, row in _rows(path):
+        name, text = row["audio"] or "", plain(row["text"] or "")
+        source = path.parent / name
+        place = f"line {number}"
+        if not name or not _is_file(source):
+            bad.append(f"{place}: {name or 'nothing'!s:.200} is not a file")
+        elif not text:
+            bad.append(f"{place}: {name} has no text")
+        else:
+            utterances.append(Utterance(source, text, row.get("speaker") or None, place=place))
+    report(path, bad, len(utterances))
+    return utterances
+
+
+def manifest_speakers(path: Path) -> list[str]:
+    """The speaker of each line, without a look at the audio."""
+    return [row.get("speaker") or UNKNOWN for _, row in _rows(path)]
+
+
+def _rows(path: Path) -> Iterator[tuple[int, dict[str, str | None]]]:
+    """Number and cells of each line."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
@@ -84,93 +141,137 @@ def read_manifest(path: Path) -> list[Utterance]:
                     " name audio, text and perhaps speaker, separated by tabs"
                 )
             for row in reader:
-                name, text = row["audio"] or "", " ".join((row["text"] or "").lower().split())
-                source = path.parent / name
-                if not name or not source.is_file():
-                    bad.append(f"line {reader.line_num}: {name or 'nothing'} is not a file")
-                elif not text:
-                    bad.append(f"line {reader.line_num}: {name} has no text")
-                else:
-                    utterances.append(Utterance(source, text, row.get("speaker") or None))
+                yield reader.line_num, row
     except UnicodeDecodeError as error:
         raise CorpusError(f"{path} is not text in UTF-8: save it as such ({error})") from error
-    report(path, bad, len(utterances))
-    return utterances
+    except csv.Error as error:
+        raise CorpusError(f"{path} is no tab-separated text: {error}") from error
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
 
 
 # ----------------------------------------------------------------------------------- LibriSpeech
 
 
+AUDIO_SUFFIXES = (".flac", ".wav")
+_COMPRESSED = {b"\x1f\x8b": "r:gz", b"BZh": "r:bz2", b"\xfd7zXZ\x00": "r:xz"}  # by first bytes
+_ARCHIVE_ERRORS = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError, ValueError)
+
+
 def read_librispeech(path: Path) -> list[Utterance]:
-    """The utterances of a LibriSpeech tree, or of one of its tar files (.tar, .tar.gz).
+    """The utterances of a LibriSpeech tree, or of one of its tar files, compressed or not.
 
     A tar file is read where it lies; one that is compressed cannot be, and is unpacked beside
-    itself, in a directory `NAME.unpacked`, on first use.
+    itself, in a directory `NAME.unpacked`, on first use.  Files of macOS (`._*`) are left out.
     """
     if not path.exists():
         raise CorpusError(f"{path} does not exist: name a LibriSpeech directory or tar file")
-    if path.is_file() and path.suffix in (".gz", ".tgz"):
-        path = _unpack(path)
-    if path.is_dir():
-        transcripts = {
-            str(file.parent): file.read_text(encoding="utf-8")
-            for file in sorted(path.rglob("*.trans.txt"))
-        }
-        members = None
-        audio_files = {str(file) for file in path.rglob("*.flac")}
-    else:
-        transcripts, members = _index_tar(path)
-        audio_files = set(members)
+    if path.is_file():
+        with path.open("rb") as file:
+            head = file.read(6)
+        mode = next((mode for first, mode in _COMPRESSED.items() if head.startswith(first)), None)
+        if mode is not None:
+            path = _unpack(path, mode)
+    elif not path.is_dir():
+        raise CorpusError(f"{path} is not a file: name a LibriSpeech directory or tar file")
+    archive = None if path.is_dir() else path
+    transcripts, audio_files = _index_tree(path) if archive is None else _index_tar(path)
     if not transcripts:
         raise CorpusError(f"{path} holds no *.trans.txt: it is not a LibriSpeech corpus")
-    utterances, bad = [], []
-    for directory, lines in transcripts.items():
-        for line in lines.splitlines():
+    utterances, bad, unused = [], [], set(audio_files)
+    for transcript, lines in transcripts.items():
+        directory = str(Path(transcript).parent)
+        for number, line in enumerate(lines.splitlines(), 1):
             utterance_id, _, words = line.strip().partition(" ")
-            name = f"{directory}/{utterance_id}.flac"
-            audio_files.discard(name)
-            text, speaker = words.strip().lower(), utterance_id.split("-")[0]
+            name = next(
+                (
+                    x
+                    for y in AUDIO_SUFFIXES
+                    if (x := f"{directory}/{utterance_id}{y}") in audio_files
+                ),
+                "",
+            )
+            unused.discard(name)
+            text, speaker = plain(words), utterance_id.split("-")[0]
+            place = f"{Path(transcript).name}, line {number}"
             if not text:
-                bad.append(f"{utterance_id or 'an empty line'} has no text")
-            elif members is None and Path(name).is_file():
-                utterances.append(Utterance(Path(name), text, speaker))
-            elif members is not None and name in members:
-                utterances.append(Utterance(path, text, speaker, *members[name], name))
+                bad.append(f"{place}: {utterance_id or 'an empty line'} has no text")
+            elif not name:
+                bad.append(f"{place}: {utterance_id}.flac is missing")
+            elif archive is None:
+                utterances.append(Utterance(Path(name), text, speaker, place=place))
             else:
-                bad.append(f"{utterance_id}.flac is missing")
-    bad += [f"{Path(name).name} has no transcript" for name in sorted(audio_files)]
+                offset, size = audio_files[name]
+                utterances.append(Utterance(archive, text, speaker, offset, size, name, place))
+    bad += [f"{Path(name).name} has no transcript" for name in sorted(unused)]
     report(path, bad, len(utterances))
     return utterances
 
 
+def _index_tree(path: Path) -> tuple[dict[str, str], dict[str, tuple[int, int]]]:
+    """Transcripts and audio files by name; links to files are files, all else is left out."""
+    transcripts: dict[str, str] = {}
+    audio_files = {}
+    for file in sorted(path.rglob("*")):
+        if file.name.startswith("._") or not _is_file(file):
+            continue
+        if file.suffix in AUDIO_SUFFIXES:
+            audio_files[str(file)] = (0, 0)
+        elif file.name.endswith(".trans.txt"):
+            try:
+                if file.stat().st_size > LARGEST_TRANSCRIPT:
+                    raise CorpusError(f"{file} has more than {LARGEST_TRANSCRIPT} bytes")
+                transcripts[str(file)] = file.read_text(encoding="utf-8-sig")
+            except UnicodeDecodeError as error:
+                raise CorpusError(f"{file} is not text in UTF-8: save it as such") from error
+    return transcripts, audio_files
+
+
 def _index_tar(path: Path) -> tuple[dict[str, str], dict[str, tuple[int, int]]]:
-    """Transcripts by directory, and (offset, size) of audio files by name."""
+    """Transcripts by name, and (offset, size) of audio files by name."""
     transcripts, members = {}, {}
     try:
         with tarfile.open(path, "r:") as archive:
             for member in archive:
-                if member.name.endswith(".trans.txt"):
+                name = Path(member.name)
+                if name.name.startswith("._") or not member.isfile():
+                    continue
+                if name.name.endswith(".trans.txt") and member.size <= LARGEST_TRANSCRIPT:
                     file = archive.extractfile(member)
                     assert file is not None
-                    transcripts[str(Path(member.name).parent)] = file.read().decode()
-                elif member.name.endswith(".flac"):
-                    members[str(Path(member.name))] = (member.offset_data, member.size)
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise CorpusError(f"{path} is no whole tar file: fetch it again ({error})") from error
+                    transcripts[str(name)] = file.read().decode("utf-8-sig")
+                elif name.suffix in AUDIO_SUFFIXES:
+                    members[str(name)] = (member.offset_data, member.size)
+    except _ARCHIVE_ERRORS as error:
+        reason = " ".join(str(error).split())
+        raise CorpusError(f"{path} is no whole tar file: fetch it again ({reason:.200})") from error
     return dict(sorted(transcripts.items())), members
 
 
-def _unpack(path: Path) -> Path:
+def _unpack(path: Path, mode: Any) -> Path:
     directory = path.with_name(path.name + ".unpacked")
     if directory.is_dir():
         return directory
     temporary = directory.with_name(f"{directory.name}.{os.getpid()}")
     try:
-        with tarfile.open(path, "r:gz") as archive:
+        temporary.mkdir()
+    except OSError as error:
+        raise CorpusError(
+            f"{path} is compressed and cannot be unpacked beside itself ({error.strerror}): unpack"
+            " it elsewhere, and name that directory"
+        ) from error
+    try:
+        with tarfile.open(path, mode) as archive:
             archive.extractall(temporary, filter="data")
         temporary.replace(directory)
-    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
-        raise CorpusError(f"{path} is no whole tar.gz file: fetch it again ({error})") from error
+    except _ARCHIVE_ERRORS as error:
+        reason = " ".join(str(error).split())
+        raise CorpusError(f"{path} is no whole tar file: fetch it again ({reason:.200})") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return directory

@@ -32,6 +32,7 @@ import soxr
 from absl import app, flags
 from tqdm import tqdm
 
+from firmware_sim import tool
 from tf_speech_transformer.corpora.digit_strings import WORDS
 from tf_speech_transformer.voices import kokoro, reading
 from tf_speech_transformer.voices.reading import SAMPLE_RATE
@@ -313,7 +314,7 @@ def run() -> None:
     flags.DEFINE_string("out", None, "Directory of the audio and its manifest.")
     flags.DEFINE_integer("processes", 1, "Lists spoken at the same time.", 1)
     flags.mark_flag_as_required("out")
-    app.run(main)
+    tool.run(main)
 
 
 if __name__ == "__main__":

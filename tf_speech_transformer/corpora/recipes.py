@@ -130,7 +130,7 @@ def check_source(source: dict[str, Any]) -> None:
             f"a source of the kind {kind!r} {problem}: it holds {', '.join((*needed, 'weight'))}"
             f" and perhaps {', '.join(further) or 'nothing else'}"
         )
-    for key, most in (("weight", float("inf")), ("pairs", 1.0)):
+    for key, most in (("weight", 1e9), ("pairs", 1.0)):
         value = source.get(key, 0)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= most:
             raise ValueError(f"{key} is {value!r}: it must be a number from 0 to {most:g}")
@@ -142,22 +142,35 @@ def check_source(source: dict[str, Any]) -> None:
     for key in ("manifest", "grammar", "path"):
         if key in source and not Path(source[key]).exists():
             raise ValueError(f"{source[key]} does not exist: name a {key}")
+    if "manifest" in source:  # before its audio is decoded, which takes minutes
+        speakers = corpus.manifest_speakers(Path(source["manifest"]))
+        if speakers:
+            corpus.part_of(speakers, source.get("part", "all"))
+    if "grammar" in source:
+        Grammar.read(Path(source["grammar"]))
 
 
-def decode_source(source: dict[str, Any], root: Path) -> Path | None:
-    """What the source reads, made once in `root`: decoded recordings, sentences; None for none."""
+def decode_source(
+    source: dict[str, Any], root: Path, tokenizer: Tokenizer | None = None
+) -> Path | None:
+    """What the source reads, made once in `root`: decoded recordings, sentences; None for none.
+
+    With a tokenizer, texts that it cannot spell are left out before anything is decoded.
+    """
     kind = source["kind"]
     if kind in ("synthesised", "spoken", "nothing"):
         return None
     if kind in ("parametric", "read"):
         return write_sentences(source, root)
     if kind in ("joined", "recorded"):
-        path = _manifest(source)
-        return corpus.decode_all(path, corpus.read_manifest(path), root)
-    if kind == "librispeech":
-        path = Path(source["path"])
-        return corpus.decode_all(path, corpus.read_librispeech(path), root)
-    raise ValueError(f"no corpus source {kind!r}: there are {', '.join(KINDS)}")
+        path, utterances = _manifest(source), corpus.read_manifest(_manifest(source))
+    elif kind == "librispeech":
+        path, utterances = Path(source["path"]), corpus.read_librispeech(Path(source["path"]))
+    else:
+        raise ValueError(f"no corpus source {kind!r}: there are {', '.join(KINDS)}")
+    if tokenizer is not None:
+        utterances = corpus.check_texts(path, utterances, tokenizer.encode)
+    return corpus.decode_all(path, utterances, root)
 
 
 def with_pieces(recipe: Recipe, root: Path) -> Recipe:
@@ -240,7 +253,7 @@ def decode_sources(recipe: Recipe, root: Path, tokenizer: Tokenizer | None) -> l
     spell.
     """
     check_sources("corpus.sources", recipe.sources)
-    recordings = [decode_source(source, root) for source in recipe.sources]
+    recordings = [decode_source(source, root, tokenizer) for source in recipe.sources]
     for source in build_sources(recipe, recordings):
         if tokenizer is not None:
             for text in source.texts:

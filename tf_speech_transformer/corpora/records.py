@@ -9,6 +9,7 @@ others.
 TensorFlow is imported lazily: examples are made without it.
 """
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -21,10 +22,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from google.protobuf import message
 from tqdm import tqdm
 
 from tf_speech_transformer.corpora import audio, corpus
 from tf_speech_transformer.corpora.features import FRONTENDS, SAMPLE_RATE, microfrontend
+from tf_speech_transformer.corpora.processes import end_with_parent
 
 SHARD = 1000  # utterances
 RECIPE = "corpus.json"  # what a directory of records was made of
@@ -83,7 +86,9 @@ def write(
     parts = (utterances[i * SHARD : (i + 1) * SHARD] for i in missing)
     done = len(utterances) - sum(min(SHARD, len(utterances) - i * SHARD) for i in missing)
     with (
-        ProcessPoolExecutor(processes, get_context("forkserver")) as pool,
+        ProcessPoolExecutor(processes, get_context("forkserver"), end_with_parent)
+        if processes > 1
+        else contextlib.nullcontext() as pool,
         tqdm(
             total=len(utterances),
             initial=done,
@@ -92,7 +97,7 @@ def write(
             disable=None,
         ) as bar,
     ):
-        for count in pool.map(make, missing, parts):
+        for count in (pool.map if pool else map)(make, missing, parts):
             bar.update(count)
     descriptions = [json.loads(_description(out, i).read_text()) for i in shards]
     bad = [line for description in descriptions for line in description["bad"]]
@@ -163,6 +168,16 @@ def _replace(path: Path, content: str) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def _recipe(file: Path) -> dict[str, Any]:
+    try:
+        recipe = json.loads(file.read_text(encoding="utf-8"))
+        if int(recipe["utterances"]) < 0 or int(recipe["shard"]) < 1 or "features" not in recipe:
+            raise ValueError("numbers below 1")
+    except (ValueError, TypeError, LookupError, RecursionError, OverflowError) as error:
+        raise corpus.CorpusError(f"{file} is damaged: make the records again") from error
+    return dict(recipe)
+
+
 @dataclasses.dataclass(frozen=True)
 class _Place:
     file: Path
@@ -194,7 +209,7 @@ class Records:
             file = directory / RECIPE
             if not file.exists():
                 raise corpus.CorpusError(f"{file} does not exist: make records into it first")
-            recipe = json.loads(file.read_text())
+            recipe = _recipe(file)
             if recipe["features"] != frontend:
                 raise corpus.CorpusError(
                     f"{directory} holds {recipe['features']!r} features, and the preset wants"
@@ -209,7 +224,15 @@ class Records:
         description, shard = _description(directory, index), directory / f"{index:05d}.tfrecord"
         if not (description.exists() and shard.exists()):
             raise corpus.CorpusError(f"{shard} is missing: run the command that makes it again")
-        for offset, size, frames, text, *_ in json.loads(description.read_text())["records"]:
+        try:
+            records = json.loads(description.read_text(encoding="utf-8"))["records"]
+            rows = [(int(x[0]), int(x[1]), int(x[2]), str(x[3])) for x in records]
+        except (ValueError, TypeError, LookupError, RecursionError) as error:
+            raise corpus.CorpusError(
+                f"{description} is damaged: delete it and its shard, and run the command that made"
+                " the records again"
+            ) from error
+        for offset, size, frames, text in rows:
             if 0 < frames <= most_frames and len(text) < most_letters:
                 self.texts.append(text)
                 self.lengths.append(frames)
@@ -230,10 +253,18 @@ class Records:
     def __getitem__(self, i: int) -> np.ndarray:
         """int8 [frames, channels]"""
         import tensorflow as tf
+        from tensorflow.python.lib.io import tf_record
 
         place = self._places[i]
-        with place.file.open("rb") as file:
-            file.seek(place.offset)
-            example = tf.train.Example.FromString(file.read(place.size))
-        content = example.features.feature["features"].bytes_list.value[0]
-        return np.frombuffer(content, np.int8).reshape(-1, self.channels)
+        try:
+            # Both checksums of the record are checked.
+            data, _ = tf_record.tf_record_random_reader(str(place.file)).read(place.offset - _HEAD)
+            example = tf.train.Example.FromString(data)
+            content = example.features.feature["features"].bytes_list.value[0]
+            return np.frombuffer(content, np.int8).reshape(self.lengths[i], self.channels)
+        except (tf.errors.OpError, IndexError, ValueError, message.DecodeError) as error:
+            reason = " ".join(str(error).split())
+            raise corpus.CorpusError(
+                f"{place.file} is damaged at byte {place.offset} ({reason:.100}): delete it and its"
+                " .json, and run the command that made the records again"
+            ) from error

@@ -21,6 +21,7 @@ import tensorflow as tf
 from absl import app, flags
 from tqdm import tqdm
 
+from firmware_sim import tool
 from tf_speech_transformer.corpora import corpus
 from tf_speech_transformer.corpora.features import as_float, frontend_of, microfrontend
 from tf_speech_transformer.model import quantization
@@ -208,7 +209,7 @@ def run() -> None:
     flags.DEFINE_integer("limit", 0, "Only the first utterances; 0 takes all.")
     flags.DEFINE_string("json", None, "Output; default: keras.json in the workdir.")
     flags.mark_flags_as_required(["workdir", "manifest"])
-    app.run(main)
+    tool.run(main)
 
 
 if __name__ == "__main__":

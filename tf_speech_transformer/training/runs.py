@@ -1,12 +1,14 @@
 """A run's workdir: its configuration, tokenizer and models."""
 
 import dataclasses
+import errno
+import fcntl
 import json
 import random
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import ml_collections
 import numpy as np
@@ -25,6 +27,8 @@ from tf_speech_transformer.training.weights import by_path, read_archive, restor
 STAGES = ("float", "ptq", "qat")
 WEIGHTS_FILE = "weights.npz"  # its float weights, for another run to start from
 GRAMMAR_FILE = "grammar.yaml"  # a copy of the preset's
+LOCK_FILE = ".lock"
+LITTER = ("*/ckpt-*_temp*", "cache/*.[0-9]*[0-9]", "cache/*.tmp", "*.tmp", "tokenizer/*.tmp")
 
 
 def set_seed(seed: int) -> None:
@@ -36,6 +40,34 @@ def set_seed(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)
     tf.random.set_seed(seed)
+
+
+def lock(workdir: Path) -> IO[str]:
+    """Keeps other runs out of a workdir while the file that it returns is open.
+
+    The system releases the lock when a run ends, however it ends.  What killed runs left behind is
+    removed.
+
+    Raises ValueError: another run is in it.
+    """
+    workdir.mkdir(parents=True, exist_ok=True)
+    file = (workdir / LOCK_FILE).open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        if error.errno not in (errno.EAGAIN, errno.EACCES):
+            raise
+        raise ValueError(
+            f"another run is in {workdir}: wait until it ends, or choose another --workdir"
+        ) from error
+    for pattern in LITTER:
+        for path in workdir.glob(pattern):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+    return file
 
 
 def prepare(config: ml_collections.ConfigDict, workdir: Path) -> None:

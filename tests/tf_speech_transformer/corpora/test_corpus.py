@@ -1,6 +1,7 @@
 """Corpora: manifests, LibriSpeech, decoded recordings."""
 
 import itertools
+import os
 import tarfile
 from pathlib import Path
 from typing import Literal
@@ -9,7 +10,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from tf_speech_transformer.corpora import corpus
+from tf_speech_transformer.corpora import corpus, recipes
+from tf_speech_transformer.text.tokenizer import CharacterTokenizer
 
 LINES = {
     "1089-134686": ["HE HOPED THERE WOULD BE STEW", "STUFF IT INTO YOU"],
@@ -47,7 +49,7 @@ def librispeech(tmp_path, speech) -> Path:
     return root
 
 
-def packed(root: Path, mode: Literal["w", "w:gz"], name: str) -> Path:
+def packed(root: Path, mode: Literal["w", "w:gz", "w:bz2", "w:xz"], name: str) -> Path:
     path = root.parent / name
     with tarfile.open(path, mode) as archive:
         archive.add(root, "LibriSpeech")
@@ -169,12 +171,12 @@ def test_few_broken_files_are_left_out_and_many_are_an_error(clips, capsys):
     recordings = corpus.Recordings(corpus.decode_all(path, utterances, clips / "cache"))
     assert recordings.texts == [f"text {i}" for i in range(10) if i not in (3, 5)]
     printed = capsys.readouterr().out
-    assert "3.flac is empty" in printed
+    assert "3.flac: the file is empty" in printed
     assert "5.flac is damaged or truncated" in printed
 
     for i in range(6):
         (clips / f"{i}.flac").write_bytes(b"")
-    with pytest.raises(corpus.CorpusError, match=r"6 of 10 .*0.flac is empty"):
+    with pytest.raises(corpus.CorpusError, match=r"6 of 10 .*0.flac: the file is empty"):
         corpus.decode_all(path, utterances, clips / "other")
     assert not list((clips / "other").iterdir())
 
@@ -200,3 +202,69 @@ def test_few_voices_are_all_for_training():
 def test_unknown_part_is_an_error():
     with pytest.raises(corpus.CorpusError, match="no part 'test'"):
         corpus.part_of(["a"], "test")
+
+
+def test_typographic_apostrophes_are_those_of_a_typewriter(clips):
+    texts = ("it\u2019s one", "\u2018tis one", "it\uff07s one")
+    path = manifest_of(clips, [f"0.flac\t{text}\tx" for text in texts])
+    assert {x.text for x in corpus.read_manifest(path)} == {"it's one", "'tis one"}
+
+
+def test_texts_are_checked_before_anything_is_decoded(clips, capsys, tmp_path):
+    """A manifest whose audio cannot be decoded, and whose texts cannot be spelt."""
+    (clips / "none.flac").write_text("no audio")
+    rows = ["none.flac\tone\tx", "none.flac\tcaf\u00e9\tx", "none.flac\t2 cups\tx"]
+    path = manifest_of(clips, rows)
+    source = {"kind": "recorded", "manifest": str(path), "weight": 1.0}
+    with pytest.raises(corpus.CorpusError) as refusal:
+        recipes.decode_source(source, tmp_path / "cache", CharacterTokenizer())
+    message = str(refusal.value)
+    assert "2 of 3 utterances are unusable" in message
+    assert "line 3: character '\u00e9'" in message and "line 4: character '2'" in message
+    utterances = corpus.read_manifest(manifest_of(clips, rows[:1] * 200 + rows[1:2]))
+    good = corpus.check_texts(path, utterances, CharacterTokenizer().encode)
+    assert len(good) == 200 and "line 202: character" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
+def test_an_archive_is_known_by_its_content(mode, librispeech):
+    path = packed(librispeech, mode, "corpus.tar")
+    assert [x.text for x in corpus.read_librispeech(path)] == [
+        x.text for x in corpus.read_librispeech(librispeech)
+    ]
+
+
+def test_what_other_systems_leave_in_a_tree_is_no_trouble(librispeech):
+    expected = corpus.read_librispeech(librispeech)
+    transcript = min(librispeech.rglob("*.trans.txt"))
+    folder = transcript.parent
+    (folder / "._84-121.trans.txt").write_bytes(b"\0\xff")
+    (folder / "._1.flac").write_bytes(b"\0\xff")
+    (folder / "x.trans.txt").mkdir()
+    os.mkfifo(folder / "y.trans.txt")
+    (folder / "z.trans.txt").symlink_to("nowhere")
+    transcript.write_text("\ufeff" + transcript.read_text(), encoding="utf-8")
+    assert corpus.read_librispeech(librispeech) == expected
+    transcript.write_bytes(b"84-121-0000 caf\xe9")
+    with pytest.raises(corpus.CorpusError, match=r"trans\.txt is not text in UTF-8"):
+        corpus.read_librispeech(librispeech)
+
+
+def test_wav_files_take_the_place_of_flac(librispeech):
+    expected = corpus.read_librispeech(librispeech)
+    for path in librispeech.rglob("*.flac"):
+        samples, rate = soundfile.read(path, dtype="int16")
+        soundfile.write(path.with_suffix(".wav"), samples, rate)
+        path.unlink()
+    found = corpus.read_librispeech(librispeech)
+    assert [x.text for x in found] == [x.text for x in expected]
+    assert found[0].source.suffix == ".wav" and len(found[0].audio()) > 0
+
+
+@pytest.mark.parametrize(
+    "row", ["\0.flac\tone\tx", "x" * 5000 + "\tone\tx", "0.flac\t" + "x" * 200_000 + "\tx"]
+)
+def test_a_row_that_no_reader_takes_is_refused_in_a_sentence(clips, row):
+    with pytest.raises(corpus.CorpusError) as refusal:
+        corpus.read_manifest(manifest_of(clips, [row]))
+    assert len(str(refusal.value)) < 1000

@@ -97,3 +97,25 @@ def test_records_that_do_not_fit_are_refused(made: Path, librispeech: Path, tmp_
     (made / "00002.tfrecord").unlink()
     with pytest.raises(corpus.CorpusError, match=r"00002\.tfrecord is missing"):
         opened(made)
+
+
+def test_no_flipped_bit_goes_unnoticed(made: Path) -> None:
+    shard = made / "00001.tfrecord"
+    whole = shard.read_bytes()
+    rng = np.random.default_rng(2)
+    for place in rng.integers(0, len(whole), 40):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << int(rng.integers(8))
+        shard.write_bytes(damaged)
+        with pytest.raises(corpus.CorpusError, match=r"00001\.tfrecord is damaged at byte"):
+            list(opened(made))
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"records": [[1]]}', '{"records": 3}'])
+def test_a_damaged_description_is_named(made: Path, content: str) -> None:
+    (made / "00001.json").write_text(content)
+    with pytest.raises(corpus.CorpusError, match=r"00001\.json is damaged"):
+        opened(made)
+    (made / "corpus.json").write_text(content)
+    with pytest.raises(corpus.CorpusError, match=r"corpus\.json is damaged"):
+        opened(made)

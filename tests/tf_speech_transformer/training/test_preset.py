@@ -141,3 +141,14 @@ def test_the_command_names_the_flag_that_is_missing(tmp_path: Path) -> None:
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("train: config.voices is not set: add --config.voices=")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_part_without_speakers_is_refused_before_anything_is_decoded(tmp_path: Path) -> None:
+    path = tmp_path / "one.tsv"
+    (tmp_path / "a.wav").touch()  # no audio: decoding would say so
+    path.write_text("audio\ttext\tspeaker\na.wav\tone\tonly\n")
+    config = digits.get_config()
+    source = {"kind": "joined", "manifest": str(path), "part": "dev", "weight": 1.0}
+    config.corpus.dev_sources = (source,)
+    with pytest.raises(ValueError, match=r"dev_sources\[0\]: no speakers are in the part 'dev'"):
+        preset.read(config)

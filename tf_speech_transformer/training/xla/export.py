@@ -36,6 +36,7 @@ from ml_collections import config_flags
 from tensorflow.compiler.xla.service import hlo_pb2
 from tqdm import tqdm
 
+from firmware_sim import tool
 from tf_speech_transformer.corpora import recipes
 from tf_speech_transformer.corpora.features import CHANNELS
 from tf_speech_transformer.model import transformer
@@ -289,7 +290,7 @@ def run() -> None:
     flags.DEFINE_string("workdir", None, "Directory of the run that --import begins.")
     flags.DEFINE_string("import", None, "Weights that `training.xla.train` wrote, an .npz file.")
     flags.mark_flags_as_required(["config"])
-    app.run(main)
+    tool.run(main)
 
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ from jax.extend.mlir.dialects import func
 from jax.interpreters import mlir
 from tqdm import tqdm
 
+from firmware_sim import tool
 from tf_speech_transformer.corpora import augment, caches, dataset, recipes
 from tf_speech_transformer.corpora.features import CHANNELS, FrontendParameters
 from tf_speech_transformer.text.tokenizer import CharacterTokenizer
@@ -239,4 +240,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    tool.run(main)
