@@ -61,6 +61,8 @@ def test_an_interrupt_ends_it_quietly(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "waiting.py"
     path.write_text(
         "import signal\nfrom firmware_sim import tool\n"
+        # A shell's background job would ignore it.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "def main(argv):\n    print('here', flush=True)\n    signal.pause()\ntool.run(main)\n"
     )
     tool = subprocess.Popen(

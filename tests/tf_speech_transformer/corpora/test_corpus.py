@@ -172,7 +172,7 @@ def test_few_broken_files_are_left_out_and_many_are_an_error(clips, capsys):
     assert recordings.texts == [f"text {i}" for i in range(10) if i not in (3, 5)]
     printed = capsys.readouterr().out
     assert "3.flac: the file is empty" in printed
-    assert "5.flac is damaged or truncated" in printed
+    assert "5.flac: the audio is truncated or damaged" in printed
 
     for i in range(6):
         (clips / f"{i}.flac").write_bytes(b"")
