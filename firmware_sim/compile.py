@@ -2,6 +2,10 @@
 
     python -m firmware_sim.compile --grammar=FILE.yaml [--sample=20] [--seed=1]
     python -m firmware_sim.compile --grammar=FILE.yaml --bundle=english --out=home.bundle
+    python -m firmware_sim.compile --grammar=home-assistant --names=home.yaml
+
+The file is in the form of `grammar/source.py`, or in Home Assistant's, which may be a directory
+too.  `home-assistant` are that project's own sentences.  `--names` has the names of a home.
 
 Prints the size of the grammar, then a line for each of some random sentences: text, intent, and
 slots.  With `--out` it writes a copy of the bundle that understands the grammar.  Words that the
@@ -21,13 +25,14 @@ from absl import flags
 from firmware_sim import bundle as bundles
 from firmware_sim import tool
 from firmware_sim.bundle import BundleError
+from firmware_sim.grammar import templates
 from firmware_sim.grammar.automaton import GrammarError
 from firmware_sim.grammar.lexicon import LexiconError
 from firmware_sim.grammar.pronunciation import PronunciationError, Pronunciations
 from firmware_sim.grammar.source import Command, Grammar
 from firmware_sim.storage.writing import described, write_whole
 
-_MOST_GUESSED: Final = 20  # words that are printed
+_MOST_PRINTED: Final = 20  # lines of a kind
 
 
 def size(grammar: Grammar) -> str:
@@ -74,7 +79,7 @@ def compile_onto(grammar: Grammar, bundle: bundles.Bundle, out: pathlib.Path) ->
     names = bundle.phones.names
     return [
         f"{word}: {' '.join(names[phone] for phone in pronunciations.of(word)[0])}"
-        for word in grammar.words
+        for word in grammar.spoken
         if pronunciations.is_guessed(word)
     ]
 
@@ -90,12 +95,15 @@ def main(argv: Sequence[str]) -> int:
         print(f"{missing} is missing: --bundle and --out belong together.", file=sys.stderr)
         return 1
     try:
-        grammar = Grammar.read(pathlib.Path(values.grammar))
+        names = templates.read_home(pathlib.Path(values.names)) if values.names else None
+        grammar = templates.read(pathlib.Path(values.grammar), names)
         print(size(grammar))
+        report("templates are left out: they need names, or free words", grammar.left_out)
+        report("sentences have two intents; the first holds", grammar.collisions or ())
         if values.out:
             out = pathlib.Path(values.out)
             guessed = compile_onto(grammar, bundles.load(values.bundle), out)
-            report(guessed)
+            report("words are not in the lexicon; their pronunciations are guesses", guessed)
             print(f"bundle: {out}")
     except (GrammarError, BundleError, LexiconError, PronunciationError, OSError) as error:
         print(error, file=sys.stderr)
@@ -106,19 +114,20 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def report(guessed: Sequence[str]) -> None:
-    """Says which words may be pronounced otherwise."""
-    if guessed:
-        print(f"{len(guessed)} words are not in the lexicon; their pronunciations are guesses:")
-    for word in guessed[:_MOST_GUESSED]:
-        print(f"  {word}")
-    if len(guessed) > _MOST_GUESSED:
-        print(f"  and {len(guessed) - _MOST_GUESSED} more")
+def report(what: str, lines: Sequence[str]) -> None:
+    """Says how many of something there are, and which."""
+    if lines:
+        print(f"{len(lines)} {what}:")
+    for each in lines[:_MOST_PRINTED]:
+        print(f"  {each}")
+    if len(lines) > _MOST_PRINTED:
+        print(f"  and {len(lines) - _MOST_PRINTED} more")
 
 
 def run() -> None:
     """Entry point of the console script."""
-    flags.DEFINE_string("grammar", None, "YAML file of the grammar.", required=True)
+    flags.DEFINE_string("grammar", None, "YAML file, or home-assistant.", required=True)
+    flags.DEFINE_string("names", None, "YAML file of a home's names, for Home Assistant's form.")
     flags.DEFINE_string("bundle", None, "General bundle: its name, directory or .zip.")
     flags.DEFINE_string("out", None, "Directory of the new bundle.")
     flags.DEFINE_integer("sample", 10, "Random commands to print.", 0)

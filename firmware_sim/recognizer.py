@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from firmware_sim.bundle import Bundle, BundleError
 from firmware_sim.grammar import automaton as grammars
-from firmware_sim.grammar import source
+from firmware_sim.grammar import source, templates
 from firmware_sim.grammar.pronunciation import Pronunciations
 from firmware_sim.runtimes import runtime
 from firmware_sim.runtimes.runtime import Tensors
@@ -78,7 +78,8 @@ class Recognizer:
         This one stays as it is, so every client may have a grammar of its own.
 
         Args:
-          grammar: a YAML file, or what `grammar.source.Grammar.read` made of it.
+          grammar: a YAML file, one or a directory in Home Assistant's form, or what
+            `grammar.templates.read` made of it.
           slots: further values by slot, such as the names of contacts.
 
         Raises:
@@ -91,9 +92,10 @@ class Recognizer:
             raise BundleError(
                 f"{bundle.path} understands only what it was trained for: load a general bundle."
             )
-        if not isinstance(grammar, source.Grammar):
-            grammar = source.Grammar.read(pathlib.Path(grammar))
-        grammar = grammar.with_values(slots or {})
+        if isinstance(grammar, source.Grammar):
+            grammar = grammar.with_values(slots or {})
+        else:
+            grammar = templates.read(pathlib.Path(grammar), slots)
         compiled = grammar.compile_phones(Pronunciations.of_bundle(bundle.lexicon).of)
         other = copy.copy(self)
         other._grammar = grammars.build(compiled, len(bundle.phones.names), ())
@@ -264,6 +266,7 @@ class Recognizer:
                     slot_confidence=x.slot_confidence,
                     start=self._seconds(offset, x.first, x.last)[0],
                     end=self._seconds(offset, x.first, x.last)[1],
+                    said=x.said,
                 )
                 for x in readings
             )

@@ -7,6 +7,8 @@ the next. A state has at most one arc for a token and a slot. It may have severa
 
 Version 2 is over phones: it has `words`, and `arcs` [from, phone, to, slot, word]. The last phone
 of a word says which it is, and all others have `NO_WORD`: "two" and "too" differ in nothing else.
+Where a word is said otherwise than it is written, `said` has how; where the value of a slot is not
+its words, `values` has it at the slot's last word. Both are as long as `words`, "" for no such.
 """
 
 import dataclasses
@@ -14,6 +16,8 @@ import functools
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Final
+
+from firmware_sim.grammar.phrase import Word
 
 VERSION: Final = 1
 PHONE_VERSION: Final = 2
@@ -38,7 +42,7 @@ class Command:
     last: int  # the token after its last one
     slots: dict[str, tuple[int, ...]]  # positions of each value's tokens, in the order of speech
     # Of a grammar of phones: the position of each word's last, and the word.
-    words: tuple[tuple[int, str], ...] = ()
+    words: tuple[tuple[int, Word], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,12 +57,17 @@ class Grammar:
     finals: dict[int, int]  # by state, the intent of a command that ends there
     between: int | None  # token between two commands, if there is one
     reject_below: float  # confidence below which a result is no command
-    words: tuple[str, ...] = ()  # of a grammar of phones
+    vocabulary: tuple[Word, ...] = ()  # of a grammar of phones
 
     @property
     def of_phones(self) -> bool:
         """Whether its tokens are phones."""
-        return bool(self.words)
+        return bool(self.vocabulary)
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words as they are written; none if the tokens are no phones."""
+        return tuple(word.text for word in self.vocabulary)
 
     @property
     def arc_count(self) -> int:
@@ -92,7 +101,7 @@ class Grammar:
         commands: list[Command] = []
         first = 0
         slots: dict[str, tuple[int, ...]] = {}
-        words: list[tuple[int, str]] = []
+        words: list[tuple[int, Word]] = []
         state = self.start
         for i, (begins, (slot, word, target)) in enumerate(path):
             if begins:
@@ -103,7 +112,7 @@ class Grammar:
                 name = self.slots[slot]
                 slots[name] = (*slots.get(name, ()), i)
             if word != NO_WORD:
-                words.append((i, self.words[word]))
+                words.append((i, self.vocabulary[word]))
             state = target
         intent = self.intents[self.finals[state]]
         commands.append(Command(intent, first, len(path), slots, tuple(words)))
@@ -201,7 +210,7 @@ def build(content: Mapping[str, Any], tokens: int, special: Collection[int]) -> 
 def _read(content: Mapping[str, Any], tokens: int, special: Collection[int]) -> Grammar:
     states = _whole(content.get("states"), 1, _MOST_STATES + 1, "states")
     intents, slots = _names(content, "intents"), _names(content, "slots")
-    words = _names(content, "words") if content["version"] == PHONE_VERSION else ()
+    words = _vocabulary(content) if content["version"] == PHONE_VERSION else ()
 
     def text_token(value: Any, what: str) -> int:
         if _whole(value, 0, tokens, what) in special:
@@ -248,19 +257,41 @@ def _read(content: Mapping[str, Any], tokens: int, special: Collection[int]) -> 
         finals=finals,
         between=text_token(between[0], "between") if between else None,
         reject_below=float(reject_below),
-        words=words,
+        vocabulary=words,
     )
 
 
 def _names(content: Mapping[str, Any], field: str) -> tuple[str, ...]:
     names = content.get(field)
-    if not isinstance(names, list) or not all(
-        isinstance(name, str) and name and name.isprintable() for name in names
-    ):
+    if not _are_names(names, ""):
         raise GrammarError(f"{field} is {names!r:.200}, not a list of names")
+    assert isinstance(names, list)
     if len(set(names)) != len(names):
         raise GrammarError(f"{field} has a name twice: {names!r:.200}")
     return tuple(names)
+
+
+def _vocabulary(content: Mapping[str, Any]) -> tuple[Word, ...]:
+    texts = content.get("words")
+    if not _are_names(texts, ""):
+        raise GrammarError(f"words is {texts!r:.200}, not a list of names")
+    assert isinstance(texts, list)
+    columns = [texts]
+    for field in ("said", "values"):
+        column = content.get(field, [""] * len(texts))
+        if not _are_names(column, None) or len(column) != len(texts):
+            raise GrammarError(f"{field} is {column!r:.200}, not a list of as many texts as words")
+        columns.append(column)
+    words = tuple(Word(*entry) for entry in zip(*columns, strict=True))
+    if len(set(words)) != len(words):
+        raise GrammarError(f"words has a name twice: {texts!r:.200}")
+    return words
+
+
+def _are_names(names: Any, forbidden: str | None) -> bool:
+    return isinstance(names, list) and all(
+        isinstance(name, str) and name != forbidden and name.isprintable() for name in names
+    )
 
 
 def _rows(content: Mapping[str, Any], field: str, length: int) -> list[list[Any]]:

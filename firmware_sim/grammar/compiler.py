@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from firmware_sim.grammar.automaton import NO_SLOT, GrammarError
+from firmware_sim.grammar.automaton import NO_SLOT, NO_WORD, GrammarError
 from firmware_sim.grammar.phrase import Choice, Phrase, Slots, Word
 
 MOST_STATES: Final = 100_000  # of an automaton; barista's has 300
@@ -17,7 +17,7 @@ _MOST_STEPS: Final = 3_000_000  # places looked at; those of grammars/ need 11,2
 _MOST_COUNTED: Final = 10**30  # sentences
 
 Label = tuple[Any, int]  # a token, and the index of the slot it belongs to or NO_SLOT
-Spelling = Callable[[str, bool], Sequence[Sequence[Any]]]
+Spelling = Callable[[Word, bool], Sequence[Sequence[Any]]]
 
 
 class TwoIntents(GrammarError):
@@ -62,6 +62,7 @@ def build(
     slots: Slots,
     slot_names: Sequence[str],
     spell: Spelling,
+    collisions: list[str] | None = None,
 ) -> Automaton:
     """The automaton of a grammar's expressions.
 
@@ -72,6 +73,8 @@ def build(
       slot_names: names in results; their positions become the labels' slots.
       spell: the ways to write a word in tokens; the second argument says whether the word is a
         sentence's first.
+      collisions: None refuses a sentence with two intents.  A list gets what such sentences are,
+        and the first intent holds.
 
     Raises:
       TwoIntents: a sentence, with its slots, has two intents.
@@ -84,7 +87,8 @@ def build(
         for phrase in phrases:
             for end in network.lay(phrase, None, {True: start}).values():
                 intent_of[end] = intent
-    return _minimal(*_deterministic(name, list(expressions), network, start, intent_of))
+    intents = list(expressions)
+    return _minimal(*_deterministic(name, intents, network, start, intent_of, collisions))
 
 
 class _Network:
@@ -117,7 +121,7 @@ class _Network:
             ends: dict[bool, int] = {}
             for first, start in starts.items():
                 if isinstance(item, Word):
-                    self._join(ends, False, self._lay_word(item.text, slot, first, start))
+                    self._join(ends, False, self._lay_word(item, slot, first, start))
                     continue
                 if isinstance(item, Choice):
                     phrases, inner = item.phrases, slot
@@ -147,7 +151,7 @@ class _Network:
             if x in intent_of or any(label is not None for label, _ in self.arcs[x])
         )
 
-    def _lay_word(self, word: str, slot: str | None, first: bool, start: int) -> int:
+    def _lay_word(self, word: Word, slot: str | None, first: bool, start: int) -> int:
         index = NO_SLOT if slot is None else self._slot_numbers[slot]
         end = self.place()
         for tokens in self._spell(word, first):
@@ -166,7 +170,12 @@ class _Network:
 
 
 def _deterministic(
-    name: str, intents: list[str], network: _Network, start: int, intent_of: Mapping[int, int]
+    name: str,
+    intents: list[str],
+    network: _Network,
+    start: int,
+    intent_of: Mapping[int, int],
+    collisions: list[str] | None,
 ) -> tuple[list[dict[Label, int]], dict[int, int]]:
     """Arcs and finals of an automaton with one state for each set of places."""
     first_state = network.reach({start}, intent_of)
@@ -179,7 +188,10 @@ def _deterministic(
         ending = sorted({intent_of[x] for x in places if x in intent_of})
         if len(ending) > 1:
             one, other, *_ = (intents[i] for i in ending)
-            raise TwoIntents(name, _tokens_to(len(arcs), before), (one, other))
+            tokens = _tokens_to(len(arcs), before)
+            if collisions is None:
+                raise TwoIntents(name, tokens, (one, other))
+            collisions.append(f"{' '.join(map(str, tokens))!r} is both {one} and {other}")
         if ending:
             finals[len(arcs)] = ending[0]
         targets: dict[Label, set[int]] = {}
@@ -225,8 +237,18 @@ def _minimal(arcs: list[dict[Label, int]], finals: dict[int, int]) -> Automaton:
     for state in _backwards(arcs):
         followers = frozenset((label, merged[target]) for label, target in arcs[state].items())
         merged[state] = known.setdefault((finals.get(state), followers), state)
-    numbers = {merged[0]: 0}
-    order = [merged[0]]
+    return _numbered(0, arcs, finals, merged)
+
+
+def _numbered(
+    start: int,
+    arcs: list[dict[Label, int]],
+    finals: dict[int, int],
+    merged: Mapping[int, int] | range,
+) -> Automaton:
+    """The states that `start` reaches, in the order of arcs; `merged` names equal ones."""
+    numbers = {merged[start]: 0}
+    order = [merged[start]]
     for state in order:  # grows during the loop
         for target in arcs[state].values():
             if merged[target] not in numbers:
@@ -236,6 +258,95 @@ def _minimal(arcs: list[dict[Label, int]], finals: dict[int, int]) -> Automaton:
         [{label: numbers[merged[x]] for label, x in arcs[state].items()} for state in order],
         {numbers[state]: finals[state] for state in order if state in finals},
     )
+
+
+def pronounced(
+    automaton: Automaton, pronunciations: Mapping[Any, Sequence[Sequence[int]]]
+) -> Automaton:
+    """The automaton over phones of one over words.
+
+    A word that several states have in common is spelt once for all of them.  So a grammar takes
+    as long as its words need, not its sentences.
+
+    Args:
+      automaton: over words.
+      pronunciations: of each word, sequences of phones.
+
+    Returns:
+      an automaton with labels ((phone, number of the word or NO_WORD), slot); numbers are the
+      positions of words in `pronunciations`.
+    """
+    numbers = {word: number for number, word in enumerate(pronunciations)}
+    ways = list(pronunciations.values())
+    tries: dict[Hashable, list[_Node]] = {}
+    known: dict[Hashable, int] = {}
+    arcs: list[dict[Label, int]] = []
+    finals: dict[int, int] = {}
+    merged: dict[int, int] = {}
+
+    def state_of(final: int | None, followers: Sequence[tuple[Label, int]]) -> int:
+        """The state with these arcs."""
+        key = (final, frozenset(followers))
+        state = known.get(key)
+        if state is None:
+            state = known[key] = len(arcs)
+            arcs.append(dict(followers))
+            if final is not None:
+                finals[state] = final
+        return state
+
+    for state in _backwards(automaton.arcs):
+        by_slot: dict[int, dict[int, int]] = {}
+        for (word, slot), target in automaton.arcs[state].items():
+            by_slot.setdefault(slot, {})[numbers[word]] = merged[target]
+        followers: list[tuple[Label, int]] = []
+        for slot, targets in by_slot.items():
+            exits = list(dict.fromkeys(targets.values()))
+            places = {target: -1 - i for i, target in enumerate(exits)}
+            key = (slot, tuple(sorted((word, places[x]) for word, x in targets.items())))
+            if key not in tries:
+                tries[key] = _trie(dict(key[1]), slot, ways)
+            *inner, root = tries[key]
+            states = exits[::-1]  # exits from the end, nodes after them
+            begin = len(exits)
+            for node in inner:
+                states.append(state_of(None, [(x, states[begin + y]) for x, y in node]))
+            followers += [(x, states[begin + y]) for x, y in root]
+        merged[state] = state_of(automaton.finals.get(state), followers)
+    return _numbered(merged[0], arcs, finals, range(len(arcs)))
+
+
+_Node = list[tuple[Label, int]]  # arcs to nodes, or to exits: -1 - number
+
+
+def _trie(
+    exits: Mapping[int, int], slot: int, ways: Sequence[Sequence[Sequence[int]]]
+) -> list[_Node]:
+    """The pronunciations of words, each node after those that follow it; the root is the last.
+
+    Args:
+      exits: where each word leads, below 0.
+    """
+    root: dict[Label, Any] = {}
+    for word, end in exits.items():
+        for phones in ways[word]:
+            node = root
+            for phone in phones[:-1]:
+                node = node.setdefault(((phone, NO_WORD), slot), {})
+            node[((phones[-1], word), slot)] = end
+    nodes: list[_Node] = []
+    known: dict[Hashable, int] = {}
+
+    def number(node: dict[Label, Any]) -> int:
+        arcs = [(x, number(y) if isinstance(y, dict) else y) for x, y in node.items()]
+        key = frozenset(arcs)
+        if key not in known:
+            known[key] = len(nodes)
+            nodes.append(arcs)
+        return known[key]
+
+    number(root)
+    return nodes
 
 
 def _backwards(arcs: list[dict[Label, int]]) -> list[int]:

@@ -8,7 +8,22 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Word:
+    """A word as it is written, how it is said, and what it means.
+
+    "75" is said "seventy five".  The value of a slot whose last word has a `value` is that one
+    instead of its words: a door that is "closed" is "off".
+    """
+
     text: str
+    said: str = ""  # words with spaces between them; empty: as it is written
+    value: str = ""  # empty: the words of the slot
+
+    def __str__(self) -> str:
+        return self.text
+
+    @property
+    def spoken(self) -> str:
+        return self.said or self.text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,11 +68,11 @@ def _labels(
 
 def draw(
     phrase: Phrase, slot: str | None, slots: Slots, rng: np.random.Generator
-) -> Iterator[tuple[str, str | None]]:
+) -> Iterator[tuple[Word, str | None]]:
     """Words of a random sentence, each with its slot; every alternative is equally likely."""
     for item in phrase:
         if isinstance(item, Word):
-            yield item.text, slot
+            yield item, slot
         elif isinstance(item, Choice):
             yield from draw(item.phrases[rng.integers(len(item.phrases))], slot, slots, rng)
         else:
@@ -100,3 +115,32 @@ def measure(phrases: Sequence[Phrase], slots: Mapping[str, Measure]) -> Measure:
             silent = silent and inner.may_be_empty
         empty = empty or silent
     return Measure(words, depth, empty)
+
+
+def ended(phrase: Phrase, value: str) -> list[Phrase]:
+    """The sentences of a phrase without slots, but the empty one; their last words have `value`."""
+    if not phrase:
+        return []
+    *before, last = phrase
+    ends: list[Phrase]
+    if isinstance(last, Word):
+        ends = [(dataclasses.replace(last, value=value),)]
+    elif isinstance(last, Choice):
+        ends = [end for alternative in last.phrases for end in ended(alternative, value)]
+    else:
+        raise ValueError(f"{last.slot} is a slot within a value")
+    result = [(*before, *end) for end in ends]
+    if measure([(last,)], {}).may_be_empty:
+        result += ended(tuple(before), value)
+    return list(dict.fromkeys(result))
+
+
+def value_of(words: Sequence[Word]) -> str:
+    """The value of a slot from its words."""
+    values = [word.value for word in words if word.value]
+    return values[-1] if values else " ".join(word.text for word in words)
+
+
+def said(words: Sequence[Word]) -> str:
+    """Words as people say them."""
+    return " ".join(word.spoken for word in words)

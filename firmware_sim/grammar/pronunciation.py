@@ -101,7 +101,7 @@ class Pronunciations:
         Raises:
             PronunciationError: the word has a character that is no letter, hyphen or apostrophe.
         """
-        return _joined([self._said(part)[0] for part in self._split(word)])
+        return joined([self._said(part)[0] for part in self._split(word)])
 
     def is_guessed(self, word: str) -> bool:
         """Whether no dictionary has the word, or a part of it.
@@ -233,10 +233,10 @@ def _first(lists: Sequence[Sequence[Pronunciation]]) -> list[Pronunciation]:
     return list(dict.fromkeys(itertools.chain(*lists)))[:MOST]
 
 
-def _joined(parts: Sequence[Sequence[Pronunciation]]) -> list[Pronunciation]:
+def joined(parts: Sequence[Sequence[Sequence[int]]]) -> list[Pronunciation]:
     """The pronunciations of parts one after the other, those of the best ones first."""
     if len(parts) == 1:
-        return list(parts[0])
+        return [tuple(phones) for phones in parts[0]]
     ranks = sorted(_ranks([len(x) for x in parts]), key=lambda x: (sum(x), x))
     joined = [
         tuple(itertools.chain(*(part[i] for part, i in zip(parts, rank, strict=True))))

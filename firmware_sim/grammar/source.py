@@ -19,16 +19,17 @@ finite.  It may have billions of sentences, so they are never listed.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 import numpy as np
 
 from firmware_sim.grammar import ambiguity, compiler, reader
-from firmware_sim.grammar.automaton import NO_SLOT, NO_WORD, PHONE_VERSION, VERSION, GrammarError
+from firmware_sim.grammar.automaton import NO_SLOT, PHONE_VERSION, VERSION, GrammarError
 from firmware_sim.grammar.compiler import Automaton, Spelling
-from firmware_sim.grammar.phrase import Phrase, Word, draw, labels
+from firmware_sim.grammar.phrase import Phrase, Word, draw, labels, value_of
+from firmware_sim.grammar.pronunciation import joined
 
 REJECT_BELOW: Final = 0.3  # confidence below which a result over phones is no command
 
@@ -51,11 +52,22 @@ class Command:
 
 
 class Grammar:
-    """Expressions by intent, and the values of slots, as phrases."""
+    """Expressions by intent, and the values of slots, as phrases.
+
+    Args:
+      collisions: None refuses a sentence with two intents.  A list gets what such sentences are,
+        once the grammar was compiled; the first intent holds.
+    """
 
     def __init__(
-        self, name: str, expressions: dict[str, list[Phrase]], slots: dict[str, list[Phrase]]
+        self,
+        name: str,
+        expressions: dict[str, list[Phrase]],
+        slots: dict[str, list[Phrase]],
+        collisions: list[str] | None = None,
     ) -> None:
+        self.collisions = collisions
+        self.left_out: list[str] = []  # templates that need names or free words
         self.name, self.expressions, self.slots = name, expressions, slots
         self.intents = list(expressions)
         names = (
@@ -115,8 +127,17 @@ class Grammar:
     @property
     def words(self) -> list[str]:
         """All words that occur, sorted."""
-        arcs = (label[0] for arcs in self.word_automaton.arcs for label in arcs)
-        return sorted({str(word) for word in arcs})
+        return sorted({word.text for word in self._words})
+
+    @property
+    def spoken(self) -> list[str]:
+        """All words as they are said, sorted: "seventy", "five" for "75"."""
+        return sorted({part for word in self._words for part in word.spoken.split()})
+
+    @functools.cached_property
+    def _words(self) -> list[Word]:
+        words: set[Word] = {label[0] for arcs in self.word_automaton.arcs for label in arcs}
+        return sorted(words, key=lambda word: (word.text, word.said, word.value))
 
     def count(self) -> int:
         """Number of commands: texts, each with its meaning."""
@@ -128,7 +149,7 @@ class Grammar:
         phrases = self.expressions[intent]
         phrase = phrases[rng.integers(len(phrases))]
         words = list(draw(phrase, None, self.slots, rng))
-        return Command(" ".join(word for word, _ in words), intent, _values(words))
+        return Command(" ".join(word.text for word, _ in words), intent, _values(words))
 
     def parse(self, text: str) -> Command | None:
         """The meaning of a text; None if it is no sentence of the grammar.
@@ -138,29 +159,37 @@ class Grammar:
         """
         automaton, words = self.word_automaton, text.lower().split()
         dead: set[tuple[int, int]] = set()  # states that no way from a word on ends well from
-        states, slots = [0], list[int]()  # after each word, and its slot
-        tried = [NO_SLOT]  # the next slot to try at each word
+        states, path = [0], list[tuple[Word, int]]()  # after each word, and it with its slot
+        untried = [self._ways(0, words)]  # at each word
         while True:
-            i, state = len(slots), states[-1]
+            i, state = len(path), states[-1]
             if i == len(words) and state in automaton.finals:
                 break
-            slot = tried[-1]
-            if i == len(words) or slot == len(self.slot_names):
+            way = next(untried[-1], None)
+            if way is None:
                 dead.add((state, i))
-                if not slots:
+                if not path:
                     return None
-                states.pop(), tried.pop(), slots.pop()
+                states.pop(), untried.pop(), path.pop()
                 continue
-            tried[-1] += 1
-            target = automaton.arcs[state].get((words[i], slot))
-            if target is not None and (target, i + 1) not in dead:
+            target = way[2]
+            if (target, i + 1) not in dead:
                 states.append(target)
-                slots.append(slot)
-                tried.append(NO_SLOT)
+                path.append(way[:2])
+                untried.append(self._ways(target, words[i + 1 :]))
         intent = automaton.finals[states[-1]]
-        names = (None if slot == NO_SLOT else self.slot_names[slot] for slot in slots)
-        values = _values(list(zip(words, names, strict=True)))
+        values = _values(
+            [(word, None if slot == NO_SLOT else self.slot_names[slot]) for word, slot in path]
+        )
         return Command(" ".join(words), self.intents[intent], values)
+
+    def _ways(self, state: int, words: Sequence[str]) -> Iterator[tuple[Word, int, int]]:
+        """A state's arcs by the first of the words: the word, its slot, and where it leads."""
+        if not words:
+            return iter(())
+        arcs = self.word_automaton.arcs[state].items()
+        found = [(word, slot, x) for (word, slot), x in arcs if word.text == words[0]]
+        return iter(sorted(found, key=lambda way: way[1]))
 
     def compile(self, tokenizer: TextEncoder, reject_below: float) -> dict[str, Any]:
         """The grammar as a bundle carries it, for `firmware_sim.grammar.automaton`.
@@ -173,10 +202,10 @@ class Grammar:
           ValueError: a word that the tokenizer cannot spell.
         """
 
-        def spell(word: str, first: bool) -> list[list[int]]:
+        def spell(word: Word, first: bool) -> list[list[int]]:
             if first:
-                return [tokenizer.encode(word)]
-            return [tokenizer.encode(f"a {word}")[len(tokenizer.encode("a")) :]]
+                return [tokenizer.encode(word.text)]
+            return [tokenizer.encode(f"a {word.text}")[len(tokenizer.encode("a")) :]]
 
         automaton = self.automaton(spell)
         arcs = sorted(
@@ -197,23 +226,21 @@ class Grammar:
         Args:
           pronounce: the pronunciations of a word, each a sequence of phones.
         """
-        words = self.words
-        numbers = {word: number for number, word in enumerate(words)}
-
-        def spell(word: str, first: bool) -> list[list[tuple[int, int]]]:
-            return [
-                [*((phone, NO_WORD) for phone in phones[:-1]), (phones[-1], numbers[word])]
-                for phones in pronounce(word)
-            ]
-
-        automaton = self.automaton(spell)
+        words = self._words
+        ways = {word: joined([pronounce(x) for x in word.spoken.split()]) for word in words}
+        automaton = compiler.pronounced(self.word_automaton, ways)
         arcs = sorted(
             [state, phone, target, slot, word]
             for state, arcs in enumerate(automaton.arcs)
             for ((phone, word), slot), target in arcs.items()
         )
         compiled = self._compiled(PHONE_VERSION, automaton, arcs, [], reject_below)
-        return {**compiled, "words": words}
+        compiled["words"] = [word.text for word in words]
+        if any(word.said for word in words):
+            compiled["said"] = [word.said for word in words]
+        if any(word.value for word in words):
+            compiled["values"] = [word.value for word in words]
+        return compiled
 
     def _compiled(
         self,
@@ -253,8 +280,8 @@ class Grammar:
                 raise GrammarError(f"grammar {self.name} has no slot {name!r}: there are {known}")
             phrases = [tuple(Word(word) for word in _plain(value)) for value in values]
             extended[name] = [*self.slots[name], *phrases]
-        grammar = Grammar(self.name, self.expressions, extended)
-        ambiguous = grammar.two_intents()
+        grammar = Grammar(self.name, self.expressions, extended, self.collisions)
+        ambiguous = grammar.two_intents() if self.collisions is None else None
         if ambiguous is not None:
             words, (one, other) = ambiguous
             raise GrammarError(
@@ -265,7 +292,9 @@ class Grammar:
 
     def automaton(self, spell: Spelling) -> Automaton:
         """The automaton over the tokens of words; see `compiler.build`."""
-        return compiler.build(self.name, self.expressions, self.slots, self.slot_names, spell)
+        return compiler.build(
+            self.name, self.expressions, self.slots, self.slot_names, spell, self.collisions
+        )
 
     @functools.cached_property
     def word_automaton(self) -> Automaton:
@@ -281,10 +310,10 @@ def _plain(value: str) -> list[str]:
     return words
 
 
-def _values(words: Sequence[tuple[str, str | None]]) -> dict[str, str]:
-    """The text of each slot from the words of a sentence and their slots."""
-    slots: dict[str, list[str]] = {}
+def _values(words: Sequence[tuple[Word, str | None]]) -> dict[str, str]:
+    """The value of each slot from the words of a sentence and their slots."""
+    slots: dict[str, list[Word]] = {}
     for word, slot in words:
         if slot is not None:
             slots.setdefault(slot, []).append(word)
-    return {slot: " ".join(value) for slot, value in slots.items()}
+    return {slot: value_of(value) for slot, value in slots.items()}

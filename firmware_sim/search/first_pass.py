@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from firmware_sim.grammar import automaton
 from firmware_sim.grammar.automaton import NO_WORD, Grammar
+from firmware_sim.grammar.phrase import Word, said, value_of
 from firmware_sim.search.ctc import ctc_align
 
 SENTENCES: Final = 4  # beginnings that a place of the automaton keeps
@@ -37,6 +38,7 @@ class Reading:
     slots: dict[str, str]
     confidence: float  # 0 to 1
     slot_confidence: dict[str, float]
+    said: dict[str, str]  # of slots whose values are not as they were said
     first: int  # frame
     last: int  # the frame after its end
 
@@ -213,7 +215,7 @@ class PhoneSearch:
                     name = grammar.slots[slot]
                     slots[name] = (*slots.get(name, ()), i)
                 if word != NO_WORD:
-                    words.append((i, grammar.words[word]))
+                    words.append((i, grammar.vocabulary[word]))
             intent = grammar.intents[grammar.finals[int(network.target[arcs[last - 1]])]]
             commands.append(automaton.Command(intent, first, last, slots, tuple(words)))
         return commands
@@ -222,7 +224,7 @@ class PhoneSearch:
         return tuple(
             (
                 command.intent,
-                tuple(word for _, word in command.words),
+                tuple(word.text for _, word in command.words),
                 tuple(_values(command).items()),
             )
             for command in self._commands(arcs)
@@ -250,11 +252,16 @@ class PhoneSearch:
             for name, value in slots.items()
         }
         return Reading(
-            text=" ".join(word for _, word in command.words),
+            text=" ".join(word.text for _, word in command.words),
             intent=command.intent,
             slots=slots,
             confidence=confidence,
             slot_confidence={name: confidence * x / total for name, x in agreeing.items()},
+            said={
+                name: said(words)
+                for name, words in _words(command).items()
+                if said(words) != slots[name]
+            },
             first=first,
             last=last,
         )
@@ -283,9 +290,14 @@ def _trace(parent: Whole, arc: Whole, record: int) -> Whole:
     return np.array(arcs[::-1], np.int64)
 
 
-def _values(command: automaton.Command) -> dict[str, str]:
+def _words(command: automaton.Command) -> dict[str, list[Word]]:
     """The words of each slot: those whose last phone is one of its positions."""
     return {
-        name: " ".join(word for place, word in command.words if place in places)
+        name: [word for place, word in command.words if place in places]
         for name, places in command.slots.items()
     }
+
+
+def _values(command: automaton.Command) -> dict[str, str]:
+    """The value of each slot."""
+    return {name: value_of(words) for name, words in _words(command).items()}

@@ -25,10 +25,12 @@ class Command:
     slot_confidence: dict[str, float]  # by slot
     start: float  # seconds from the beginning of the audio
     end: float
+    # By slot, how it was said, if its value is not in these words: "seventy five" for "75".
+    said: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def fields(self) -> dict[str, Any]:
         """All fields, rounded, as the tools print them in JSON."""
-        return {
+        fields = {
             "text": self.text,
             "intent": self.intent,
             "slots": self.slots,
@@ -37,6 +39,7 @@ class Command:
             "start": round(self.start, 2),
             "end": round(self.end, 2),
         }
+        return {**fields, "said": self.said} if self.said else fields
 
 
 @dataclasses.dataclass(frozen=True)
