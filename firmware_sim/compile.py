@@ -25,7 +25,7 @@ from absl import flags
 from firmware_sim import bundle as bundles
 from firmware_sim import tool
 from firmware_sim.bundle import BundleError
-from firmware_sim.grammar import templates
+from firmware_sim.grammar import home, templates
 from firmware_sim.grammar.automaton import GrammarError
 from firmware_sim.grammar.lexicon import LexiconError
 from firmware_sim.grammar.pronunciation import PronunciationError, Pronunciations
@@ -95,7 +95,7 @@ def main(argv: Sequence[str]) -> int:
         print(f"{missing} is missing: --bundle and --out belong together.", file=sys.stderr)
         return 1
     try:
-        names = templates.read_home(pathlib.Path(values.names)) if values.names else None
+        names = home.read(pathlib.Path(values.names)) if values.names else None
         grammar = templates.read(pathlib.Path(values.grammar), names)
         print(size(grammar))
         report("templates are left out: they need names, or free words", grammar.left_out)

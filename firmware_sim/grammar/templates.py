@@ -10,7 +10,6 @@ Wildcards, which stand for any words, are left out, with the alternatives that n
 lists without values: with no areas, nothing is understood that names one.
 """
 
-import dataclasses
 import itertools
 import json
 import pathlib
@@ -18,30 +17,16 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-import yaml
-
 from firmware_sim.grammar import spoken
 from firmware_sim.grammar.automaton import GrammarError
+from firmware_sim.grammar.home import KINDS, Home, Name, read_yaml
 from firmware_sim.grammar.phrase import Choice, Measure, Phrase, Slot, Word, ended, measure
 from firmware_sim.grammar.source import Grammar
 
 BUILT_IN: Final = "home-assistant"  # the sentences of the package home-assistant-intents
-KINDS: Final = {"names": "name", "areas": "area", "floors": "floor"}  # of a home, and their lists
 _MOST_WAYS: Final = 5_000  # to write words that touch each other
 _DEEPEST: Final = 24  # rules within rules
 _WRITTEN: Final = (("%", " percent"), ("\u00b0", " degrees"))
-
-
-@dataclasses.dataclass(frozen=True)
-class Name:
-    """Something of a home: what it is called, and what Home Assistant calls it."""
-
-    text: str
-    value: str = ""  # of an alias, the name; empty: the text
-    domain: str = ""  # such as light; empty: any
-
-
-Home = Mapping[str, Sequence[Name]]  # by list: name, area, floor
 
 
 class Templates:
@@ -153,52 +138,6 @@ def is_templates(path: pathlib.Path) -> bool:
         return False
 
 
-def read_home(path: pathlib.Path) -> dict[str, list[Name]]:
-    """Reads a home's names from YAML.
-
-        names: [Desk lamp, {name: TV, domain: media_player, aliases: [telly]}]
-        areas: [Kitchen]
-        floors: [Upstairs]
-
-    Raises:
-      GrammarError: what is wrong in the file.
-    """
-    content = _yaml(path)
-    if not isinstance(content, dict) or not set(content) <= set(KINDS):
-        raise GrammarError(f"{path}: has to be a mapping of {', '.join(KINDS)} to lists")
-    home: dict[str, list[Name]] = {}
-    for kind, entries in content.items():
-        if not isinstance(entries, list):
-            raise GrammarError(f"{path}: {kind} must be a list of names")
-        home[KINDS[kind]] = [name for entry in entries for name in _names(path, kind, entry)]
-    return home
-
-
-def _names(path: pathlib.Path, kind: str, entry: Any) -> list[Name]:
-    if isinstance(entry, str) and entry.strip():
-        return [Name(entry.strip())]
-    entry = entry if isinstance(entry, dict) else {"name": entry}
-    name, domain, aliases = entry.get("name"), entry.get("domain", ""), entry.get("aliases", [])
-    texts = [name, *aliases] if isinstance(aliases, list) else [None]
-    if not set(entry) <= {"name", "domain", "aliases"} or not isinstance(domain, str):
-        raise GrammarError(f"{path}: {kind}: {entry!r:.100}: keys are name, domain and aliases")
-    if not all(isinstance(text, str) and text.strip() for text in texts):
-        raise GrammarError(
-            f"{path}: {kind}: {entry!r:.100} is no name: write texts, in quotes where YAML "
-            "takes them for something else"
-        )
-    return [Name(text.strip(), name.strip(), domain) for text in texts]
-
-
-def _yaml(path: pathlib.Path) -> Any:
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise GrammarError(f"{path}: {error.strerror}: name a YAML file") from error
-    except (UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
-        raise GrammarError(f"{path}: not YAML: {str(error).splitlines()[0]}") from error
-
-
 def _content(path: pathlib.Path) -> dict[str, Any]:
     """What one file has, or all of a directory together."""
     files = sorted([*path.rglob("*.yaml"), *path.rglob("*.yml")]) if path.is_dir() else [path]
@@ -206,7 +145,7 @@ def _content(path: pathlib.Path) -> dict[str, Any]:
         raise GrammarError(f"{path}: has no YAML files")
     content: dict[str, Any] = {}
     for file in files:
-        more = _yaml(file)
+        more = read_yaml(file)
         if not isinstance(more, dict):
             raise GrammarError(f"{file}: not a mapping with `intents`")
         _merge(content, more)
@@ -370,9 +309,9 @@ class _Converter:
 
         if isinstance(item, Permutation):
             self._limit(item)
-            orders = itertools.permutations(item.items)
+            orders = list(itertools.permutations(item.items))
         elif isinstance(item, Alternative):
-            orders = iter([(x,) for x in item.items])
+            orders = [(x,) for x in item.items]
         else:
             return [(item,)]
         return [

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from firmware_sim.grammar import automaton, spoken, templates
+from firmware_sim.grammar import automaton, home, spoken, templates
 from firmware_sim.grammar.automaton import GrammarError
+from firmware_sim.grammar.home import Name
 from firmware_sim.grammar.phrase import Choice, Phrase, Slot, Word
 from firmware_sim.grammar.pronunciation import Pronunciations
 from firmware_sim.grammar.source import Grammar
-from firmware_sim.grammar.templates import Name, Templates
+from firmware_sim.grammar.templates import Templates
 from firmware_sim.search.first_pass import PhoneSearch
 from tests.conftest import REPOSITORY, run_module
 
@@ -226,7 +227,7 @@ def test_names_of_a_home(tmp_path: pathlib.Path) -> None:
     path.write_text(
         "names: [Desk lamp, {name: TV, domain: media_player, aliases: [telly]}]\nareas: [Kitchen]\n"
     )
-    assert templates.read_home(path) == {
+    assert home.read(path) == {
         "name": [
             Name("Desk lamp"),
             Name("TV", "TV", "media_player"),
@@ -242,7 +243,7 @@ def test_names_of_a_home(tmp_path: pathlib.Path) -> None:
     ]:
         path.write_text(text)
         with pytest.raises(GrammarError, match=message):
-            templates.read_home(path)
+            home.read(path)
 
 
 @pytest.fixture(scope="module")
@@ -260,7 +261,7 @@ def understand() -> Any:
     intents = Intents.from_dict(get_intents("en"))  # type: ignore[arg-type]
     lists = {
         key: TextSlotList.from_tuples(
-            [(x.text, x.value or x.text, {"domain": x.domain}) for x in names]
+            [(x.text, x.value or x.text, {"domain": x.domain} if x.domain else {}) for x in names]
         )
         for key, names in HOME.items()
     }
@@ -327,9 +328,9 @@ def test_phones_lead_to_the_value_as_it_is_written(at_home: Grammar) -> None:
 
 
 def test_compile_reads_them_too(tmp_path: pathlib.Path) -> None:
-    home = tmp_path / "home.yaml"
-    home.write_text("names: [Desk lamp]\n")
-    done = run_module("firmware_sim.compile", "--grammar=home-assistant", f"--names={home}")
+    names = tmp_path / "home.yaml"
+    names.write_text("names: [Desk lamp]\n")
+    done = run_module("firmware_sim.compile", "--grammar=home-assistant", f"--names={names}")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("home-assistant: ")
     assert "templates are left out" in done.stdout and "turn on [the] {floor} lights" in done.stdout
