@@ -56,13 +56,17 @@ def stream_info(head: bytes) -> StreamInfo | None:
     )
 
 
-def frames_follow(content: bytes) -> bool:
-    """Whether the first frame follows the metadata; a decoder may not find it elsewhere."""
+def is_clean(content: bytes) -> bool:
+    """Whether nothing but whole frames follows the metadata, as far as both ends show."""
     at, last = 4, False
     while not last and at + 4 <= len(content):
         last = bool(content[at] & 0x80)
         at += 4 + int.from_bytes(content[at + 1 : at + 4], "big")
-    return content.startswith(_SYNC, at)
+    info, tail = stream_info(content), content[max(at, len(content) - _LONGEST_FRAME) :]
+    if info is None or not content.startswith(_SYNC, at):
+        return False
+    end = _last_frame(tail, info)
+    return end is not None and end[1] == len(tail)
 
 
 def mend(stream: BinaryIO) -> BinaryIO:
@@ -78,28 +82,37 @@ def mend(stream: BinaryIO) -> BinaryIO:
         return stream
     if read_at(stream, max(0, size - _TAG_BYTES), 3) == b"TAG":
         size -= _TAG_BYTES
-    tail = read_at(stream, max(len(head), size - _LONGEST_FRAME), _LONGEST_FRAME)
-    samples = _last_sample(tail[: size - max(len(head), size - _LONGEST_FRAME)], info)
-    if samples is None and info.samples:
+    start = max(len(head), size - _LONGEST_FRAME)
+    end = _last_frame(read_at(stream, start, size - start), info)
+    if end is None and info.samples:
         return stream  # libsndfile notices if there are fewer
-    if samples is None or samples < info.samples:
+    if end is None or end[0] < info.samples:
         raise ContainerError(TRUNCATED)
     packed = int.from_bytes(head[18:26], "big")
-    packed = packed >> 36 << 36 | samples & ((1 << 36) - 1)
+    packed = packed >> 36 << 36 | end[0] & ((1 << 36) - 1)
     header = head[:18] + packed.to_bytes(8, "big") + head[26:]
-    return cast(BinaryIO, Splice(stream, [header, (len(header), size)]))
+    return cast(BinaryIO, Splice(stream, [header, (len(header), start + end[1])]))
 
 
-def _last_sample(tail: bytes, info: StreamInfo) -> int | None:
-    """The number of samples up to the end of the last frame; None if it is not whole."""
+def _last_frame(tail: bytes, info: StreamInfo) -> tuple[int, int] | None:
+    """The number of samples up to the end of the last frame, and the offset of its end.
+
+    None if it is not whole.  Zeros may follow it: they leave its checksum at 0.
+    """
+    stripped = len(tail.rstrip(b"\0"))
     at = len(tail)
     for _ in range(_MOST_CANDIDATES):
         at = max(tail.rfind(sync, 0, at) for sync in _SYNC)
         if at < 0:
             return None
         samples = _samples_at_end(tail[at : at + 16], info)
-        if samples is not None and _crc16(tail[at:]) == 0:
-            return samples
+        if samples is None:
+            continue
+        crc = _crc16(tail[at:stripped])
+        for end in range(stripped, min(stripped + 2, len(tail)) + 1):
+            if crc == 0:
+                return samples, end
+            crc = _crc16(b"\0", crc)
     return None
 
 
@@ -139,8 +152,7 @@ def _crc8(data: bytes) -> int:
     return crc
 
 
-def _crc16(data: bytes) -> int:
-    crc = 0
+def _crc16(data: bytes, crc: int = 0) -> int:
     for byte in data:
         crc = (crc << 8 & 0xFFFF) ^ _CRC16[crc >> 8 ^ byte]
     return crc

@@ -53,7 +53,7 @@ def _page(stream: BinaryIO, at: int) -> bytes:
         raise ContainerError(TRUNCATED)
     body = read_at(stream, at + _HEADER + len(segments), sum(segments))
     page = header + segments + body
-    if len(body) < sum(segments) or _checksum(page) != page[22:26]:
+    if len(body) < sum(segments) or checksum(page) != page[22:26]:
         raise ContainerError(TRUNCATED)
     return page
 
@@ -61,12 +61,12 @@ def _page(stream: BinaryIO, at: int) -> bytes:
 def _marked(stream: BinaryIO, start: int, last: int, page: bytes) -> BinaryIO:
     """The pages from `start` on; the last one, which begins at `last`, gets its flag."""
     marked = page[:5] + bytes([page[5] | _LAST]) + page[6:]
-    marked = marked[:22] + _checksum(marked) + marked[26:]
+    marked = marked[:22] + checksum(marked) + marked[26:]
     return cast(BinaryIO, Splice(stream, [(start, last), marked]))
 
 
-def _checksum(page: bytes) -> bytes:
-    """CRC-32 with its most significant bit first: zlib's, of reversed bytes."""
+def checksum(page: bytes) -> bytes:
+    """Bytes 22 to 26 of a page: CRC-32, most significant bit first; zlib's, of reversed bytes."""
     data = (page[:22] + bytes(4) + page[26:]).translate(_REVERSED)
     crc = zlib.crc32(data, 0xFFFFFFFF) ^ 0xFFFFFFFF
     return crc.to_bytes(4, "big").translate(_REVERSED)
