@@ -247,6 +247,17 @@ def test_a_flac_with_a_wrong_number_of_samples_is_read(
     assert "truncated" in refusal(with_samples(data, 0)[:-100], tmp_path)
 
 
+def test_a_flac_whose_checksum_ends_with_zero_is_whole(
+    speech: Sound, tmp_path: pathlib.Path
+) -> None:
+    for size in range(1000, 5000):
+        data = encode(speech[:size], format="FLAC", subtype="PCM_16")
+        if data[-1] == 0:
+            break
+    assert data[-1] == 0
+    np.testing.assert_array_equal(read(data, tmp_path), speech[:size])
+
+
 def test_tensorflow_io_and_the_reader_give_the_same_samples(
     speech: Sound, tmp_path: pathlib.Path
 ) -> None:

@@ -120,7 +120,7 @@ def test_memory_does_not_grow_with_the_length_of_a_file(
         peaks[minutes] = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert result.audio_seconds == 60 * minutes
-        assert result.text.split() == ["one", "two", "three"] * 2 * minutes
+        assert result.text.count("one two three") == 2 * minutes
     assert peaks[12] - peaks[1] < 12_000_000  # bytes; the file has 23 MB
 
 

@@ -109,10 +109,12 @@ def _last_frame(tail: bytes, info: StreamInfo) -> tuple[int, int] | None:
         if samples is None:
             continue
         crc = _crc16(tail[at:stripped])
-        for end in range(stripped, min(stripped + 2, len(tail)) + 1):
-            if crc == 0:
-                return samples, end
+        ends = [stripped] if crc == 0 else []
+        for end in range(stripped + 1, min(stripped + 2, len(tail)) + 1):
             crc = _crc16(b"\0", crc)
+            ends += [end] if crc == 0 else []
+        if ends:  # a checksum may end with zeros itself
+            return samples, len(tail) if len(tail) in ends else ends[0]
     return None
 
 

@@ -30,7 +30,9 @@ _RATES: Final = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 
 _LONGEST_JUNK: Final = 1 << 16  # bytes before the first frame
 _BLOCK: Final = 1 << 18
 _INFO_BYTES: Final = 160  # smallest frame that holds a number of frames
+_TAGS: Final = (b"TAG", b"APETAGEX", b"LYRICSBEGIN")  # that follow the last frame
 _CHAINED: Final = 3  # frames in a row are no accident
+_SHORT_TAIL: Final = 512  # bytes of junk after fewer frames than that
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,9 @@ def _is_chain(data: bytes, at: int, whole: bool) -> bool:
     for count in range(_CHAINED):
         found = frame(data[at : at + 4])
         if found is None or kind not in (None, found.kind):
-            return whole and count > 0 and _is_tail(data[at:])
+            rest = data[at:]
+            short = len(rest) <= _SHORT_TAIL or rest.startswith(_TAGS) or not any(rest)
+            return whole and count > 0 and short and _is_tail(rest)
         at, kind = at + found.length, found.kind
     return True
 
@@ -165,7 +169,7 @@ def _spans(stream: BinaryIO, at: int, end: int, first: Frame) -> Iterator[tuple[
 
 def _is_tail(rest: bytes) -> bool:
     """Whether nothing that follows the last frame can be sound: tags, zeros or other junk."""
-    if rest.startswith((b"TAG", b"APETAGEX", b"LYRICSBEGIN")) or not any(rest):
+    if rest.startswith(_TAGS) or not any(rest):
         return True
     if rest[0] == 0xFF and (len(rest) < 4 or frame(rest[:4])):
         return False

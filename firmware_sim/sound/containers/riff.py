@@ -24,6 +24,7 @@ _SLIP: Final = 44  # bytes by which a size may be too large: some writers count 
 _MOST_CHUNKS: Final = 10_000
 _LONGEST_FORMAT: Final = 1 << 16  # bytes
 _MPEG_FORMATS: Final = (0x50, 0x55)
+_TRAILING: Final = (b"LIST", b"id3 ", b"ID3 ", b"bext", b"cue ", b"smpl", b"PEAK", b"JUNK")
 _NAME: Final = re.compile(rb"[\x20-\x7e]{4}")
 # Wave64 names a chunk by 16 bytes; all but the first four are the same in those that matter.
 _WAVE64: Final = b"\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
@@ -185,7 +186,7 @@ def _is_chunks(stream: BinaryIO, at: int, size: int, order: str) -> bool:
                 return not any(header) and not any(read_at(stream, at, 1 << 16))
         at += 8 + int.from_bytes(header[4:], order)  # type: ignore[arg-type]
         if at > size + _SLIP:
-            return False
+            return header[:4] in _TRAILING  # cut off after the sound
     return False
 
 
