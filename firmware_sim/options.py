@@ -1,5 +1,7 @@
 """The command-line flags that the tools of this package share."""
 
+import math
+
 from absl import flags
 
 from firmware_sim import bundle
@@ -9,7 +11,9 @@ from firmware_sim.search.options import Decoding, DecodingOptions
 
 BUNDLE = flags.DEFINE_string("bundle", None, "Directory, .zip or name of a bundle.", required=True)
 RUNTIME = flags.DEFINE_enum("runtime", "litert", list(RUNTIMES), "Runtime that runs the models.")
-NUM_THREADS = flags.DEFINE_integer("num_threads", 1, "Threads of LiteRT.", lower_bound=1)
+NUM_THREADS = flags.DEFINE_integer(
+    "num_threads", 1, "Threads of LiteRT.", lower_bound=1, upper_bound=256
+)
 DECODING = flags.DEFINE_enum(
     "decoding", Decoding.BEAM.value, [d.value for d in Decoding], "How tokens are chosen."
 )
@@ -43,6 +47,11 @@ LANGUAGE_WEIGHT = flags.DEFINE_float(
     "bundle's.",
     lower_bound=0.0,
 )
+
+for _flag in (LENGTH_PENALTY, CTC_WEIGHT, LANGUAGE_WEIGHT):  # bounds let "nan" through
+    flags.register_validator(
+        _flag, lambda value: value is None or math.isfinite(value), "it must be a finite number"
+    )
 
 
 def recognizer(runtime: str | None = None) -> Recognizer:

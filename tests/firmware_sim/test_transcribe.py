@@ -8,7 +8,7 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
-from tests.conftest import add_grammar, digit_grammar, pipe_module, synthesise
+from tests.conftest import add_grammar, digit_grammar, pipe_module, run_module, synthesise
 
 _run = functools.partial(pipe_module, "firmware_sim.transcribe")
 
@@ -114,3 +114,13 @@ def test_objects_without_a_grammar_have_no_intent(
     assert found["start"] == pytest.approx(1.0, abs=0.3)
     assert 0 < found["confidence"] <= 1
     assert _objects(commands, "--nogrammar", tmp_path / "a.wav") == [found]
+
+
+@pytest.mark.parametrize(
+    "flag",
+    ["--length_penalty=nan", "--ctc_weight=nan", "--language_weight=inf", "--num_threads=1000000"],
+)
+def test_a_number_that_no_search_can_use_is_refused(flag: str) -> None:
+    done = run_module("firmware_sim.transcribe", "--bundle=digits", flag, "a.wav")
+    assert done.returncode != 0 and flag[2:].partition("=")[0] in done.stderr
+    assert "Traceback" not in done.stderr
