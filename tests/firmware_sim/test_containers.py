@@ -241,7 +241,9 @@ def test_a_flac_with_a_wrong_number_of_samples_is_read(
             lying = with_samples(data, samples, checksum)
             np.testing.assert_array_equal(read(lying, tmp_path), speech)
     tagged = b"ID3\4\0\0\0\0\0\x0a" + bytes(10) + data + b"TAG" + bytes(125)
-    for variant in (tagged, data + bytes(99)):
+    at = data.index(b"libFLAC")  # in the comments, which say how long they are
+    commented = data[: at - 14] + b"\xff" * 40 + data[at + 26 :]
+    for variant in (tagged, data + bytes(99), commented):
         np.testing.assert_array_equal(read(variant, tmp_path), speech)
     assert "truncated" in refusal(with_samples(data, len(speech) + 1), tmp_path)
     assert "truncated" in refusal(with_samples(data, 0)[:-100], tmp_path)

@@ -5,6 +5,7 @@ loses sound as well.  The last frame says which samples it holds, and its checks
 whole.
 """
 
+import io
 from dataclasses import dataclass
 from typing import BinaryIO, Final, cast
 
@@ -58,10 +59,7 @@ def stream_info(head: bytes) -> StreamInfo | None:
 
 def is_clean(content: bytes) -> bool:
     """Whether nothing but whole frames follows the metadata, as far as both ends show."""
-    at, last = 4, False
-    while not last and at + 4 <= len(content):
-        last = bool(content[at] & 0x80)
-        at += 4 + int.from_bytes(content[at + 1 : at + 4], "big")
+    at = _after_metadata(io.BytesIO(content))
     info, tail = stream_info(content), content[max(at, len(content) - _LONGEST_FRAME) :]
     if info is None or not content.startswith(_SYNC, at):
         return False
@@ -91,7 +89,21 @@ def mend(stream: BinaryIO) -> BinaryIO:
     packed = int.from_bytes(head[18:26], "big")
     packed = packed >> 36 << 36 | end[0] & ((1 << 36) - 1)
     header = head[:18] + packed.to_bytes(8, "big") + head[26:]
-    return cast(BinaryIO, Splice(stream, [header, (len(header), start + end[1])]))
+    first = _after_metadata(stream)
+    if read_at(stream, first, 2) in _SYNC:  # comments may be damaged, and are not needed
+        header = header[:4] + b"\x80" + header[5:]
+    else:
+        first = len(header)
+    return cast(BinaryIO, Splice(stream, [header, (first, start + end[1])]))
+
+
+def _after_metadata(stream: BinaryIO) -> int:
+    """The position after the last block of metadata."""
+    at, last = 4, False
+    while not last and len(block := read_at(stream, at, 4)) == 4:
+        last = bool(block[0] & 0x80)
+        at += 4 + int.from_bytes(block[1:], "big")
+    return at
 
 
 def _last_frame(tail: bytes, info: StreamInfo) -> tuple[int, int] | None:
