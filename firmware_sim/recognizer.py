@@ -66,6 +66,7 @@ class Recognizer:
         else:
             self._step = runtime.load(runtime_name, bundle.decoder_step, num_threads)
             self._decoder = Decoder(bundle, self._step, options)
+        self._pronunciations: Pronunciations | None = None  # of the bundle, once they are needed
         self._lock = threading.Lock()  # a runtime has one set of input tensors
 
     def use(
@@ -96,7 +97,9 @@ class Recognizer:
             grammar = grammar.with_values(slots or {})
         else:
             grammar = templates.read(pathlib.Path(grammar), slots)
-        compiled = grammar.compile_phones(Pronunciations.of_bundle(bundle.lexicon).of)
+        if self._pronunciations is None:
+            self._pronunciations = Pronunciations.of_bundle(bundle.lexicon)
+        compiled = grammar.compile_phones(self._pronunciations.of)
         other = copy.copy(self)
         other._grammar = grammars.build(compiled, len(bundle.phones.names), ())
         other._phones = PhoneSearch(other._grammar, bundle.phones.blank)

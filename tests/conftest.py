@@ -130,6 +130,43 @@ def speech() -> npt.NDArray[np.int16]:
     return np.frombuffer(done.stdout, np.int16).copy()
 
 
+@pytest.fixture(scope="session")
+def general(
+    tmp_path_factory: pytest.TempPathFactory, speech: npt.NDArray[np.int16]
+) -> pathlib.Path:
+    """The bundle of an untrained model with phones."""
+    import ml_collections
+    import tensorflow as tf
+
+    from tests.tflite_convert.conftest import CONFIG
+    from tf_speech_transformer.corpora.features import as_float, microfrontend
+    from tf_speech_transformer.model import transformer
+    from tf_speech_transformer.text.tokenizer import CharacterTokenizer
+    from tf_speech_transformer.training import runs, weights
+    from tflite_convert import convert
+
+    config = ml_collections.ConfigDict(CONFIG.to_dict())
+    config.model = {**TINY_MODEL, "phones": True}
+    tokenizer = CharacterTokenizer()
+    dims = runs.dimensions(config, tokenizer)
+    runs.set_seed(5)
+    in_float = transformer.build(dims, quantized=False)
+    quantized = transformer.build(dims, quantized=True)
+    weights.copy_weights(in_float, quantized)
+    features = as_float(microfrontend(speech))[:128]
+    inputs = {
+        "features": tf.constant(np.pad(features, [(0, 128 - len(features)), (0, 0)])[None]),
+        "frames": tf.constant([len(features)]),
+        "tokens": tf.constant([[tokenizer.start, 4, 5]]),
+    }
+    for _ in range(3):
+        quantized(inputs, training=True)  # the ranges
+    quantized.settle()
+    directory = tmp_path_factory.mktemp("general") / "bundle"
+    convert.write(quantized, tokenizer, config, directory, {})
+    return directory
+
+
 @pytest.fixture
 def small_disk(tmp_path: pathlib.Path) -> Iterator[pathlib.Path]:
     """A file system of 5 MB."""

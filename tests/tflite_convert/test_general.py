@@ -3,11 +3,9 @@
 import json
 import pathlib
 
-import ml_collections
 import numpy as np
 import numpy.typing as npt
 import pytest
-import tensorflow as tf
 
 from firmware_sim import bundle as bundles
 from firmware_sim.bundle import BundleError
@@ -16,42 +14,9 @@ from firmware_sim.grammar.phones import PHONES
 from firmware_sim.recognizer import Recognizer, compute_features, encoder_inputs
 from firmware_sim.runtimes import runtime
 from firmware_sim.search.results import EventKind
-from tests.conftest import REPOSITORY, TINY_MODEL, run_module
-from tests.tflite_convert.conftest import CONFIG
-from tf_speech_transformer.corpora.features import as_float, microfrontend
-from tf_speech_transformer.model import transformer
-from tf_speech_transformer.text.tokenizer import CharacterTokenizer
-from tf_speech_transformer.training import runs, weights
-from tflite_convert import convert
+from tests.conftest import REPOSITORY, run_module
 
 HOME = REPOSITORY / "grammars" / "home.yaml"
-
-
-@pytest.fixture(scope="module")
-def general(
-    tmp_path_factory: pytest.TempPathFactory, speech: npt.NDArray[np.int16]
-) -> pathlib.Path:
-    """The bundle of an untrained model with phones."""
-    config = ml_collections.ConfigDict(CONFIG.to_dict())
-    config.model = {**TINY_MODEL, "phones": True}
-    tokenizer = CharacterTokenizer()
-    dims = runs.dimensions(config, tokenizer)
-    runs.set_seed(5)
-    in_float = transformer.build(dims, quantized=False)
-    quantized = transformer.build(dims, quantized=True)
-    weights.copy_weights(in_float, quantized)
-    features = as_float(microfrontend(speech))[:128]
-    inputs = {
-        "features": tf.constant(np.pad(features, [(0, 128 - len(features)), (0, 0)])[None]),
-        "frames": tf.constant([len(features)]),
-        "tokens": tf.constant([[tokenizer.start, 4, 5]]),
-    }
-    for _ in range(3):
-        quantized(inputs, training=True)  # the ranges
-    quantized.settle()
-    directory = tmp_path_factory.mktemp("general") / "bundle"
-    convert.write(quantized, tokenizer, config, directory, {})
-    return directory
 
 
 @pytest.fixture(scope="module")
