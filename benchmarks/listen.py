@@ -23,7 +23,8 @@ from tqdm import tqdm
 
 from benchmarks import report
 from benchmarks.manifest import Line, read_manifest
-from firmware_sim import bundle, options
+from firmware_sim import bundle
+from firmware_sim.command_line import options
 from firmware_sim.listen import Listener, Utterance
 from firmware_sim.recognizer import Recognizer, compute_features
 from firmware_sim.search.options import Decoding, DecodingOptions

@@ -23,8 +23,8 @@ import numpy as np
 from absl import flags
 
 from firmware_sim import bundle as bundles
-from firmware_sim import tool
 from firmware_sim.bundle import BundleError
+from firmware_sim.command_line import tool
 from firmware_sim.grammar import home, templates
 from firmware_sim.grammar.automaton import GrammarError
 from firmware_sim.grammar.lexicon import LexiconError

@@ -27,8 +27,8 @@ import numpy as np
 import tqdm
 from absl import flags
 
-from firmware_sim import options, tool
 from firmware_sim.bundle import BundleError
+from firmware_sim.command_line import options, tool
 from firmware_sim.recognizer import Recognizer
 from firmware_sim.runtimes.runtime import RUNTIMES, ExecutionError
 from firmware_sim.search.results import Transcription

@@ -40,10 +40,10 @@ import numpy.typing as npt
 from absl import flags
 
 from firmware_sim import bundle as bundles
-from firmware_sim import tool
 from firmware_sim.bundle import Bundle, BundleError
 from firmware_sim.c import block, self_test, signature, source
 from firmware_sim.c.signature import ExportError
+from firmware_sim.command_line import tool
 from firmware_sim.runtimes import runtime
 from firmware_sim.search.options import BEAM
 from firmware_sim.sound import audio

@@ -19,10 +19,11 @@ from typing import Final
 
 from absl import flags
 
-from firmware_sim import bundle, tool
+from firmware_sim import bundle
 from firmware_sim.bundle import Bundle, BundleError
 from firmware_sim.c import block
 from firmware_sim.c.signature import ExportError
+from firmware_sim.command_line import tool
 from firmware_sim.fitting import arena, device, vela
 from firmware_sim.fitting.device import Device, Memory
 from firmware_sim.runtimes import cortex_m55, runtime

@@ -37,8 +37,8 @@ import numpy as np
 import numpy.typing as npt
 from absl import flags
 
-from firmware_sim import options, tool
 from firmware_sim.bundle import BundleError
+from firmware_sim.command_line import options, tool
 from firmware_sim.recognizer import Recognizer
 from firmware_sim.runtimes.runtime import ExecutionError
 from firmware_sim.search.results import Segment

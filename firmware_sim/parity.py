@@ -16,8 +16,8 @@ import numpy.typing as npt
 from absl import flags
 
 from firmware_sim import bundle as bundles
-from firmware_sim import tool
 from firmware_sim.bundle import Bundle, BundleError
+from firmware_sim.command_line import tool
 from firmware_sim.recognizer import compute_features, encoder_inputs
 from firmware_sim.runtimes import runtime
 from firmware_sim.runtimes.runtime import RUNTIMES, ExecutionError, Tensors

@@ -23,8 +23,8 @@ from typing import Any
 
 from absl import flags
 
-from firmware_sim import options, tool
 from firmware_sim.bundle import BundleError
+from firmware_sim.command_line import options, tool
 from firmware_sim.runtimes.runtime import ExecutionError
 from firmware_sim.search.results import Transcription
 from firmware_sim.sound import audio

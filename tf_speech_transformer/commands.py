@@ -13,7 +13,7 @@ from pathlib import Path
 
 from absl import app, flags
 
-from firmware_sim import tool
+from firmware_sim.command_line import tool
 from firmware_sim.grammar.source import Grammar
 from tf_speech_transformer import voices
 from tf_speech_transformer.corpora import spoken_commands

@@ -23,7 +23,7 @@ import numpy as np
 from absl import app, flags
 from tqdm import tqdm
 
-from firmware_sim import tool
+from firmware_sim.command_line import tool
 from tf_speech_transformer.corpora import corpus, dataset
 from tf_speech_transformer.text import ngrams
 from tf_speech_transformer.text.tokenizer import Tokenizer

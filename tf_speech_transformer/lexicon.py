@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from absl import flags
 
-from firmware_sim import tool
+from firmware_sim.command_line import tool
 from firmware_sim.grammar import pronunciation
 from firmware_sim.grammar.letter_to_phone import LetterToPhone
 from firmware_sim.grammar.lexicon import Lexicon, Pronunciation

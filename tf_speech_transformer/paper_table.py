@@ -16,7 +16,7 @@ import tf_keras as keras
 from absl import app, flags
 from tqdm import tqdm
 
-from firmware_sim import tool
+from firmware_sim.command_line import tool
 from tf_speech_transformer.configs import paper
 from tf_speech_transformer.model import transformer
 from tf_speech_transformer.model.dimensions import Dimensions

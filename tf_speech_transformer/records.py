@@ -19,7 +19,7 @@ from typing import Any
 
 from absl import app, flags
 
-from firmware_sim import tool
+from firmware_sim.command_line import tool
 from tf_speech_transformer.corpora import records
 from tf_speech_transformer.corpora.features import FRONTENDS
 from tf_speech_transformer.corpora.records import PUBLISHED

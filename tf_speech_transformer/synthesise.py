@@ -20,7 +20,7 @@ from pathlib import Path
 
 from absl import app, flags
 
-from firmware_sim import tool
+from firmware_sim.command_line import tool
 from tf_speech_transformer import voices
 from tf_speech_transformer.corpora import digit_strings
 from tf_speech_transformer.voices import kokoro, reading

@@ -38,7 +38,7 @@ import tensorflow as tf
 from absl import app, flags
 from ml_collections import config_flags
 
-from firmware_sim import tool
+from firmware_sim.command_line import tool
 from tf_speech_transformer.corpora import dataset
 from tf_speech_transformer.model import rotation
 from tf_speech_transformer.model.transformer import build

@@ -15,7 +15,7 @@ from pathlib import Path
 from absl import app, flags
 from tqdm import tqdm
 
-from firmware_sim import tool
+from firmware_sim.command_line import tool
 from firmware_sim.grammar.phones import PHONES
 from firmware_sim.grammar.pronunciation import ENGLISH
 from firmware_sim.grammar.source import Grammar

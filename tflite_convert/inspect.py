@@ -14,7 +14,7 @@ import numpy as np
 from absl import app, flags
 from ai_edge_litert import schema_py_generated as schema
 
-from firmware_sim import tool
+from firmware_sim.command_line import tool
 from tf_speech_transformer.model.integer import Grid, is_portable
 
 ALLOWED_DTYPES = {"int8", "int32"}

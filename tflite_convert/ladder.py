@@ -23,7 +23,7 @@ import tensorflow as tf
 from absl import app, flags
 from tqdm import tqdm
 
-from firmware_sim import tool
+from firmware_sim.command_line import tool
 from tf_speech_transformer.training import evaluate
 from tflite_convert import bundle
 

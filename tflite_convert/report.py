@@ -20,7 +20,7 @@ import tensorflow as tf
 from absl import app, flags
 from tqdm import tqdm
 
-from firmware_sim import tool
+from firmware_sim.command_line import tool
 from tflite_convert import bundle
 from tflite_convert.sections import flatbuffers, layers, recognition, training
 from tflite_convert.sections.markup import STYLE, escaped, missing

@@ -26,7 +26,7 @@ FORBIDDEN = {
 }
 # Every import goes to the right, or stays within a folder. All other modules are commands.
 ORDER = [
-    *("tool", "options", "c", "recognizer", "bundle"),
+    *("command_line", "c", "recognizer", "bundle"),
     *("storage", "search", "grammar", "sound", "fitting", "runtimes"),
 ]
 FOLDERS = {module.split(".")[0] for module in MODULES if "." in module}

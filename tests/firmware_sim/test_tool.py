@@ -30,7 +30,7 @@ def printing(tmp_path: pathlib.Path) -> pathlib.Path:
     """A tool that prints for ever, or one line."""
     path = tmp_path / "printing.py"
     path.write_text(
-        "import sys\nfrom firmware_sim import tool\n"
+        "import sys\nfrom firmware_sim.command_line import tool\n"
         "def main(argv):\n    for _ in range(int(argv[1])):\n        print('x' * 100)\n"
         "tool.run(main)\n"
     )
@@ -60,7 +60,7 @@ def test_closed_streams_are_no_trouble(printing: pathlib.Path) -> None:
 def test_an_interrupt_ends_it_quietly(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "waiting.py"
     path.write_text(
-        "import signal\nfrom firmware_sim import tool\n"
+        "import signal\nfrom firmware_sim.command_line import tool\n"
         # A shell's background job would ignore it.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "def main(argv):\n    print('here', flush=True)\n    signal.pause()\ntool.run(main)\n"

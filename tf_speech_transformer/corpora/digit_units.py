@@ -32,7 +32,7 @@ import soxr
 from absl import app, flags
 from tqdm import tqdm
 
-from firmware_sim import tool
+from firmware_sim.command_line import tool
 from tf_speech_transformer.corpora.digit_strings import WORDS
 from tf_speech_transformer.voices import kokoro, reading
 from tf_speech_transformer.voices.reading import SAMPLE_RATE

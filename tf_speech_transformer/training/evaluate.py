@@ -21,7 +21,7 @@ import tensorflow as tf
 from absl import app, flags
 from tqdm import tqdm
 
-from firmware_sim import tool
+from firmware_sim.command_line import tool
 from tf_speech_transformer.corpora import corpus
 from tf_speech_transformer.corpora.features import as_float, frontend_of, microfrontend
 from tf_speech_transformer.model import quantization

@@ -36,7 +36,7 @@ from ml_collections import config_flags
 from tensorflow.compiler.xla.service import hlo_pb2
 from tqdm import tqdm
 
-from firmware_sim import tool
+from firmware_sim.command_line import tool
 from tf_speech_transformer.corpora import recipes
 from tf_speech_transformer.corpora.features import CHANNELS
 from tf_speech_transformer.model import transformer

@@ -37,7 +37,7 @@ from jax.extend.mlir.dialects import func
 from jax.interpreters import mlir
 from tqdm import tqdm
 
-from firmware_sim import tool
+from firmware_sim.command_line import tool
 from tf_speech_transformer.corpora import augment, caches, dataset, recipes
 from tf_speech_transformer.corpora.features import CHANNELS, FrontendParameters
 from tf_speech_transformer.text.tokenizer import CharacterTokenizer
