@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from absl import app
+from absl import app, flags, logging
 
 _CLOSED_PIPE = 128 + 13  # as if SIGPIPE had ended it
 _INTERRUPTED = 128 + 2
@@ -28,6 +28,8 @@ def run(main: Callable[[Any], Any]) -> NoReturn:
             sys.stdout.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
 
     def guarded(argv: Any) -> Any:
+        if not flags.FLAGS["verbosity"].present:
+            logging.set_verbosity(logging.WARNING)  # TensorFlow tells how long it saved
         status = main(argv)
         if sys.stdout is not None:
             sys.stdout.flush()  # at its own end, Python would only print a traceback
