@@ -135,11 +135,17 @@ def test_key_changes_with_everything_that_decides_on_the_examples(manifest, tmp_
     assert recipe.key() == recipe_of(manifest).key()
 
 
-def test_transcript_that_the_tokenizer_cannot_spell_is_refused_before_the_work(manifest, tmp_path):
+def test_transcripts_that_the_tokenizer_cannot_spell_are_refused_before_the_work(
+    manifest, tmp_path
+):
     other = manifest.with_name("other.tsv")
-    other.write_text(manifest.read_text().replace("\tfour\t", "\t4\t"))
-    with pytest.raises(ValueError, match=r"character '4' of '4'"):
+    text = manifest.read_text()
+    for word in digit_strings.WORDS:
+        text = text.replace(f"\t{word}\t", "\t4\t")
+    other.write_text(text)
+    with pytest.raises(ValueError, match=r"character '4' of '4' is not in the vocabulary"):
         caches.build_cache(tmp_path, "train", recipe_of(other), tokenizer=TOKENIZER)
+    assert not list(tmp_path.rglob("*.npz"))
 
 
 def test_source_that_is_missing_or_unknown_is_refused(manifest, tmp_path):
