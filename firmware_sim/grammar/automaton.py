@@ -14,8 +14,16 @@ its words, `values` has it at the slot's last word. Both are as long as `words`,
 import dataclasses
 import functools
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import Any, Final
+from collections.abc import (
+    Callable,
+    Collection,
+    Container,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from typing import Any, Final, TypeVar
 
 from firmware_sim.grammar.phrase import Word
 
@@ -27,6 +35,7 @@ _MOST_STATES: Final = 1_000_000  # more would fill a small computer's memory bef
 
 States = frozenset[int]
 Way = tuple[int, int, int]  # slot, word, state after it
+_Step = TypeVar("_Step", bound=tuple[Any, ...])
 
 
 class GrammarError(ValueError):
@@ -95,15 +104,25 @@ class Grammar:
         Of several meanings it takes the first, in this order: a command goes on before another
         begins, a token of no slot comes before one of a slot, and slots in the order of `slots`.
         """
-        path = self._path(tuple(tokens))
-        if not path:
-            return []
+        text = tuple(tokens)
+        path = find_path(
+            self.start, len(text), lambda state, i: self._ways(state, text[i]), self.finals
+        )
+        return self.commands(path or [])
+
+    def commands(self, path: Sequence[tuple[bool, int, int, int]]) -> list[Command]:
+        """The commands along a path of the automaton, from its start to a final state.
+
+        Args:
+          path: for each token, whether it leads from one command to the next, its slot, its word
+            and the state after it.
+        """
         commands: list[Command] = []
         first = 0
         slots: dict[str, tuple[int, ...]] = {}
         words: list[tuple[int, Word]] = []
         state = self.start
-        for i, (begins, (slot, word, target)) in enumerate(path):
+        for i, (begins, slot, word, target) in enumerate(path):
             if begins:
                 intent = self.intents[self.finals[state]]
                 commands.append(Command(intent, first, i, slots, tuple(words)))
@@ -114,45 +133,18 @@ class Grammar:
             if word != NO_WORD:
                 words.append((i, self.vocabulary[word]))
             state = target
-        intent = self.intents[self.finals[state]]
-        commands.append(Command(intent, first, len(path), slots, tuple(words)))
+        if path:
+            intent = self.intents[self.finals[state]]
+            commands.append(Command(intent, first, len(path), slots, tuple(words)))
         return commands
 
-    def _path(self, text: tuple[int, ...]) -> list[tuple[bool, Way]]:
-        """The ways through a text, each with whether it leads from one command to the next."""
-        dead: set[tuple[int, int]] = set()
-        path: list[tuple[bool, Way]] = []
-        open_: list[Iterator[tuple[bool, Way]]] = [self._ways(self.start, text, 0)]
-        states = [self.start]
-        while open_:
-            way = next(open_[-1], None)
-            if way is None:
-                dead.add((states.pop(), len(path)))
-                open_.pop()
-                if path:
-                    path.pop()
-                continue
-            target = way[1][2]
-            if (target, len(path) + 1) in dead:
-                continue
-            path.append(way)
-            if len(path) == len(text):
-                if target in self.finals:
-                    return path
-                path.pop()
-                continue
-            states.append(target)
-            open_.append(self._ways(target, text, len(path)))
-        return []
-
-    def _ways(self, state: int, text: tuple[int, ...], i: int) -> Iterator[tuple[bool, Way]]:
-        if i == len(text):
-            return
-        for way in self.arcs[state].get(text[i], ()):
-            yield False, way
+    def _ways(self, state: int, token: int) -> Iterator[tuple[bool, int, int, int]]:
+        """Where a token leads, as `commands` takes it."""
+        for way in self.arcs[state].get(token, ()):
+            yield False, *way
         if state in self.finals:
-            for way in self._begin(text[i]):
-                yield True, way
+            for way in self._begin(token):
+                yield True, *way
 
     def _begin(self, token: int) -> tuple[Way, ...]:
         """Ways from the end of a command into the next one."""
@@ -175,6 +167,42 @@ class Grammar:
 
     def __hash__(self) -> int:
         return id(self)
+
+
+def find_path(
+    start: int,
+    length: int,
+    ways: Callable[[int, int], Iterator[_Step]],
+    finals: Container[int],
+) -> list[_Step] | None:
+    """The first way of a length through an automaton to a final state; None if there is none.
+
+    Args:
+      ways: of a state and a position in the text, in the order of preference; the last value of
+        each is the state that it leads to.
+    """
+    dead: set[tuple[int, int]] = set()  # states that no way from a position on ends well from
+    path: list[_Step] = []
+    states = [start]
+    untried = [ways(start, 0)] if length else []  # at each position
+    while untried:
+        way = next(untried[-1], None)
+        if way is None:
+            dead.add((states.pop(), len(path)))
+            untried.pop()
+            if path:
+                path.pop()
+            continue
+        target = way[-1]
+        if (target, len(path) + 1) in dead:
+            continue
+        if len(path) + 1 < length:
+            path.append(way)
+            states.append(target)
+            untried.append(ways(target, len(path)))
+        elif target in finals:
+            return [*path, way]
+    return None
 
 
 def load(data: bytes, tokens: int, special: Collection[int], phones: int = 0) -> Grammar:

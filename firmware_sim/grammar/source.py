@@ -26,7 +26,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 
 from firmware_sim.grammar import ambiguity, compiler, reader
-from firmware_sim.grammar.automaton import NO_SLOT, PHONE_VERSION, VERSION, GrammarError
+from firmware_sim.grammar.automaton import NO_SLOT, PHONE_VERSION, VERSION, GrammarError, find_path
 from firmware_sim.grammar.compiler import Automaton, Spelling
 from firmware_sim.grammar.phrase import Phrase, Word, draw, labels, value_of
 from firmware_sim.grammar.pronunciation import joined
@@ -158,37 +158,20 @@ class Grammar:
         file first names them.
         """
         automaton, words = self.word_automaton, text.lower().split()
-        dead: set[tuple[int, int]] = set()  # states that no way from a word on ends well from
-        states, path = [0], list[tuple[Word, int]]()  # after each word, and it with its slot
-        untried = [self._ways(0, words)]  # at each word
-        while True:
-            i, state = len(path), states[-1]
-            if i == len(words) and state in automaton.finals:
-                break
-            way = next(untried[-1], None)
-            if way is None:
-                dead.add((state, i))
-                if not path:
-                    return None
-                states.pop(), untried.pop(), path.pop()
-                continue
-            target = way[2]
-            if (target, i + 1) not in dead:
-                states.append(target)
-                path.append(way[:2])
-                untried.append(self._ways(target, words[i + 1 :]))
-        intent = automaton.finals[states[-1]]
-        values = _values(
-            [(word, None if slot == NO_SLOT else self.slot_names[slot]) for word, slot in path]
+        path = find_path(
+            0, len(words), lambda state, i: self._ways(state, words[i]), automaton.finals
         )
-        return Command(" ".join(words), self.intents[intent], values)
+        if not path:
+            return None
+        values = _values(
+            [(word, None if slot == NO_SLOT else self.slot_names[slot]) for word, slot, _ in path]
+        )
+        return Command(" ".join(words), self.intents[automaton.finals[path[-1][-1]]], values)
 
-    def _ways(self, state: int, words: Sequence[str]) -> Iterator[tuple[Word, int, int]]:
-        """A state's arcs by the first of the words: the word, its slot, and where it leads."""
-        if not words:
-            return iter(())
+    def _ways(self, state: int, text: str) -> Iterator[tuple[Word, int, int]]:
+        """A state's arcs by a word: the word, its slot, and where it leads."""
         arcs = self.word_automaton.arcs[state].items()
-        found = [(word, slot, x) for (word, slot), x in arcs if word.text == words[0]]
+        found = [(word, slot, target) for (word, slot), target in arcs if word.text == text]
         return iter(sorted(found, key=lambda way: way[1]))
 
     def compile(self, tokenizer: TextEncoder, reject_below: float) -> dict[str, Any]:

@@ -63,7 +63,7 @@ class _Tokens:
     place: Whole
     score: npt.NDArray[np.float64]
     key: Whole  # tells sentences apart
-    record: Whole  # the last arc of each, see `_Records`
+    record: Whole  # number of the last arc of each, and of the arcs before it, see `_trace`
 
     def at(self, chosen: npt.NDArray[Any]) -> "_Tokens":
         return _Tokens(*(getattr(self, x.name)[chosen] for x in dataclasses.fields(self)))
@@ -187,7 +187,7 @@ class PhoneSearch:
         entered = _Tokens(arc, here.score[token], key, here.record[token])
         moved = _joined(labels, entered)
         moved = dataclasses.replace(moved, score=moved.score + frame[network.phone[moved.place]])
-        # Marked by a place of its own until the best are chosen.
+        # Marked in the record until the best are chosen.
         new = np.arange(len(moved.place)) >= len(labels.place)
         marked = dataclasses.replace(moved, record=moved.record * 2 + new)
         rests = dataclasses.replace(here, score=here.score + frame[self._blank])
@@ -202,23 +202,12 @@ class PhoneSearch:
         return dataclasses.replace(marked, record=marked.record // 2), rests, new
 
     def _commands(self, arcs: Whole) -> list[automaton.Command]:
-        """The commands of a sentence; each begins with an arc of the start."""
-        network, grammar = self._network, self._grammar
-        begins = np.flatnonzero(network.source[arcs] == grammar.start).tolist()
-        commands = []
-        for first, last in zip(begins, [*begins[1:], len(arcs)], strict=True):
-            slots: dict[str, tuple[int, ...]] = {}
-            words = []
-            for i in range(first, last):
-                slot, word = int(network.slot[arcs[i]]), int(network.word[arcs[i]])
-                if slot != automaton.NO_SLOT:
-                    name = grammar.slots[slot]
-                    slots[name] = (*slots.get(name, ()), i)
-                if word != NO_WORD:
-                    words.append((i, grammar.vocabulary[word]))
-            intent = grammar.intents[grammar.finals[int(network.target[arcs[last - 1]])]]
-            commands.append(automaton.Command(intent, first, last, slots, tuple(words)))
-        return commands
+        """The commands of a sentence; each after the first begins with an arc of the start."""
+        network = self._network
+        begins = network.source[arcs] == self._grammar.start
+        begins[0] = False
+        columns = (begins, network.slot[arcs], network.word[arcs], network.target[arcs])
+        return self._grammar.commands(list(zip(*(x.tolist() for x in columns), strict=True)))
 
     def _meaning(self, arcs: Whole) -> tuple[Any, ...]:
         return tuple(
