@@ -17,7 +17,7 @@ _MOST_STEPS: Final = 3_000_000  # places looked at; those of grammars/ need 11,2
 _MOST_COUNTED: Final = 10**30  # sentences
 
 Label = tuple[Any, int]  # a token, and the index of the slot it belongs to or NO_SLOT
-Spelling = Callable[[Word, bool], Sequence[Sequence[Any]]]
+Spelling = Callable[[Word, bool], Sequence[Any]]
 
 
 class TwoIntents(GrammarError):
@@ -71,8 +71,7 @@ def build(
       expressions: phrases by intent.
       slots: values by slot.
       slot_names: names in results; their positions become the labels' slots.
-      spell: the ways to write a word in tokens; the second argument says whether the word is a
-        sentence's first.
+      spell: tokens of a word; the second argument says whether it is a sentence's first.
       collisions: None refuses a sentence with two intents.  A list gets what such sentences are,
         and the first intent holds.
 
@@ -153,14 +152,10 @@ class _Network:
 
     def _lay_word(self, word: Word, slot: str | None, first: bool, start: int) -> int:
         index = NO_SLOT if slot is None else self._slot_numbers[slot]
-        end = self.place()
-        for tokens in self._spell(word, first):
-            here = start
-            for token in tokens:
-                self.arcs[here].append(((token, index), len(self.arcs)))
-                here = self.place()
-            self.arcs[here].append((None, end))
-        return end
+        for token in self._spell(word, first):
+            self.arcs[start].append(((token, index), len(self.arcs)))
+            start = self.place()
+        return start
 
     def _join(self, ends: dict[bool, int], first: bool, end: int) -> None:
         """Leads from `end` to the place after the item."""

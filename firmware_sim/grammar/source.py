@@ -185,10 +185,10 @@ class Grammar:
           ValueError: a word that the tokenizer cannot spell.
         """
 
-        def spell(word: Word, first: bool) -> list[list[int]]:
+        def spell(word: Word, first: bool) -> list[int]:
             if first:
-                return [tokenizer.encode(word.text)]
-            return [tokenizer.encode(f"a {word.text}")[len(tokenizer.encode("a")) :]]
+                return tokenizer.encode(word.text)
+            return tokenizer.encode(f"a {word.text}")[len(tokenizer.encode("a")) :]
 
         automaton = self.automaton(spell)
         arcs = sorted(
@@ -282,7 +282,7 @@ class Grammar:
     @functools.cached_property
     def word_automaton(self) -> Automaton:
         """The automaton over words."""
-        return self.automaton(lambda word, first: [[word]])
+        return self.automaton(lambda word, first: [word])
 
 
 def _plain(value: str) -> list[str]:

@@ -35,7 +35,7 @@ def coffee(tmp_path: Path) -> Grammar:
 
 def all_texts(grammar: Grammar) -> set[str]:
     """By brute force, through the automaton of words."""
-    automaton = grammar.automaton(lambda word, first: [[word]])
+    automaton = grammar.automaton(lambda word, first: [word])
     found: set[str] = set()
     waiting: list[tuple[int, tuple[str, ...]]] = [(0, ())]
     while waiting:
