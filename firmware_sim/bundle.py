@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from firmware_sim.grammar import automaton as grammar
 from firmware_sim.grammar.automaton import Grammar
+from firmware_sim.grammar.pronunciation import Pronunciations
 from firmware_sim.runtimes import flatbuffer, verifier
 from firmware_sim.runtimes.model import DTYPES, BundleError, Model, TensorSpec
 from firmware_sim.search import language
@@ -64,6 +65,20 @@ class Bundle(SpeechModel):
     def window(self) -> int:
         """Most samples of 16 kHz audio that the encoder takes at once."""
         return frontend.sample_count(self.limits.frames, self.frontend.window)
+
+    def pronunciations(self) -> Pronunciations:
+        """How the words of a grammar are said, for `compile_phones`.
+
+        Raises:
+          BundleError: the model knows only the commands that it was trained for.
+          LexiconError: the lexicon is no file of pronunciations.
+        """
+        if self.phones is None or self.lexicon is None:
+            raise BundleError(
+                f"{self.path} understands only what it was trained for: name a general bundle, "
+                "such as english, or train one for the grammar (tf_speech_transformer.train)."
+            )
+        return Pronunciations.of_bundle(self.lexicon)
 
 
 def shipped() -> dict[str, pathlib.Path]:

@@ -25,10 +25,10 @@ from absl import flags
 from firmware_sim import bundle as bundles
 from firmware_sim.bundle import BundleError
 from firmware_sim.command_line import tool
-from firmware_sim.grammar import home, templates
+from firmware_sim.grammar import home, pronunciation, templates
 from firmware_sim.grammar.automaton import GrammarError
 from firmware_sim.grammar.lexicon import LexiconError
-from firmware_sim.grammar.pronunciation import PronunciationError, Pronunciations
+from firmware_sim.grammar.pronunciation import PronunciationError
 from firmware_sim.grammar.source import Command, Grammar
 from firmware_sim.storage.writing import described, write_whole
 
@@ -62,12 +62,7 @@ def compile_onto(grammar: Grammar, bundle: bundles.Bundle, out: pathlib.Path) ->
       BundleError: the bundle is of a model that knows only its own commands.
       OSError: the copy cannot be written; nothing of it stays.
     """
-    if bundle.phones is None or bundle.lexicon is None:
-        raise BundleError(
-            f"{bundle.path} understands only what it was trained for: name a general bundle, such "
-            "as english, or train one for the grammar (tf_speech_transformer.train)."
-        )
-    pronunciations = Pronunciations.of_bundle(bundle.lexicon)
+    pronunciations = bundle.pronunciations()
     compiled = grammar.compile_phones(pronunciations.of)
     files = {**bundle.files, "grammar.json": f"{json.dumps(compiled)}\n".encode()}
     manifest = {
@@ -76,9 +71,8 @@ def compile_onto(grammar: Grammar, bundle: bundles.Bundle, out: pathlib.Path) ->
         "files": described(files),
     }
     write_whole(out.resolve(), files, manifest)
-    names = bundle.phones.names
     return [
-        f"{word}: {' '.join(names[phone] for phone in pronunciations.of(word)[0])}"
+        f"{word}: {pronunciation.names(pronunciations.of(word)[0])}"
         for word in grammar.spoken
         if pronunciations.is_guessed(word)
     ]

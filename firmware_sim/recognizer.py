@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import functools
 import math
 import os
 import pathlib
@@ -12,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 import numpy.typing as npt
 
-from firmware_sim.bundle import Bundle, BundleError
+from firmware_sim.bundle import Bundle
 from firmware_sim.grammar import automaton as grammars
 from firmware_sim.grammar import source, templates
 from firmware_sim.grammar.pronunciation import Pronunciations
@@ -66,7 +67,6 @@ class Recognizer:
         else:
             self._step = runtime.load(runtime_name, bundle.decoder_step, num_threads)
             self._decoder = Decoder(bundle, self._step, options)
-        self._pronunciations: Pronunciations | None = None  # of the bundle, once they are needed
         self._lock = threading.Lock()  # a runtime has one set of input tensors
 
     def use(
@@ -88,23 +88,27 @@ class Recognizer:
           PronunciationError: a word cannot be said as it is written.
           BundleError: the model knows only the commands that it was trained for.
         """
-        bundle = self.bundle
-        if bundle.phones is None or bundle.lexicon is None:
-            raise BundleError(
-                f"{bundle.path} understands only what it was trained for: load a general bundle."
-            )
+        pronunciations, phones = self.pronunciations, self.bundle.phones
+        assert phones is not None  # else there are no pronunciations
         if isinstance(grammar, source.Grammar):
             grammar = grammar.with_values(slots or {})
         else:
             grammar = templates.read(pathlib.Path(grammar), slots)
-        if self._pronunciations is None:
-            self._pronunciations = Pronunciations.of_bundle(bundle.lexicon)
-        compiled = grammar.compile_phones(self._pronunciations.of)
+        compiled = grammar.compile_phones(pronunciations.of)
         other = copy.copy(self)
-        other._grammar = grammars.build(compiled, len(bundle.phones.names), ())
-        other._phones = PhoneSearch(other._grammar, bundle.phones.blank)
-        other.bundle = dataclasses.replace(bundle, grammar=other._grammar)
+        other._grammar = grammars.build(compiled, len(phones.names), ())
+        other._phones = PhoneSearch(other._grammar, phones.blank)
+        other.bundle = dataclasses.replace(self.bundle, grammar=other._grammar)
         return other
+
+    @functools.cached_property
+    def pronunciations(self) -> Pronunciations:
+        """Those of the bundle; recognisers of other commands share them.
+
+        Raises:
+          BundleError: the model knows only the commands that it was trained for.
+        """
+        return self.bundle.pronunciations()
 
     @property
     def arena_bytes(self) -> dict[str, int | None]:
@@ -267,11 +271,12 @@ class Recognizer:
                     slots=x.slots,
                     confidence=x.confidence,
                     slot_confidence=x.slot_confidence,
-                    start=self._seconds(offset, x.first, x.last)[0],
-                    end=self._seconds(offset, x.first, x.last)[1],
+                    start=start,
+                    end=end,
                     said=x.said,
                 )
                 for x in readings
+                for start, end in (self._seconds(offset, x.first, x.last),)
             )
         return dataclasses.replace(
             segment,

@@ -24,7 +24,7 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from absl import app, flags
+from absl import flags
 from wyoming.asr import Transcribe, Transcript
 from wyoming.audio import AudioChunk, AudioStart, AudioStop
 from wyoming.error import Error
@@ -34,13 +34,14 @@ from wyoming.server import AsyncEventHandler, AsyncServer
 
 from firmware_sim import bundle as bundles
 from firmware_sim.bundle import BundleError
+from firmware_sim.command_line import tool
 from firmware_sim.grammar import home as homes
 from firmware_sim.grammar import spoken
 from firmware_sim.grammar.automaton import GrammarError
 from firmware_sim.grammar.home import KINDS, Name
 from firmware_sim.grammar.lexicon import LexiconError
 from firmware_sim.grammar.phrase import Choice, Word
-from firmware_sim.grammar.pronunciation import PronunciationError, Pronunciations
+from firmware_sim.grammar.pronunciation import PronunciationError
 from firmware_sim.grammar.source import Grammar
 from firmware_sim.grammar.templates import BUILT_IN, Templates, is_templates
 from firmware_sim.recognizer import Recognizer
@@ -79,7 +80,6 @@ class Homes:
         if recognizer.bundle.lexicon is None:
             raise BundleError(f"{recognizer.bundle.path} knows only its own commands: name another")
         self._recognizer, self._names = recognizer, names
-        self._pronunciations = Pronunciations.of_bundle(recognizer.bundle.lexicon)
         self._templates = Templates.read(sentences) if is_templates(sentences) else None
         self._grammar = None if self._templates else Grammar.read(sentences)
         self._kept: collections.OrderedDict[tuple[str, ...], asyncio.Task[Recognizer]]
@@ -132,7 +132,7 @@ class Homes:
         try:
             for word in words:
                 for part in word.spoken.split():
-                    self._pronunciations.of(part)
+                    self._recognizer.pronunciations.of(part)
         except PronunciationError as error:
             log.warning("The name %r is left out: %s", name, error)
             return False
@@ -332,7 +332,7 @@ def run() -> None:
     flags.DEFINE_string("names", None, "YAML file of a home's names.")
     flags.DEFINE_string("zeroconf", None, "Name under which Home Assistant finds the server.")
     flags.DEFINE_integer("num_threads", 1, "Threads of LiteRT.", lower_bound=1)
-    app.run(main)
+    tool.run(main)
 
 
 if __name__ == "__main__":
