@@ -15,14 +15,13 @@ A cost is a negative log probability (natural) in steps of 1 / 16, at most 255 o
 
 import functools
 import io
-import lzma
-import struct
 import zipfile
-import zlib
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+
+from firmware_sim.storage.manifest import ZIP_ERRORS
 
 STEPS: Final = 16  # of a cost, a nat
 _CONTEXTS: Final = 20_000  # whose costs are remembered
@@ -176,21 +175,7 @@ def _arrays(data: bytes) -> dict[str, npt.NDArray[Any]]:
                 arrays[name] = np.frombuffer(content, dtype)
     except LanguageError:
         raise
-    # What zipfile, its decompressors and numpy raise for bytes that are no whole .npz.
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        lzma.LZMAError,
-        struct.error,
-        OSError,
-        EOFError,
-        RuntimeError,
-        ValueError,
-        TypeError,
-        OverflowError,
-        IndexError,
-        SyntaxError,
-        MemoryError,
-    ) as error:
+    # numpy raises these for a header that is none.
+    except (*ZIP_ERRORS, TypeError, SyntaxError, MemoryError) as error:
         raise LanguageError(f"not a whole .npz ({error})") from error
     return arrays

@@ -29,7 +29,7 @@ _LARGEST: Final = {".tflite": (1 << 31) - 1, ".npz": 256 << 20}
 _LARGEST_OTHER: Final = 16 << 20
 _MOST_FILES: Final = 16
 # Everything that `zipfile` and the decompressors raise for bytes that are no whole zip.
-_ZIP_ERRORS: Final = (
+ZIP_ERRORS: Final = (
     zipfile.BadZipFile,
     zlib.error,
     lzma.LZMAError,
@@ -68,7 +68,7 @@ class Files:
             raise BundleError(f"{path}: neither a directory nor a file; {REBUILD}.")
         try:
             self._zip = zipfile.ZipFile(path)
-        except _ZIP_ERRORS as error:
+        except ZIP_ERRORS as error:
             raise BundleError(
                 f"{path}: neither a directory nor a readable .zip ({error}); {REBUILD}."
             ) from error
@@ -100,7 +100,7 @@ class Files:
                 return member.read(size)
         except (FileNotFoundError, KeyError) as error:
             raise BundleError(f"{self.path}: {name} is missing; {REBUILD}.") from error
-        except _ZIP_ERRORS as error:
+        except ZIP_ERRORS as error:
             raise BundleError(
                 f"{self.path}: {name} cannot be read ({error}); {REBUILD}."
             ) from error

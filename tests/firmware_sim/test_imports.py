@@ -27,7 +27,7 @@ FORBIDDEN = {
 # Every import goes to the right, or stays within a folder. All other modules are commands.
 ORDER = [
     *("command_line", "c", "recognizer", "bundle"),
-    *("storage", "search", "grammar", "sound", "fitting", "runtimes"),
+    *("search", "grammar", "sound", "fitting", "storage", "runtimes"),
 ]
 FOLDERS = {module.split(".")[0] for module in MODULES if "." in module}
 
