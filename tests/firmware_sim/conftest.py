@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from firmware_sim import bundle
 from tests.conftest import add_grammar, digit_grammar
 from tests.firmware_sim import core
 
@@ -27,6 +28,22 @@ def held_bundle(
 ) -> pathlib.Path:
     target = tmp_path_factory.mktemp("bundles") / "held"
     return add_grammar(digits_bundle, target, grammar_content)
+
+
+@pytest.fixture(scope="session")
+def loaded(digits_bundle: pathlib.Path) -> bundle.Bundle:
+    return bundle.load(digits_bundle)
+
+
+@pytest.fixture(scope="session")
+def held(held_bundle: pathlib.Path) -> bundle.Bundle:
+    return bundle.load(held_bundle)
+
+
+@pytest.fixture(scope="session")
+def content(loaded: bundle.Bundle) -> bytes:
+    """The block of the bundle of digits."""
+    return core.block_of(loaded)
 
 
 @pytest.fixture(scope="session")

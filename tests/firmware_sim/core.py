@@ -20,6 +20,7 @@ from firmware_sim.bundle import Bundle
 from firmware_sim.c import block, signature
 from firmware_sim.recognizer import Recognizer as PythonRecognizer
 from firmware_sim.runtimes import runtime
+from firmware_sim.runtimes.model import Model
 from firmware_sim.search import results
 from tests.conftest import OFFLINE, REPOSITORY
 
@@ -199,6 +200,14 @@ def remembered(loaded: Bundle, name: str = "litert-reference") -> Invoke:
     return invoke
 
 
+def copied(model: Model, addresses: Any) -> runtime.Tensors:
+    """The inputs of a model, from where C has them."""
+    given = {spec.name: np.empty(spec.shape, spec.dtype) for spec in model.inputs}
+    for i, values in enumerate(given.values()):
+        ctypes.memmove(values.ctypes.data, addresses[i], values.nbytes)
+    return given
+
+
 class Models:
     """The two models of a bundle, as the core calls them."""
 
@@ -213,12 +222,8 @@ class Models:
         )
 
     def _run(self, encoder: int, inputs: Any, outputs: Any) -> int:
-        model, given = self._models[encoder], {}
-        for i, spec in enumerate(model.inputs):
-            values = np.empty(spec.shape, spec.dtype)
-            ctypes.memmove(values.ctypes.data, inputs[i], values.nbytes)
-            given[spec.name] = values
-        found = self.invoke(bool(encoder), given)
+        model = self._models[encoder]
+        found = self.invoke(bool(encoder), copied(model, inputs))
         if found is None:
             return 1
         self._outputs[encoder] = {name: x.copy() for name, x in found.items()}

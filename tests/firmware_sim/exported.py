@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from firmware_sim import bundle
 from firmware_sim.grammar import automaton as grammar
-from tests.firmware_sim.core import OK, WARNINGS, Invoke, ThirdParty
+from tests.firmware_sim.core import OK, WARNINGS, Invoke, ThirdParty, copied
 
 # Compilers of C and C++, and the flag of the machine that they compile for.
 HOST = ("gcc", "g++", "-fPIC")
@@ -84,12 +84,7 @@ class Firmware:
 
     def _invoke(self, encoder: int, inputs: list[int], outputs: list[int]) -> int:
         model = self._models[encoder]
-        given: dict[str, NDArray[Any]] = {}
-        for spec, address in zip(model.inputs, inputs, strict=False):
-            values = np.empty(spec.shape, spec.dtype)
-            ctypes.memmove(values.ctypes.data, address, values.nbytes)
-            given[spec.name] = values
-        found = self.invoke(bool(encoder), given)
+        found = self.invoke(bool(encoder), copied(model, inputs))
         if found is None:
             return 1
         for spec, address in zip(model.outputs, outputs, strict=False):

@@ -47,11 +47,6 @@ from tests.firmware_sim.exported import (
 
 
 @pytest.fixture(scope="module")
-def loaded(digits_bundle: pathlib.Path) -> bundle.Bundle:
-    return bundle.load(digits_bundle)
-
-
-@pytest.fixture(scope="module")
 def sources(loaded: bundle.Bundle, speech: NDArray[np.int16]) -> dict[str, str]:
     return export_c.export(loaded, speech)
 

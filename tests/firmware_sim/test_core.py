@@ -5,6 +5,8 @@ import dataclasses
 import json
 import pathlib
 import subprocess
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,26 +22,23 @@ from tests.firmware_sim import core
 
 SECOND = 16000
 FIRMWARE = pathlib.Path(__file__).parent / "firmware"
-
-
-@pytest.fixture(scope="module")
-def loaded(digits_bundle: pathlib.Path) -> bundle.Bundle:
-    return bundle.load(digits_bundle)
-
-
-@pytest.fixture(scope="module")
-def held(held_bundle: pathlib.Path) -> bundle.Bundle:
-    return bundle.load(held_bundle)
-
-
-@pytest.fixture(scope="module")
-def content(loaded: bundle.Bundle) -> bytes:
-    return core.block_of(loaded)
+Open = Callable[..., core.Recognizer]
 
 
 @pytest.fixture(scope="module")
 def invoke(loaded: bundle.Bundle) -> core.Invoke:
     return core.remembered(loaded, "litert")
+
+
+@pytest.fixture(scope="module")
+def opened(core_library: pathlib.Path, invoke: core.Invoke) -> Open:
+    """Makes a recogniser of a bundle, with settings."""
+
+    def make(chosen: bundle.Bundle, **settings: Any) -> core.Recognizer:
+        models = core.Models(chosen, invoke)
+        return core.Recognizer(core_library, core.block_of(chosen), models, **settings)
+
+    return make
 
 
 @pytest.fixture(scope="module")
@@ -63,9 +62,8 @@ def conversation() -> NDArray[np.int16]:
 @pytest.mark.parametrize("early", [False, True])
 def test_texts_of_a_stream_are_those_of_python(
     early: bool,
-    core_library: pathlib.Path,
+    opened: Open,
     loaded: bundle.Bundle,
-    content: bytes,
     invoke: core.Invoke,
     conversation: NDArray[np.int16],
 ) -> None:
@@ -73,13 +71,13 @@ def test_texts_of_a_stream_are_those_of_python(
     kinds = collections.Counter(event.kind for event in expected)
     assert kinds["text"] > kinds["speech_ended"] >= 4  # something was cut
     assert (kinds["early_text"] > 4) == early
-    recognizer = core.Recognizer(core_library, content, core.Models(loaded, invoke), early=early)
+    recognizer = opened(loaded, early=early)
     core.assert_same_events(recognizer.hear(conversation), expected)
     assert recognizer.is_intact
 
 
 def test_commands_of_a_stream_are_those_of_python(
-    core_library: pathlib.Path,
+    opened: Open,
     held: bundle.Bundle,
     invoke: core.Invoke,
     conversation: NDArray[np.int16],
@@ -95,20 +93,16 @@ def test_commands_of_a_stream_are_those_of_python(
         if event.confidence is not None
         for _, confidence in event.slots.values()
     )
-    recognizer = core.Recognizer(
-        core_library, core.block_of(held), core.Models(held, invoke), early=True
-    )
+    recognizer = opened(held, early=True)
     core.assert_same_events(recognizer.hear(conversation), expected)
 
 
 def test_events_do_not_depend_on_the_blocks_of_audio(
-    core_library: pathlib.Path,
+    opened: Open,
     loaded: bundle.Bundle,
-    content: bytes,
-    invoke: core.Invoke,
     conversation: NDArray[np.int16],
 ) -> None:
-    recognizer = core.Recognizer(core_library, content, core.Models(loaded, invoke))
+    recognizer = opened(loaded)
     audio = conversation[: 8 * SECOND]
     first = recognizer.hear(audio)  # a stream leaves nothing to the next
     assert len(first) > 3
@@ -117,18 +111,13 @@ def test_events_do_not_depend_on_the_blocks_of_audio(
 
 
 def test_recognisers_share_nothing(
-    core_library: pathlib.Path,
+    opened: Open,
     loaded: bundle.Bundle,
     held: bundle.Bundle,
-    content: bytes,
-    invoke: core.Invoke,
     conversation: NDArray[np.int16],
 ) -> None:
     audio = conversation[: 6 * SECOND]
-    pair = [
-        core.Recognizer(core_library, content, core.Models(loaded, invoke)),
-        core.Recognizer(core_library, core.block_of(held), core.Models(held, invoke)),
-    ]
+    pair = [opened(loaded), opened(held)]
     expected = [list(recognizer.hear(audio)) for recognizer in pair]
     for recognizer in pair:
         recognizer.events = []
@@ -182,7 +171,7 @@ def test_another_grammar_replaces_one_section(
 
 
 def test_a_grammar_of_many_states_has_wide_indices(
-    core_library: pathlib.Path,
+    opened: Open,
     loaded: bundle.Bundle,
     invoke: core.Invoke,
     conversation: NDArray[np.int16],
@@ -212,7 +201,7 @@ def test_a_grammar_of_many_states_has_wide_indices(
     audio = conversation[: 4 * SECOND]
     expected = core.reference(held, invoke, audio, False)
     assert [event.text for event in expected if event.kind == "command"] == ["five six seven"]
-    recognizer = core.Recognizer(core_library, core.block_of(held), core.Models(held, invoke))
+    recognizer = opened(held)
     core.assert_same_events(recognizer.hear(audio), expected)
 
 

@@ -29,21 +29,6 @@ FIRMWARE = pathlib.Path(__file__).parent / "firmware"
 
 
 @pytest.fixture(scope="module")
-def loaded(digits_bundle: pathlib.Path) -> bundle.Bundle:
-    return bundle.load(digits_bundle)
-
-
-@pytest.fixture(scope="module")
-def held(held_bundle: pathlib.Path) -> bundle.Bundle:
-    return bundle.load(held_bundle)
-
-
-@pytest.fixture(scope="module")
-def content(loaded: bundle.Bundle) -> bytes:
-    return core.block_of(loaded)
-
-
-@pytest.fixture(scope="module")
 def models(loaded: bundle.Bundle) -> core.Models:
     """Models that nothing runs."""
     return core.Models(loaded, lambda encoder, inputs: None)

@@ -35,11 +35,6 @@ exec(sys.argv[2])
 """
 
 
-@pytest.fixture(scope="module")
-def loaded(digits_bundle: pathlib.Path) -> bundle.Bundle:
-    return bundle.load(digits_bundle)
-
-
 def zeros(model: Model) -> runtime.Tensors:
     return {spec.name: np.zeros(spec.shape, spec.numpy_dtype) for spec in model.inputs}
 

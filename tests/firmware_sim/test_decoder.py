@@ -15,11 +15,6 @@ from tests.conftest import add_grammar, digit_grammar
 
 
 @pytest.fixture(scope="module")
-def loaded(digits_bundle: pathlib.Path) -> bundle.Bundle:
-    return bundle.load(digits_bundle)
-
-
-@pytest.fixture(scope="module")
 def encoded(loaded: bundle.Bundle, speech: NDArray[np.int16]) -> tuple[runtime.Tensors, int]:
     features = recognizer.compute_features(loaded, speech)
     outputs = runtime.load("litert", loaded.encoder).invoke(

@@ -22,11 +22,6 @@ _run = functools.partial(run_module, "firmware_sim.export_c")
 
 
 @pytest.fixture(scope="module")
-def loaded(digits_bundle: pathlib.Path) -> bundle.Bundle:
-    return bundle.load(digits_bundle)
-
-
-@pytest.fixture(scope="module")
 def sources(loaded: bundle.Bundle, speech: NDArray[np.int16]) -> dict[str, str]:
     return export_c.export(loaded, speech)
 

@@ -31,11 +31,6 @@ ETHOS_U55 = Accelerator("ethos-u55-256", "Ethos_U55_High_End_Embedded")
 
 
 @pytest.fixture(scope="module")
-def loaded(digits_bundle: pathlib.Path) -> bundle.Bundle:
-    return bundle.load(digits_bundle)
-
-
-@pytest.fixture(scope="module")
 def on_npu(loaded: bundle.Bundle) -> fit.Fit:
     return fit.fit(loaded, device.load("corstone-300"), BEAM)
 

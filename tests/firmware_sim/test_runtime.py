@@ -1,5 +1,4 @@
 import dataclasses
-import pathlib
 
 import numpy as np
 import pytest
@@ -18,11 +17,6 @@ RUNTIMES = [
     pytest.param(name, marks=needs_cortex_m55 if name == "cortex-m55" else ())
     for name in runtime.RUNTIMES
 ]
-
-
-@pytest.fixture(scope="module")
-def loaded(digits_bundle: pathlib.Path) -> bundle.Bundle:
-    return bundle.load(digits_bundle)
 
 
 @pytest.mark.parametrize("name", RUNTIMES)
