@@ -197,7 +197,9 @@ def write_pieces(directory: Path, root: Path) -> Path:
     target = root / f"pieces-{hashlib.sha256(content.encode()).hexdigest()[:16]}.npz"
     if not target.exists():
         root.mkdir(parents=True, exist_ok=True)
-        pieces = [audio.load(x).astype(np.float16) / 32768 for x in tqdm(files, "noises")]
+        pieces = [
+            audio.load(x).astype(np.float16) / 32768 for x in tqdm(files, "noises", disable=None)
+        ]
         temporary = target.with_suffix(".tmp")
         with temporary.open("wb") as file:
             lengths = np.array([len(x) for x in pieces], np.int32)
