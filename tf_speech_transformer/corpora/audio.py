@@ -47,6 +47,7 @@ def decode(content: bytes, name: str) -> np.ndarray:
     Raises:
         AudioError: it is empty, truncated or no audio, or holds infinities or NaN.
     """
+    # tensorflow-io waits without end for samples that a header promises and no frame holds.
     suits = _is_utterance(content) and flac.is_clean(content)
     samples = _decode_flac(content) if suits else None
     return device_audio.decode(io.BytesIO(content), name) if samples is None else samples

@@ -58,13 +58,16 @@ def stream_info(head: bytes) -> StreamInfo | None:
 
 
 def is_clean(content: bytes) -> bool:
-    """Whether nothing but whole frames follows the metadata, as far as both ends show."""
+    """Whether the frames that follow the metadata are whole, as many as the header says, and all.
+
+    Only both ends are looked at.
+    """
     at = _after_metadata(io.BytesIO(content))
     info, tail = stream_info(content), content[max(at, len(content) - _LONGEST_FRAME) :]
     if info is None or not content.startswith(_SYNC, at):
         return False
     end = _last_frame(tail, info)
-    return end is not None and end[1] == len(tail)
+    return end == (info.samples, len(tail))
 
 
 def mend(stream: BinaryIO) -> BinaryIO:
