@@ -1,6 +1,7 @@
 """The Speech-Transformer of Bie et al. (arXiv 1911.03604). For shapes see `dimensions.py`."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -140,6 +141,11 @@ class SpeechTransformer(keras.Model):
     def encode(self, features, memory_mask, training=False):
         """features [B, T, F], memory_mask [B, 1, 1, S] -> memory [B, S, D], CTC [B, S, V] or None
         without that head."""
+        memory = self.remember(self.streams(features, memory_mask, training)[-1], training)
+        return memory, self.ctc(memory, training=training) if self.ctc else None
+
+    def streams(self, features, memory_mask, training=False) -> list[tf.Tensor]:
+        """What each layer of the encoder gives, [B, S, D]."""
         x = self.features(features, training=training)[..., None]
         for block in self.front_end:
             x = block(x, training=training)
@@ -151,11 +157,14 @@ class SpeechTransformer(keras.Model):
             length = tf.shape(x)[1] if x.shape[1] is None else x.shape[1]
             positions = self.positions(table[None, :length], training=training)
             x = self.positions_sum([x, positions], training=training)
-        x = self.dropout(x, training=training)
+        streams = [self.dropout(x, training=training)]
         for block in self.encoder:
-            x, _ = block(x, mask, training=training)
-        memory = self.encoder_norm(self.encoder_linear(x, training=training), training=training)
-        return memory, self.ctc(memory, training=training) if self.ctc else None
+            streams.append(block(streams[-1], mask, training=training)[0])
+        return streams
+
+    def remember(self, x, training=False):
+        """A stream [B, S, D] -> what the heads and the decoder read of it."""
+        return self.encoder_norm(self.encoder_linear(x, training=training), training=training)
 
     def decode(self, tokens, memory, memory_mask, lengths=None, training=False):
         """All positions at once: tokens int32 [B, U], beginning with <s> -> logits [B, U, V].
@@ -234,18 +243,24 @@ class SpeechTransformer(keras.Model):
         logits = self.logits(self.decoder_norm(x))
         return reshape(logits, [None, self.dims.vocabulary]), rows, newest
 
-    def hear(self, features, frames, training=False) -> "Outputs":
-        """features [B, T, F], frames [B] -> the outputs of the encoder's heads, without logits."""
-        mask = self.memory_mask(frames, tf.shape(features)[1] // TIME_REDUCTION)
-        memory, ctc = self.encode(features, mask, training=training)
-        phones = self.phones(memory, training=training) if self.phones else None
-        return Outputs(None, ctc, phones, memory)
+    def hear(self, features, frames, training=False, between=()) -> "Outputs":
+        """features [B, T, F], frames [B] -> the outputs of the encoder's heads, without logits.
 
-    def call(self, inputs, training=False) -> "Outputs":
+        `between`: numbers of layers whose streams the head of phones reads as well.
+        """
+        mask = self.memory_mask(frames, tf.shape(features)[1] // TIME_REDUCTION)
+        streams = self.streams(features, mask, training)
+        memory = self.remember(streams[-1], training)
+        ctc = self.ctc(memory, training=training) if self.ctc else None
+        phones = self.phones(memory, training=training) if self.phones else None
+        early = [self.phones(self.remember(streams[i], training)) for i in between]
+        return Outputs(None, ctc, phones, memory, early)
+
+    def call(self, inputs, training=False, between=()) -> "Outputs":
         """inputs: features [B, T, F], frames [B], tokens [B, U]; where texts are padded, also how
-        many tokens they have: token_lengths [B]."""
+        many tokens they have: token_lengths [B]. `between`: as in `hear`."""
         features, frames = inputs["features"], inputs["frames"]
-        heard = self.hear(features, frames, training=training)
+        heard = self.hear(features, frames, training=training, between=between)
         mask = self.memory_mask(frames, tf.shape(features)[1] // TIME_REDUCTION)
         lengths = inputs.get("token_lengths")
         logits = self.decode(inputs["tokens"], heard.memory, mask, lengths, training=training)
@@ -259,6 +274,7 @@ class Outputs(NamedTuple):
     ctc: tf.Tensor | None  # [B, S, V]
     phones: tf.Tensor | None  # [B, S, phones and blank]
     memory: tf.Tensor  # [B, S, D]
+    early_phones: Sequence[tf.Tensor] = ()  # as `phones`, of layers between
 
 
 def build(dims: Dimensions, quantized: bool, bfloat16: bool = False) -> SpeechTransformer:

@@ -50,7 +50,9 @@ def losses(
 
     The token accuracy comes with them. All are means over the tokens, ends of texts included, or
     over the phones. A model with phones does not run its decoder while `ctc_weight` is 1.
-    Utterances that cannot be spelled count only in the loss of the phones.
+    Utterances that cannot be spelled count only in the loss of the phones. In float training, the
+    layers `train.early_layers` have `train.early_weight` of that loss, so that layers far from the
+    head learn sooner (Lee & Watanabe 2021, intermediate CTC).
 
     Args:
         ctc: called as `sparse_ctc` is, which XLA cannot compile.
@@ -61,36 +63,55 @@ def losses(
     waits = model.dims.phones and config.train.ctc_weight == 1
     total = counts(batch) if total is None else total
     metrics: dict[str, tf.Tensor] = {}
+    between = config.train.get("early_layers", ())
+    if not training or model.quantized or teacher:
+        between = ()
     if waits:
-        outputs = model.hear(batch["features"], batch["frames"], training=training)
+        outputs = model.hear(batch["features"], batch["frames"], training, between)
         taught = teacher and teacher.hear(batch["features"], batch["frames"], training=False)
     else:
         inputs, targets, weights = decoder_inputs(config, model, tokenizer, batch, training)
-        outputs = model(inputs, training=training)
+        outputs = model(inputs, training=training, between=between)
         taught = teacher and teacher(inputs, training=False)
         weights *= spelled(batch)[:, None]
         metrics |= decoder_losses(config, outputs.logits, taught, targets, weights, total["tokens"])
-    memory_frames = (batch["frames"] + TIME_REDUCTION - 1) // TIME_REDUCTION
-
-    def head(logits: tf.Tensor, taught_logits: tf.Tensor, labels: str, lengths: str) -> tf.Tensor:
-        if not teacher:
-            return ctc(batch[labels], batch[lengths], logits, memory_frames)
-        heard = tf.sequence_mask(memory_frames, tf.shape(logits)[1], tf.float32)
-        return tf.reduce_sum(divergence(taught_logits, logits) * heard, 1)
-
     if outputs.ctc is None:
         return {"loss": metrics["attention"], "accuracy": metrics["accuracy"]}
-    by_letters = head(outputs.ctc, taught and taught.ctc, "tokens", "token_lengths")
-    metrics["ctc"] = tf.reduce_sum(by_letters * spelled(batch)) / total["tokens"]
-    heads = metrics["ctc"]
-    if model.dims.phones:
-        by_phones = head(outputs.phones, taught and taught.phones, "phones", "phone_lengths")
-        metrics["phones"] = tf.reduce_sum(by_phones) / total["phones"]
-        share = config.train.phone_weight
-        heads = share * metrics["phones"] + (1 - share) * heads
+    heads, heard = head_losses(config, outputs, taught, batch, total, ctc)
     weight = config.train.ctc_weight
     attention = metrics.get("attention", 0.0)
-    return {"loss": (1 - weight) * attention + weight * heads, **metrics}
+    return {"loss": (1 - weight) * attention + weight * heads, **metrics, **heard}
+
+
+def head_losses(
+    config: ml_collections.ConfigDict,
+    outputs: Outputs,
+    taught: Outputs | None,
+    batch: dict[str, tf.Tensor],
+    total: dict[str, tf.Tensor],
+    ctc: Callable[..., tf.Tensor],
+) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+    """That of the encoder's heads together, and of each."""
+    frames = (batch["frames"] + TIME_REDUCTION - 1) // TIME_REDUCTION
+
+    def head(logits: tf.Tensor, taught_logits: tf.Tensor, labels: str, lengths: str) -> tf.Tensor:
+        if not taught:
+            return ctc(batch[labels], batch[lengths], logits, frames)
+        heard = tf.sequence_mask(frames, tf.shape(logits)[1], tf.float32)
+        return tf.reduce_sum(divergence(taught_logits, logits) * heard, 1)
+
+    by_letters = head(outputs.ctc, taught and taught.ctc, "tokens", "token_lengths")
+    metrics = {"ctc": tf.reduce_sum(by_letters * spelled(batch)) / total["tokens"]}
+    if outputs.phones is None:
+        return metrics["ctc"], metrics
+    by_phones = head(outputs.phones, taught and taught.phones, "phones", "phone_lengths")
+    metrics["phones"] = phones = tf.reduce_sum(by_phones) / total["phones"]
+    if outputs.early_phones:
+        early = [head(x, None, "phones", "phone_lengths") for x in outputs.early_phones]
+        metrics["early"] = tf.reduce_sum(early) / (len(early) * total["phones"])
+        phones += config.train.early_weight * (metrics["early"] - phones)
+    share = config.train.phone_weight
+    return share * phones + (1 - share) * metrics["ctc"], metrics
 
 
 def decoder_losses(

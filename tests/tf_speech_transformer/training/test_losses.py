@@ -82,6 +82,23 @@ def test_a_decoder_that_waits_is_not_trained(model: SpeechTransformer, batch: Ba
         assert not any(moved.get(variable.ref()) for variable in layer.trainable_variables)
 
 
+def test_phones_are_learned_by_layers_between_in_float_training_only(
+    model: SpeechTransformer, batch: Batch
+) -> None:
+    config = preset(1.0)
+    config.train.update({"early_layers": (0,), "early_weight": 1.0, "phone_weight": 1.0})
+    changes, metrics = losses.gradients(config, model, TOKENIZER, batch)
+    assert float(metrics["loss"]) == pytest.approx(float(metrics["early"]))
+    assert float(metrics["early"]) != pytest.approx(float(metrics["phones"]), rel=1e-3)
+    moved = {
+        variable.ref(): float(tf.reduce_sum(tf.abs(change)))
+        for variable, change in zip(model.trained_variables, changes, strict=True)
+    }
+    assert any(moved.get(x.ref()) for x in model.front_end_linear.trainable_variables)
+    assert not any(moved.get(x.ref()) for x in model.encoder[0].trainable_variables)
+    assert "early" not in losses.losses(config, model, TOKENIZER, batch, training=False)
+
+
 def test_a_word_without_letters_counts_only_in_its_phones(
     model: SpeechTransformer, batch: Batch
 ) -> None:
