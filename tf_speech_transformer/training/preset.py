@@ -57,6 +57,8 @@ class Train:
     initial: str | None = None
     initial_shared: str | None = None
     phone_weight: float = 0.0
+    early_layers: tuple[int, ...] = ()
+    early_weight: float = 0.0
     bfloat16: bool = False
 
 
@@ -184,6 +186,12 @@ def check(config: ml_collections.ConfigDict) -> None:
         initial = config.train.get(name)
         if initial and not Path(initial).exists():
             raise ValueError(f"config.train.{name}: {initial} does not exist")
+    early, last = config.train.get("early_layers", ()), config.model.encoder_layers - 1
+    if early and not (config.model.get("phones") and 0 <= min(early) <= max(early) <= last):
+        raise ValueError(
+            f"config.train.early_layers is {early}: a model with phones is needed, and layers of"
+            f" its encoder that have others above, 0 to {last}"
+        )
     for name in SOURCES:
         if "records" not in corpus and name in corpus:
             recipes.check_sources(f"config.corpus.{name}", corpus[name])

@@ -76,6 +76,7 @@ def test_records_lie_where_the_flag_says(tmp_path: Path) -> None:
         ({"train.initial": "no.npz"}, "config.train.initial: no.npz does not exist"),
         ({"train.optimizer": "lion"}, "config.train.optimizer is 'lion': choose adam or adadelta"),
         ({"features": "mfcc"}, "config.features is 'mfcc': choose wheel or paper"),
+        ({"train.early_layers": (3,)}, r"early_layers is \(3,\): a model with phones is needed"),
         ({"train.step": 3}, "config.train.step is unknown: did you mean steps"),
         ({"train.steps": 2.5}, "config.train.steps is 2.5: it must be of type int"),
         ({"model.conv_channels": (8,)}, r"config.model.conv_channels is .*: it must be of type"),
