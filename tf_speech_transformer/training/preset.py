@@ -186,11 +186,12 @@ def check(config: ml_collections.ConfigDict) -> None:
         initial = config.train.get(name)
         if initial and not Path(initial).exists():
             raise ValueError(f"config.train.{name}: {initial} does not exist")
-    early, last = config.train.get("early_layers", ()), config.model.encoder_layers - 1
-    if early and not (config.model.get("phones") and 0 <= min(early) <= max(early) <= last):
+    early = config.train.get("early_layers", ())
+    layers = range(config.model.get("encoder_layers", Dimensions.encoder_layers) - 1)
+    if early and not (config.model.get("phones") and set(early) <= set(layers)):
         raise ValueError(
             f"config.train.early_layers is {early}: a model with phones is needed, and layers of"
-            f" its encoder that have others above, 0 to {last}"
+            f" its encoder below the last, 0 to {len(layers) - 1}"
         )
     for name in SOURCES:
         if "records" not in corpus and name in corpus:
