@@ -5,7 +5,6 @@ import hashlib
 import json
 import os
 import pathlib
-import re
 import shutil
 import subprocess
 import sys
@@ -20,8 +19,6 @@ import tf_speech_transformer  # noqa: F401 - sets up TensorFlow before its impor
 from firmware_sim.runtimes import cortex_m55
 
 REPOSITORY = pathlib.Path(__file__).parent.parent
-# What pip says if it cannot reach a package registry.
-OFFLINE = re.compile("NewConnectionError|NameResolutionError|ProxyError|ConnectTimeoutError")
 # `Dimensions` of the smallest model with every part, but for its vocabulary.
 TINY_MODEL: dict[str, Any] = {
     "feature_channels": 40,

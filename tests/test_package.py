@@ -11,8 +11,9 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
+from firmware_sim.c.third_party import OFFLINE
 from firmware_sim.fitting import device
-from tests.conftest import OFFLINE, REPOSITORY
+from tests.conftest import REPOSITORY
 
 PARTS = [
     *("firmware_sim", "tf_speech_transformer", "tflite_convert", "pretrained"),

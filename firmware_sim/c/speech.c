@@ -5,6 +5,8 @@
 
 #include "speech_stream.h"
 
+#define SILENT_PEAK 8 /* no recording of speech is softer */
+
 struct speech {
   speech_decoder decoder;
   speech_stream stream;
@@ -162,6 +164,31 @@ int speech_finish(speech *recognizer) {
   int status;
   speech_stream_finish(&recognizer->stream, &change);
   status = tell_change(recognizer, &change);
+  speech_stream_start(&recognizer->stream, recognizer->early);
+  return status;
+}
+
+size_t speech_window(const speech *recognizer) {
+  return (size_t)speech_stream_window(&recognizer->decoder.core);
+}
+
+static int is_silent(const int16_t *samples, size_t count) {
+  size_t i;
+  for (i = 0; i < count; ++i) {
+    if (samples[i] > SILENT_PEAK || samples[i] < -SILENT_PEAK) return 0;
+  }
+  return 1;
+}
+
+int speech_transcribe(speech *recognizer, const int16_t *samples, size_t count) {
+  speech_change change = {SPEECH_CLOSE, 0, 0, 0, 0};
+  int status;
+  if (count > speech_window(recognizer)) return SPEECH_ERROR_FRAMES;
+  change.end = (int64_t)count;
+  if (!is_silent(samples, count)) {
+    change.frames = speech_stream_whole(&recognizer->stream, samples, count);
+  }
+  status = tell_result(recognizer, &change);
   speech_stream_start(&recognizer->stream, recognizer->early);
   return status;
 }

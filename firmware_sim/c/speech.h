@@ -96,6 +96,17 @@ int speech_feed(speech *recognizer, const int16_t *samples, size_t count);
 /* Ends the stream. Returns as speech_feed. */
 int speech_finish(speech *recognizer);
 
+/* Most samples that speech_transcribe takes. */
+size_t speech_window(const speech *recognizer);
+
+/* Recognises a whole recording at once, from its first sample to its last, and tells its result. A
+ * stream that has begun is dropped.
+ *
+ * Returns SPEECH_OK, SPEECH_ERROR_FRAMES if the recording is longer than the window, or the error
+ * of a model.
+ */
+int speech_transcribe(speech *recognizer, const int16_t *samples, size_t count);
+
 #ifdef __cplusplus
 }
 #endif

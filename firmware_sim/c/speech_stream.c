@@ -21,11 +21,14 @@
 #define ABOVE_BACKGROUND 16 /* 12 dB */
 #define BACKGROUND_RISE 8 /* by 2^-8 a block, 1.7 dB a second */
 
+int64_t speech_stream_window(const speech_core *core) {
+  return core->frontend->window + (int64_t)core->numbers->frames * SPEECH_STEP - 1;
+}
+
 void speech_stream_lay(speech_stream *stream, const speech_core *core, int8_t *frames,
                        speech_memory *memory) {
   const speech_numbers *n = core->numbers;
-  int64_t samples = core->frontend->window + (int64_t)n->frames * SPEECH_STEP - 1;
-  uint64_t blocks = (uint64_t)(samples / SPEECH_STEP);
+  uint64_t blocks = (uint64_t)(speech_stream_window(core) / SPEECH_STEP);
   stream->core = core;
   stream->blocks = (int32_t)blocks;
   stream->frames = frames;
@@ -79,13 +82,27 @@ static void append(speech_stream *stream, const int16_t *block) {
   ++stream->window_frames;
 }
 
+/* Begins a window at a position. */
+static void empty(speech_stream *stream, int64_t start) {
+  speech_features_reset(stream->features, stream->core);
+  stream->window_start = start;
+  stream->window_blocks = stream->window_frames = 0;
+}
+
+int32_t speech_stream_whole(speech_stream *stream, const int16_t *samples, size_t count) {
+  size_t place;
+  empty(stream, 0);
+  for (place = 0; place + SPEECH_STEP <= count; place += SPEECH_STEP) {
+    append(stream, samples + place);
+  }
+  return stream->window_frames;
+}
+
 /* Starts the window anew at a position that the ring buffer still holds. */
 static void fill(speech_stream *stream, int64_t start) {
   int64_t oldest = stream->position - (int64_t)stream->blocks * SPEECH_STEP;
   if (start < oldest) start = oldest;
-  speech_features_reset(stream->features, stream->core);
-  stream->window_start = start;
-  stream->window_blocks = stream->window_frames = 0;
+  empty(stream, start);
   for (; start < stream->position; start += SPEECH_STEP) append(stream, block_at(stream, start));
 }
 

@@ -61,6 +61,13 @@ void speech_stream_lay(speech_stream *stream, const speech_core *core, int8_t *f
 /* Begins a stream. early: reports pauses in which speech may have ended. */
 void speech_stream_start(speech_stream *stream, int early);
 
+/* Most samples of a window. */
+int64_t speech_stream_window(const speech_core *core);
+
+/* Computes the features of a whole recording, which fits the window. Returns their frames. The
+ * stream has to be started anew. */
+int32_t speech_stream_whole(speech_stream *stream, const int16_t *samples, size_t count);
+
 /* Takes samples up to the next change. Returns how many it took. The features of a change are valid
  * until the next call. */
 size_t speech_stream_feed(speech_stream *stream, const int16_t *samples, size_t count,

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from firmware_sim import bundle
+from firmware_sim.c.third_party import ThirdParty
 from tests.conftest import add_grammar, digit_grammar
 from tests.firmware_sim import core
 
@@ -47,14 +48,12 @@ def content(loaded: bundle.Bundle) -> bytes:
 
 
 @pytest.fixture(scope="session")
-def third_party(tmp_path_factory: pytest.TempPathFactory) -> core.ThirdParty:
+def third_party(tmp_path_factory: pytest.TempPathFactory) -> ThirdParty:
     """Sources of others that the core needs."""
     return core.fetch(tmp_path_factory.mktemp("third_party"))
 
 
 @pytest.fixture(scope="session")
-def core_library(
-    third_party: core.ThirdParty, tmp_path_factory: pytest.TempPathFactory
-) -> pathlib.Path:
+def core_library(third_party: ThirdParty, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """The C core as a shared library."""
     return core.build(third_party, tmp_path_factory.mktemp("core"))

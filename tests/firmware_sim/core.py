@@ -7,8 +7,6 @@ import hashlib
 import pathlib
 import shutil
 import subprocess
-import sys
-import tarfile
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,12 +15,13 @@ import pytest
 from numpy.typing import NDArray
 
 from firmware_sim.bundle import Bundle
-from firmware_sim.c import block, signature
+from firmware_sim.c import block, signature, third_party
+from firmware_sim.c.third_party import ThirdParty
 from firmware_sim.recognizer import Recognizer as PythonRecognizer
 from firmware_sim.runtimes import runtime
 from firmware_sim.runtimes.model import Model
 from firmware_sim.search import results
-from tests.conftest import OFFLINE, REPOSITORY
+from tests.conftest import REPOSITORY
 
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g"]
 SOURCES = REPOSITORY / "firmware_sim" / "c"
@@ -31,102 +30,61 @@ CORE = (
     *("speech_features", "speech_grammar", "speech_pause", "speech_search", "speech_stream"),
 )
 WARNINGS = ("-Wall", "-Wextra", "-Wconversion", "-Werror", "-pedantic")
-MICROFRONTEND = pathlib.Path("tensorflow/lite/experimental/microfrontend/lib")
-WEBRTC = pathlib.Path("webrtc/common_audio")
-# What speech_features.h and speech_detector.h name.
-MICROFRONTEND_FILES = (
-    *("fft", "filterbank", "frontend", "kiss_fft_int16", "log_lut", "log_scale"),
-    *("noise_reduction", "pcan_gain_control", "window"),
-)
-WEBRTC_FILES = (
-    *(f"vad/{name}" for name in ("vad_core", "vad_filterbank", "vad_gmm", "vad_sp")),
-    *(
-        f"signal_processing/{name}"
-        for name in (
-            *("division_operations", "energy", "get_scaling_square", "resample_48khz"),
-            *("resample_by_2_internal", "resample_fractional"),
-        )
-    ),
-)
 OK, FRAMES, ENCODER, DECODER_STEP, MISMATCH, RUNTIME, BEAM, BLOCK, MEMORY = range(9)
 EVENT_KINDS = ("", "speech_began", "early_text", "speech_ended", "text", "command", "rejected")
 # Outputs of the encoder, or else of the decoder step, for its inputs; None: it failed.
 Invoke = Callable[[bool, runtime.Tensors], runtime.Tensors | None]
 
 
-@dataclasses.dataclass(frozen=True)
-class ThirdParty:
-    """Sources of others, as their distributions have them."""
-
-    microfrontend: pathlib.Path  # of pymicro-features
-    webrtc: pathlib.Path  # of webrtcvad-wheels
-
-    @property
-    def includes(self) -> list[str]:
-        """Options of a compiler: their headers are not held to our warnings."""
-        return [f"-isystem{self.microfrontend}", f"-isystem{self.webrtc}"]
-
-    def compile(self, c: str, cpp: str, *target: str) -> list[str]:
-        """The objects that the core needs, for a machine; made once."""
-        out = self.microfrontend.parent / f"{c}-objects"
-        out.mkdir(exist_ok=True)
-        library = self.microfrontend / MICROFRONTEND
-        includes = [f"-I{self.microfrontend}", f"-I{self.microfrontend / 'kissfft'}"]
-        jobs = [
-            ([cpp, "-std=c++17", *includes], library / f"{name}.cc") for name in MICROFRONTEND_FILES
-        ]
-        jobs += [
-            ([c, "-std=gnu99", f"-I{self.webrtc}"], self.webrtc / WEBRTC / f"{name}.c")
-            for name in WEBRTC_FILES
-        ]
-        options = [*target, "-O2", "-w", "-ffunction-sections", "-fdata-sections", "-c"]
-        objects = []
-        for command, source in jobs:
-            objects.append(str(out / f"{source.name}.o"))
-            if not pathlib.Path(objects[-1]).exists():
-                subprocess.run([*command, *options, str(source), "-o", objects[-1]], check=True)
-        return objects
-
-
 def fetch(directory: pathlib.Path) -> ThirdParty:
-    """Downloads and unpacks the source distributions of the pinned versions."""
-    pins = (REPOSITORY / "constraints.txt").read_text(encoding="ascii").split()
-    unpacked = []
-    for package in ("pymicro-features", "webrtcvad-wheels"):
-        (pin,) = (line for line in pins if line.startswith(f"{package}=="))
-        target = directory / package
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-        command += ["--no-build-isolation", f"--no-binary={package}", f"--dest={target}", pin]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode and OFFLINE.search(done.stdout + done.stderr):
-            pytest.skip("pip cannot reach a package registry")
-        assert done.returncode == 0, done.stderr
-        (archive,) = target.glob("*.tar.gz")
-        with tarfile.open(archive) as content:
-            content.extractall(target, filter="data")
-        unpacked.append(next(path for path in target.iterdir() if path.is_dir()))
-    return ThirdParty(unpacked[0], unpacked[1] / "cbits")
+    """The sources of others; without a package registry, the test is skipped."""
+    try:
+        return third_party.fetch(directory)
+    except third_party.UnreachableError as error:
+        pytest.skip(str(error))
+
+
+def compile_third_party(sources: ThirdParty, c: str, cpp: str, *target: str) -> list[str]:
+    """The objects of others that the core needs, for a machine; made once."""
+    out = sources.microfrontend.parent / f"{c}-objects"
+    out.mkdir(exist_ok=True)
+    includes = [f"-I{path}" for path in sources.frontend_includes]
+    jobs = [([cpp, "-std=c++17", *includes], source) for source in sources.frontend_sources]
+    command = [c, "-std=gnu99", f"-I{sources.webrtc}"]
+    jobs += [(command, source) for source in sources.detector_sources]
+    options = [*target, "-O2", "-w", "-ffunction-sections", "-fdata-sections", "-c"]
+    objects = []
+    for command, source in jobs:
+        objects.append(str(out / f"{source.name}.o"))
+        if not pathlib.Path(objects[-1]).exists():
+            subprocess.run([*command, *options, str(source), "-o", objects[-1]], check=True)
+    return objects
+
+
+def includes(sources: ThirdParty) -> list[str]:
+    """Options of a compiler: headers of others are not held to our warnings."""
+    return [f"-isystem{sources.microfrontend}", f"-isystem{sources.webrtc}"]
 
 
 def compile_core(
-    third_party: ThirdParty, compiler: str, out: pathlib.Path, options: Sequence[str] = ()
+    sources: ThirdParty, compiler: str, out: pathlib.Path, options: Sequence[str] = ()
 ) -> list[str]:
     """The objects of the core's own sources, compiled without a warning."""
     objects = []
     for name in CORE:
         objects.append(str(out / f"{name}.o"))
-        command = [compiler, "-std=c99", "-O2", *WARNINGS, *options, *third_party.includes]
+        command = [compiler, "-std=c99", "-O2", *WARNINGS, *options, *includes(sources)]
         subprocess.run([*command, "-c", SOURCES / f"{name}.c", "-o", objects[-1]], check=True)
     return objects
 
 
-def build(third_party: ThirdParty, out: pathlib.Path, options: Sequence[str] = ()) -> pathlib.Path:
+def build(sources: ThirdParty, out: pathlib.Path, options: Sequence[str] = ()) -> pathlib.Path:
     """The core as a shared library."""
     for compiler in ("gcc", "g++"):
         if shutil.which(compiler) is None:
             pytest.skip(f"{compiler} is not installed")
-    objects = compile_core(third_party, "gcc", out, ["-fPIC", *options])
-    objects += third_party.compile("gcc", "g++", "-fPIC")
+    objects = compile_core(sources, "gcc", out, ["-fPIC", *options])
+    objects += compile_third_party(sources, "gcc", "g++", "-fPIC")
     command = ["g++", "-shared", *options, *objects, "-o", out / "core.so"]
     subprocess.run(command, check=True)
     return out / "core.so"
@@ -278,6 +236,14 @@ class Recognizer:
         self._check(self.finish())
         return self.events
 
+    def transcribe(self, samples: NDArray[np.int16]) -> list[Event]:
+        """The result of a whole recording."""
+        self.events = []
+        samples = np.ascontiguousarray(samples)
+        given = address(samples), ctypes.c_size_t(len(samples))
+        self._check(self._library.speech_transcribe(self._handle, *given))
+        return self.events
+
     @property
     def is_intact(self) -> bool:
         """Whether nothing was written beyond the memory that the core asked for."""
@@ -334,10 +300,16 @@ class Remembered:
 
 def reference(loaded: Bundle, invoke: Invoke, audio: NDArray[np.int16], early: bool) -> list[Event]:
     """The events of Python."""
-    listener = PythonRecognizer(loaded)
-    listener._encoder = Remembered(invoke, True)
-    listener._step = listener._decoder._step = Remembered(invoke, False)
+    listener = python_recognizer(loaded, invoke)
     return [converted(event) for event in listener.listen([audio], early)]
+
+
+def python_recognizer(loaded: Bundle, invoke: Invoke) -> PythonRecognizer:
+    """Python's recogniser on the same models."""
+    recognizer = PythonRecognizer(loaded)
+    recognizer._encoder = Remembered(invoke, True)
+    recognizer._step = recognizer._decoder._step = Remembered(invoke, False)
+    return recognizer
 
 
 def converted(event: results.Event) -> Event:

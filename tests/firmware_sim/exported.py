@@ -13,8 +13,16 @@ import pytest
 from numpy.typing import NDArray
 
 from firmware_sim import bundle
+from firmware_sim.c.third_party import ThirdParty
 from firmware_sim.grammar import automaton as grammar
-from tests.firmware_sim.core import OK, WARNINGS, Invoke, ThirdParty, copied
+from tests.firmware_sim.core import (
+    OK,
+    WARNINGS,
+    Invoke,
+    compile_third_party,
+    copied,
+    includes,
+)
 
 # Compilers of C and C++, and the flag of the machine that they compile for.
 HOST = ("gcc", "g++", "-fPIC")
@@ -61,11 +69,11 @@ def compile_sources(
         objects.append(str(out / f"{source.name}.o"))
         options = [target, "-fdata-sections", "-ffunction-sections"]
         if source.suffix == ".c":
-            options += [*WARNINGS, *third_party.includes]
+            options += [*WARNINGS, *includes(third_party)]
         else:
             options += [x for x in WARNINGS if x != "-Wconversion"]  # the stub's headers
         subprocess.run([*language, *options, "-c", source, "-o", objects[-1]], check=True)
-    return objects + third_party.compile(c, cpp, target)
+    return objects + compile_third_party(third_party, c, cpp, target)
 
 
 class Firmware:

@@ -19,6 +19,7 @@ from tflite_micro import runtime as tflite_micro
 
 from firmware_sim import bundle, export_c, recognizer
 from firmware_sim.c import block, signature
+from firmware_sim.c.third_party import ThirdParty
 from firmware_sim.recognizer import Recognizer
 from firmware_sim.runtimes import runtime
 from firmware_sim.search import options as search_options
@@ -34,7 +35,6 @@ from tests.firmware_sim.core import (
     MISMATCH,
     OK,
     Invoke,
-    ThirdParty,
 )
 from tests.firmware_sim.exported import (
     CORTEX_M55,

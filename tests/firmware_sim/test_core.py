@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from firmware_sim import bundle, export_c
 from firmware_sim.c import block
+from firmware_sim.c.third_party import ThirdParty
 from firmware_sim.grammar import automaton
 from firmware_sim.runtimes import runtime
 from tests.conftest import synthesise
@@ -95,6 +96,38 @@ def test_commands_of_a_stream_are_those_of_python(
     )
     recognizer = opened(held, early=True)
     core.assert_same_events(recognizer.hear(conversation), expected)
+
+
+def test_a_whole_recording_gives_what_python_transcribes(
+    opened: Open,
+    loaded: bundle.Bundle,
+    held: bundle.Bundle,
+    invoke: core.Invoke,
+    conversation: NDArray[np.int16],
+) -> None:
+    first = conversation[SECOND : SECOND + loaded.window]  # a window, to its last sample
+    heard = 0
+    for chosen in (loaded, held):
+        recognizer = opened(chosen)
+        python = core.python_recognizer(chosen, invoke)
+        stream = recognizer.hear(first)
+        for audio in (first, first[: 2 * SECOND + 77], conversation[:SECOND], first[:300]):
+            expected = python.transcribe(audio)
+            events = recognizer.transcribe(audio)
+            assert [x.kind for x in events if x.kind != "rejected"] == (
+                ["command"] * len(expected.commands) if chosen is held else ["text"]
+            )
+            texts = [x.text for x in events if x.kind != "rejected"]
+            assert " ".join(texts) == expected.text
+            heard += len(expected.text)
+            for event, command in zip(events, expected.commands, strict=False):
+                assert event.intent == command.intent
+                assert {k: v for k, (v, _) in event.slots.items()} == command.slots
+                assert event.start == round(command.start * SECOND)
+        assert recognizer.hear(first) == stream  # it leaves nothing to the next stream
+        with pytest.raises(RuntimeError, match=str(core.FRAMES)):
+            recognizer.transcribe(conversation[: chosen.window + 1])
+    assert heard > 30
 
 
 def test_events_do_not_depend_on_the_blocks_of_audio(
@@ -206,7 +239,7 @@ def test_a_grammar_of_many_states_has_wide_indices(
 
 
 def test_the_example_program_prints_the_events_under_sanitizers(
-    third_party: core.ThirdParty,
+    third_party: ThirdParty,
     core_library: pathlib.Path,
     held: bundle.Bundle,
     invoke: core.Invoke,
@@ -246,15 +279,22 @@ def printed(event: core.Event) -> str:
     return "".join([*words, *(f", {name}={value}" for name, (value, _) in event.slots.items())])
 
 
-def example(third_party: core.ThirdParty, loaded: bundle.Bundle, out: pathlib.Path) -> pathlib.Path:
+def example(third_party: ThirdParty, loaded: bundle.Bundle, out: pathlib.Path) -> pathlib.Path:
     """The exported example program, with models that replay a file."""
     exported = out / "c"
     export_c.write(export_c.export(loaded, synthesise("five six seven")), exported)
-    flags = ["-std=c99", "-O1", *core.WARNINGS, *core.SANITIZERS, *third_party.includes, "-fPIC"]
+    flags = [
+        "-std=c99",
+        "-O1",
+        *core.WARNINGS,
+        *core.SANITIZERS,
+        *core.includes(third_party),
+        "-fPIC",
+    ]
     objects = []
     for source in [*exported.glob("*.c"), FIRMWARE / "replay.c"]:
         objects.append(out / f"{source.name}.o")
         core.run_command("gcc", *flags, f"-I{exported}", "-c", source, "-o", objects[-1])
-    others = third_party.compile("gcc", "g++", "-fPIC")
+    others = core.compile_third_party(third_party, "gcc", "g++", "-fPIC")
     core.run_command("g++", *core.SANITIZERS, *objects, *others, "-o", out / "example")
     return out / "example"

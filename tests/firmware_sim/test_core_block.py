@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from firmware_sim import bundle, fit
 from firmware_sim.c import block, microfrontend, signature
 from firmware_sim.c.signature import ExportError
+from firmware_sim.c.third_party import ThirdParty
 from firmware_sim.fitting import device
 from firmware_sim.grammar import automaton
 from firmware_sim.search.options import DecodingOptions
@@ -61,14 +62,14 @@ def test_features_are_those_of_the_wheel(
 
 
 def test_the_tables_are_those_of_the_microfrontends_own_set_up(
-    third_party: core.ThirdParty, tmp_path: pathlib.Path
+    third_party: ThirdParty, tmp_path: pathlib.Path
 ) -> None:
-    sources = third_party.microfrontend / core.MICROFRONTEND
+    sources = third_party.library
     names = ("frontend", "window", "fft", "filterbank", "noise_reduction")
     files = [sources / f"{name}_util.cc" for name in (*names, "pcan_gain_control", "log_scale")]
-    includes = [f"-I{third_party.microfrontend}", f"-I{third_party.microfrontend / 'kissfft'}"]
+    includes = [f"-I{path}" for path in third_party.frontend_includes]
     flags = ["-std=c++17", "-O2", "-w", "-shared", "-fPIC", *includes]
-    objects = third_party.compile("gcc", "g++", "-fPIC")
+    objects = core.compile_third_party(third_party, "gcc", "g++", "-fPIC")
     library = tmp_path / "set_up.so"
     program = FIRMWARE / "microfrontend.cc"
     core.run_command("g++", *flags, program, *files, *objects, "-o", library)
@@ -182,7 +183,7 @@ def test_fit_counts_what_the_decoder_takes(core_library: pathlib.Path, held: bun
 
 
 def test_the_core_calls_nothing_but_memory_functions_and_computes_in_integers(
-    third_party: core.ThirdParty, tmp_path: pathlib.Path
+    third_party: ThirdParty, tmp_path: pathlib.Path
 ) -> None:
     if shutil.which("arm-none-eabi-gcc") is None:
         pytest.skip("arm-none-eabi-gcc is not installed")
@@ -214,11 +215,11 @@ def test_no_function_of_the_core_calls_itself() -> None:
 
 
 def test_damaged_blocks_do_no_harm_under_sanitizers(
-    third_party: core.ThirdParty, held: bundle.Bundle, tmp_path: pathlib.Path
+    third_party: ThirdParty, held: bundle.Bundle, tmp_path: pathlib.Path
 ) -> None:
-    flags = ["-std=c99", "-O1", *core.WARNINGS, *core.SANITIZERS, *third_party.includes]
+    flags = ["-std=c99", "-O1", *core.WARNINGS, *core.SANITIZERS, *core.includes(third_party)]
     sources = [*(core.SOURCES / f"{name}.c" for name in core.CORE), FIRMWARE / "fuzz.c"]
-    others = third_party.compile("gcc", "g++", "-fPIC")
+    others = core.compile_third_party(third_party, "gcc", "g++", "-fPIC")
     core.run_command(
         "gcc",
         *flags,
