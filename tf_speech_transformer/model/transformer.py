@@ -252,7 +252,9 @@ class SpeechTransformer(keras.Model):
         streams = self.streams(features, mask, training)
         memory = self.remember(streams[-1], training)
         ctc = self.ctc(memory, training=training) if self.ctc else None
-        phones = self.phones(memory, training=training) if self.phones else None
+        if not self.phones:
+            return Outputs(None, ctc, None, memory)
+        phones = self.phones(memory, training=training)
         early = [self.phones(self.remember(streams[i], training)) for i in between]
         return Outputs(None, ctc, phones, memory, early)
 
