@@ -126,6 +126,12 @@ class SpeechTransformer(keras.Model):
         """The variables that an optimizer may change: TFMOT's wrapper claims the constants too."""
         return [v for v in self.trainable_variables if "mean_kernel" not in v.name]
 
+    def hidden_matrix(self, variable: tf.Variable) -> bool:
+        """Whether a variable is a matrix [M, N] between streams: no embedding, no head."""
+        ends = (self.embedding, self.logits, self.ctc, self.phones)
+        outside = {v.ref() for layer in ends if layer for v in layer.weights}
+        return len(variable.shape) == 2 and variable.ref() not in outside
+
     def settle(self) -> None:
         """Adjusts the ranges of 8 bits, once estimated, to what every runtime computes alike."""
         for layer in self.submodules:

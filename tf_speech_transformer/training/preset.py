@@ -27,7 +27,7 @@ from tf_speech_transformer.corpora.features import FRONTENDS
 from tf_speech_transformer.model.dimensions import Dimensions
 from tf_speech_transformer.text.tokenizer import CharacterTokenizer, SentencePieceTokenizer
 
-OPTIMIZERS = ("adam", "adadelta")
+OPTIMIZERS = ("adam", "muon", "adadelta")
 TOKENIZERS = {x.kind: x for x in (CharacterTokenizer, SentencePieceTokenizer)}
 SOURCES = ("sources", "dev_sources")
 PATHS = ("records", "dev_records", "noises", "rooms")  # of `config.corpus`

@@ -18,6 +18,7 @@ from tf_speech_transformer.text.tokenizer import Tokenizer
 from tf_speech_transformer.training.cluster import ALONE, Cluster
 from tf_speech_transformer.training.losses import counts, gradients, losses, update
 from tf_speech_transformer.training.metrics import Means, MetricsLog, dev_losses
+from tf_speech_transformer.training.muon import Muon
 from tf_speech_transformer.training.runs import averaged
 from tf_speech_transformer.training.weights import restore
 
@@ -69,12 +70,21 @@ def make_optimizer(
         optimizer = keras.optimizers.Adam(
             schedule, beta_2=0.98, epsilon=1e-9, global_clipnorm=clip_norm
         )
+    elif name == "muon":
+        optimizer = Muon(
+            Schedule(stage.learning_rate, stage.warmup_steps, stage.steps),
+            model.hidden_matrix,
+            dtype=tf.bfloat16 if config.train.get("bfloat16") else tf.float32,
+            beta_2=0.98,
+            epsilon=1e-9,
+            global_clipnorm=clip_norm,
+        )
     elif name == "adadelta":
         optimizer = keras.optimizers.Adadelta(
             stage.learning_rate, rho=0.95, epsilon=1e-8, global_clipnorm=clip_norm
         )
     else:
-        raise ValueError(f"no optimizer {name!r}: config.train.optimizer is adam or adadelta")
+        raise ValueError(f"no optimizer {name!r}: config.train.optimizer is adam, muon or adadelta")
     optimizer.build(model.trained_variables)
     return optimizer
 

@@ -74,7 +74,10 @@ def test_records_lie_where_the_flag_says(tmp_path: Path) -> None:
         ({"grammar": "no.yaml"}, r"corpus.sources\[0\]: no.yaml does not exist: name a grammar"),
         ({"talk": "no.tsv"}, "no.tsv does not exist: name a manifest"),
         ({"train.initial": "no.npz"}, "config.train.initial: no.npz does not exist"),
-        ({"train.optimizer": "lion"}, "config.train.optimizer is 'lion': choose adam or adadelta"),
+        (
+            {"train.optimizer": "lion"},
+            "config.train.optimizer is 'lion': choose adam or muon or adadelta",
+        ),
         ({"features": "mfcc"}, "config.features is 'mfcc': choose wheel or paper"),
         ({"train.early_layers": (3,)}, r"early_layers is \(3,\): a model with phones is needed"),
         ({"train.step": 3}, "config.train.step is unknown: did you mean steps"),
