@@ -28,7 +28,7 @@ demo: .venv/installed
 test: .venv/installed
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	.venv/bin/mypy firmware_sim tf_speech_transformer tflite_convert benchmarks
+	.venv/bin/mypy firmware_sim tf_speech_transformer tflite_convert benchmarks android_demo/building
 	$(PY) -m pytest --numprocesses=auto --dist=loadfile
 
 # The wheel and the sdist, with the shipped bundles in them.

@@ -1,0 +1,1 @@
+"""The build of `make android`, where there is no Android SDK."""

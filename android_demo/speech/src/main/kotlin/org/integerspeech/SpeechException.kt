@@ -1,0 +1,32 @@
+package org.integerspeech
+
+/**
+ * Speech cannot be recognised. [message] is a sentence on what is wrong and what to do.
+ *
+ * @property reason for code that acts on it.
+ */
+class SpeechException(val reason: Reason, message: String, cause: Throwable? = null) :
+    Exception(message, cause) {
+    enum class Reason {
+        /** The bundle is missing, damaged or of another kind. */
+        BUNDLE,
+
+        /** The models do not load or run. */
+        RUNTIME,
+
+        /** The recogniser or stream is closed. */
+        CLOSED,
+
+        /** The app may not record. */
+        PERMISSION,
+
+        /** Another app has the microphone, or the phone has none that fits. */
+        MICROPHONE_BUSY,
+
+        /** The microphone went away while it was in use. */
+        MICROPHONE_LOST,
+
+        /** Another app, for example a call, has the audio focus. */
+        AUDIO_FOCUS,
+    }
+}
