@@ -10,11 +10,16 @@ import soundfile
 
 from benchmarks import voices
 from tests.benchmarks.test_commands import FLAT
-from tests.conftest import REPOSITORY, run_module
+from tests.conftest import REPOSITORY, TINY_MODEL, run_module
 from tf_speech_transformer.configs import commands
 from tf_speech_transformer.training import preset
 
 HOME = REPOSITORY / "grammars" / "home.yaml"
+SMALL = [
+    f"--config.model.{name}={value}"
+    for name, value in {**TINY_MODEL, "conv_channels": "(4, 8)"}.items()
+    if name not in ("feature_channels", "strided")
+]
 
 
 @pytest.fixture
@@ -71,7 +76,7 @@ def test_rows_are_trained_measured_and_compared(speech: np.ndarray, tmp_path: Pa
     arguments = (
         f"--data={data}", f"--config=tf_speech_transformer/configs/commands.py:{HOME}",
         f"--config.voices={tmp_path / 'voices'}", f"--out={tmp_path / 'runs'}", f"--json={out}",
-        "--rows=all,flite", "--steps=1", "--examples=4",
+        "--rows=all,flite", "--steps=1", "--examples=4", *SMALL,
     )  # fmt: skip
     done = run_module("benchmarks.voices", *arguments)
     assert done.returncode == 0, done.stderr
