@@ -9,7 +9,7 @@ RUN := runs/digits
 	$(PYTHON) -c 'import sys; sys.exit(None if (3, 10) <= sys.version_info < (3, 13) else "Python 3.10, 3.11 or 3.12 is needed (TensorFlow 2.16): make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv .venv
 	$(PY) -m pip install --quiet --upgrade pip
-	$(PY) -m pip install --constraint constraints.txt --editable '.[train,firmware,wyoming,test]'
+	$(PY) -m pip install --constraint constraints.txt --editable '.[train,firmware,wyoming,wasm,wasm-build,test]'
 	# Not an extra: only its firmware image is used, and its dependencies need numpy 2.
 	$(PY) -m pip install --no-deps mlia-ethos-u==0.1.0
 	touch $@

@@ -109,7 +109,7 @@ def run() -> None:
     flags.DEFINE_list("manifests", None, "Manifests of recordings.", required=True)
     flags.DEFINE_integer("count", 20, "Utterances of each.", lower_bound=1)
     flags.DEFINE_list(
-        "runtimes", ["tflm", "cortex-m55"], "What is compared with LiteRT's reference kernels."
+        "runtimes", ["tflm", "wasm", "cortex-m55"], "What is compared with the reference kernels."
     )
     flags.DEFINE_string("json", None, "Where to write the figures.")
     app.run(main)

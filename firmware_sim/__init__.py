@@ -51,7 +51,7 @@ def load(name_or_path: str | os.PathLike[str], runtime: str = "litert") -> "Reco
 
     Args:
       name_or_path: one of `bundles()`, or the directory or .zip of a bundle.
-      runtime: litert, litert-reference, tflm or cortex-m55.
+      runtime: litert, litert-reference, tflm, wasm or cortex-m55.
 
     Returns:
       a recogniser with the search of the tools: a beam of attention and CTC.

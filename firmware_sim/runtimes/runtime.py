@@ -27,6 +27,7 @@ RUNTIMES: Final[Mapping[str, tuple[str, str]]] = {
     "litert": ("firmware_sim.runtimes.litert", "LiteRt"),
     "litert-reference": ("firmware_sim.runtimes.litert", "LiteRtReference"),
     "tflm": ("firmware_sim.runtimes.tflm", "TfliteMicro"),
+    "wasm": ("firmware_sim.runtimes.wasm", "Wasm"),
     "cortex-m55": ("firmware_sim.runtimes.cortex_m55", "CortexM55"),
 }
 
@@ -85,7 +86,7 @@ def load(name: str, model: Model, num_threads: int = 1) -> Runtime:
     except ModuleNotFoundError as error:
         raise ValueError(
             f"The runtime {name!r} needs the Python package {error.name!r}: pip install "
-            "'integer-speech-transformer[tflm]'."
+            f"'integer-speech-transformer[{'wasm' if name == 'wasm' else 'tflm'}]'."
         ) from error
     return runtime(model, num_threads=num_threads)
 

@@ -26,7 +26,7 @@ FORBIDDEN = {
 }
 # Every import goes to the right, or stays within a folder. All other modules are commands.
 ORDER = [
-    *("command_line", "c", "recognizer", "bundle"),
+    *("web", "command_line", "c", "recognizer", "bundle"),
     *("search", "grammar", "sound", "fitting", "storage", "runtimes"),
 ]
 FOLDERS = {module.split(".")[0] for module in MODULES if "." in module}

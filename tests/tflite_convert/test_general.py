@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pytest
 
 from firmware_sim import bundle as bundles
+from firmware_sim import parity
 from firmware_sim.bundle import BundleError
 from firmware_sim.grammar.automaton import GrammarError
 from firmware_sim.grammar.phones import PHONES
@@ -28,6 +29,12 @@ def at_home(general: pathlib.Path) -> pathlib.Path:
     assert (done.returncode, done.stderr) == (0, "")
     assert f"bundle: {out}" in done.stdout
     return out
+
+
+def test_the_engine_of_the_browser_runs_a_general_model(general: pathlib.Path) -> None:
+    loaded = bundles.load(general)
+    noise = np.random.default_rng(0).integers(-128, 128, (loaded.limits.frames, 40), np.int8)
+    assert parity.compare_runtimes(loaded, [noise], "wasm", "tflm").equal
 
 
 def test_a_general_bundle_has_phones_and_a_lexicon(general: pathlib.Path) -> None:

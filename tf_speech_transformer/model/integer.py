@@ -19,8 +19,10 @@ import numpy.typing as npt
 import tensorflow as tf
 import tf_keras as keras
 
+from firmware_sim.runtimes import fixed_point
+from firmware_sim.runtimes.fixed_point import ONE
+
 LOWEST, HIGHEST = -128, 127  # of int8
-ONE = 2**31 - 1  # 1.0 in fixed point without integer bits, saturated
 
 
 class Grid(NamedTuple):
@@ -135,7 +137,7 @@ def saturated(x: tf.Tensor) -> tf.Tensor:
     return tf.clip_by_value(x, -(2**31), 2**31 - 1)
 
 
-def fixed_point(
+def mantissas(
     multiplier: npt.ArrayLike,
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """A positive real number as mantissa / 2^31 * 2^shift: TFLite's QuantizeMultiplier."""
@@ -147,7 +149,7 @@ def fixed_point(
 
 def multiplied(x: tf.Tensor, multiplier: npt.ArrayLike) -> tf.Tensor:
     """x * multiplier, rounded twice: TFLite's MultiplyByQuantizedMultiplier."""
-    mantissa, shift = fixed_point(multiplier)
+    mantissa, shift = mantissas(multiplier)
     enlarged = x * (1 << np.maximum(shift, 0))
     return halved(high_product(enlarged, mantissa), np.maximum(-shift, 0))
 
@@ -267,25 +269,9 @@ def is_portable(left: Grid, right: Grid, output: Grid) -> bool:
 
 def reciprocal_sqrt(x: Quantized, output: Grid) -> Quantized:
     """RSQRT. An input of 0 gives the largest output."""
-    # The kernel takes the root of the scale in float32.
-    multiplier = 1 / float(np.sqrt(np.float32(x.scale)) * np.float32(output.scale))
-
-    def kernel(value: tf.Tensor) -> Quantized:
-        # GetInvSqrtQuantizedMultiplierExp: Newton's iteration in fixed point with 3 integer bits.
-        pairs = (30 - log2(tf.maximum(value, 1))) // 2 - 1
-        fraction = tf.bitwise.left_shift(value, 2 * pairs) // 2
-        root = tf.fill(tf.shape(value), tf.constant(2**28, tf.int64))
-        for _ in range(5):
-            cube = saturated(high_product(high_product(root, root), root) * 2**6)
-            root = high_product(root, 3 * 2**27) - high_product(halved(fraction, 1), cube)
-            root = saturated(root * 2**3)
-        root = high_product(root, round(2**30.5))
-        root, places = tf.where(value == 1, ONE, root), tf.where(value == 1, 20, 9 + pairs)
-        data = high_product(tf.bitwise.left_shift(tf.ones_like(places), places), root)
-        result = multiplied(data, multiplier / 2**20)
-        return clipped(tf.where(value > 0, result, HIGHEST - output.zero_point), output)
-
-    return tabulated(kernel, x)
+    with tf.init_scope():
+        table = tf.constant(fixed_point.reciprocal_root_table(*x.grid, *output))
+    return Quantized(tf.gather(table, tf.cast(x.stored, tf.int32) - LOWEST), *output)
 
 
 def softmax(x: Quantized, output: Grid) -> Quantized:
@@ -293,40 +279,13 @@ def softmax(x: Quantized, output: Grid) -> Quantized:
     q = x.centred
     below = tf.reduce_max(q, -1, keepdims=True) - q
     with tf.init_scope():
-        table = exponentials(x.scale)
+        table = tf.constant(fixed_point.exponentials(x.scale))
     exponential = tf.gather(table, below)
     total = tf.reduce_sum(halved(exponential, 12), -1, keepdims=True)  # 12 integer bits
     bits = log2(total)
     normalised = tf.bitwise.left_shift(total, 31 - bits) - 2**31
     share = high_product(reciprocal(normalised), exponential)
     return clipped(halved(share, bits + 4), output)
-
-
-def exponentials(scale: float) -> tf.Tensor:
-    """e^(-scale * n) for n from 0 to 255: int64 [256], in units of 2^-31.
-
-    It follows gemmlowp's exp_on_negative_values.
-    """
-    multiplier = min(scale * 2**26, ONE)  # 5 integer bits
-    _, shift = fixed_point(multiplier)
-    difference = tf.range(0, -256, -1, dtype=tf.int64)
-    a = multiplied(difference, multiplier)
-    # A Taylor series around -1/8 gives the part within a quarter.
-    quarter = tf.bitwise.bitwise_and(a, 2**24 - 1) - 2**24
-    x = saturated(quarter * 2**5) + 2**28
-    square = high_product(x, x)
-    cube, fourth = high_product(square, x), high_product(square, square)
-    series = halved(high_product(halved(fourth, 2) + cube, round(2**31 / 3)) + square, 1)
-    eighth = round(2**31 * np.exp(-1 / 8))
-    result = eighth + high_product(x + series, eighth)
-    # Each bit of the number of quarters multiplies by e^-2^power.
-    for power in range(-2, 5):
-        there = tf.bitwise.bitwise_and(quarter - a, 2 ** (26 + power)) > 0
-        factor = round(2**31 * np.exp(-(2.0**power)))
-        result = tf.where(there, high_product(result, factor), result)
-    result = tf.where(a == 0, ONE, result)
-    farthest = np.floor(31 * 2**26 / 2.0**shift)  # the kernel takes anything farther as 0
-    return tf.where(difference >= -int(farthest), result, 0)
 
 
 def reciprocal(a: tf.Tensor) -> tf.Tensor:

@@ -1,0 +1,1 @@
+"""The browser: the engine, a page for a bundle, and a module for other pages."""
