@@ -1,4 +1,7 @@
-"""A run's workdir: its configuration, tokenizer and models."""
+"""A run's workdir: its configuration, tokenizer and models.
+
+TensorFlow is imported only where there is a model: it takes seconds.
+"""
 
 import dataclasses
 import errno
@@ -8,21 +11,21 @@ import random
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import ml_collections
 import numpy as np
-import tensorflow as tf
 
 from tf_speech_transformer.corpora import dataset
 from tf_speech_transformer.model.dimensions import Dimensions
-from tf_speech_transformer.model.transformer import SpeechTransformer, build
 from tf_speech_transformer.text.tokenizer import (
     CharacterTokenizer,
     SentencePieceTokenizer,
     Tokenizer,
 )
-from tf_speech_transformer.training.weights import by_path, read_archive, restore_average
+
+if TYPE_CHECKING:
+    from tf_speech_transformer.model.transformer import SpeechTransformer
 
 STAGES = ("float", "ptq", "qat")
 WEIGHTS_FILE = "weights.npz"  # its float weights, for another run to start from
@@ -37,6 +40,8 @@ def set_seed(seed: int) -> None:
     Weights are those of Keras' `set_random_seed`, which Python 3.12 refuses: it draws whole numbers
     between floats.
     """
+    import tensorflow as tf
+
     random.seed(seed)
     np.random.seed(seed)
     tf.random.set_seed(seed)
@@ -140,8 +145,11 @@ def quantized_dimensions(config: ml_collections.ConfigDict, dims: Dimensions) ->
 
 def load(
     workdir: Path, stage: str
-) -> tuple[SpeechTransformer, Tokenizer, ml_collections.ConfigDict]:
+) -> "tuple[SpeechTransformer, Tokenizer, ml_collections.ConfigDict]":
     """The model that a stage of training ended with, its tokenizer and its configuration."""
+    from tf_speech_transformer.model.transformer import build
+    from tf_speech_transformer.training.weights import restore_average
+
     if stage not in STAGES:
         raise ValueError(f"no stage {stage!r}: there are {', '.join(STAGES)}")
     config = read_config(workdir)
@@ -159,6 +167,8 @@ def read_weights(source: Path) -> Mapping[str, Any]:
 
     Raises ValueError for another file, OSError for what cannot be read.
     """
+    from tf_speech_transformer.training.weights import by_path, read_archive
+
     if source.is_dir():
         return by_path(load(source, "float")[0])
     try:
