@@ -1,10 +1,11 @@
 """The bundle: everything a device needs for one recogniser, as a directory or a zip of it.
 
     encoder.tflite  decoder_step.tflite  tokens.txt  manifest.json  [grammar.json]  [language.npz]
-    [phones.txt  lexicon.bin]
+    [phones.txt  lexicon.bin  confusions.bin]
 
 The encoder of a general model (format 4) has a second CTC head, over phones: `compile` puts any
-grammar on it, with the pronunciations of `lexicon.bin`.  The manifest describes the other files:
+grammar on it, with the pronunciations of `lexicon.bin`, and says by `confusions.bin` which words
+the model takes for one another.  The manifest describes the other files:
 their sha256, the inputs and outputs of the two models in the order of the flatbuffers, the
 frontend, the limits and the tokens.  `load` refuses a bundle with anything that does not fit, in
 one sentence, before any runtime sees it.
@@ -20,6 +21,7 @@ from typing import Any, Final
 
 from firmware_sim.grammar import automaton as grammar
 from firmware_sim.grammar.automaton import Grammar
+from firmware_sim.grammar.confusion import ConfusionError, Confusions
 from firmware_sim.grammar.pronunciation import Pronunciations
 from firmware_sim.runtimes import flatbuffer, verifier
 from firmware_sim.runtimes.model import DTYPES, BundleError, Model, TensorSpec
@@ -59,6 +61,7 @@ class Bundle(SpeechModel):
     manifest: Mapping[str, Any]
     files: Mapping[str, bytes]  # all that the manifest lists
     lexicon: bytes | None = None  # for `grammar.pronunciation`
+    confusions: Confusions | None = None
     frontend: Frontend = field(default_factory=MicroFrontend)
 
     @property
@@ -136,6 +139,7 @@ def load(path: str | pathlib.Path) -> Bundle:
         language=_language(manifest, content, tokenizer),
         phones=phones,
         lexicon=lexicon,
+        confusions=_confusions(manifest, content),
         manifest=manifest.content,
         files=content,
         frontend=features_by,
@@ -191,6 +195,16 @@ def _phones(manifest: Section, content: Mapping[str, bytes]) -> Phones | None:
     if len(set(names)) != len(names) or not names:
         manifest.refuse(f"{name} does not hold a phone a line, each once")
     return Phones(names)
+
+
+def _confusions(manifest: Section, content: Mapping[str, bytes]) -> Confusions | None:
+    if "confusions" not in manifest.content:
+        return None
+    name, data = _listed(manifest.section("confusions"), content)
+    try:
+        return Confusions.load(data)
+    except ConfusionError as error:
+        raise BundleError(f"{manifest.where}: {name}: {error}; {REBUILD}.") from error
 
 
 def _grammar(

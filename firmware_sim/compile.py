@@ -8,12 +8,13 @@ The file is in the form of `grammar/source.py`, or in Home Assistant's, which ma
 too.  `home-assistant` are that project's own sentences.  `--names` has the names of a home.
 
 Prints the size of the grammar, then a line for each of some random sentences: text, intent, and
-slots.  With `--out` it writes a copy of the bundle that understands the grammar.  Words that the
-lexicon does not know are named with the pronunciation that was guessed for them.  The exit status
-is 1 if the file cannot be used; the message names its line.
+slots.  With `--out` it writes a copy of the bundle that understands the grammar.  It names words
+whose pronunciation was guessed, words that the model takes for one another, and sentences that are
+too long.  The exit status is 1 if the file cannot be used; the message names its line.
 """
 
 import json
+import math
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -27,12 +28,17 @@ from firmware_sim.bundle import BundleError
 from firmware_sim.command_line import tool
 from firmware_sim.grammar import home, pronunciation, templates
 from firmware_sim.grammar.automaton import GrammarError
+from firmware_sim.grammar.confusion import confusable
 from firmware_sim.grammar.lexicon import LexiconError
-from firmware_sim.grammar.pronunciation import PronunciationError
+from firmware_sim.grammar.pronunciation import PronunciationError, Pronunciations
 from firmware_sim.grammar.source import Command, Grammar
+from firmware_sim.sound.frontend import SAMPLE_RATE
 from firmware_sim.storage.writing import described, write_whole
 
+SECONDS_A_PHONE: Final = 0.08  # of people who speak calmly
 _MOST_PRINTED: Final = 20  # lines of a kind
+
+Findings = list[tuple[str, list[str]]]
 
 
 def size(grammar: Grammar) -> str:
@@ -52,11 +58,11 @@ def line(command: Command) -> str:
     return f"{command.text}\t{command.intent}({slots})"
 
 
-def compile_onto(grammar: Grammar, bundle: bundles.Bundle, out: pathlib.Path) -> list[str]:
+def compile_onto(grammar: Grammar, bundle: bundles.Bundle, out: pathlib.Path) -> Findings:
     """Writes a copy of a general bundle that understands the grammar.
 
     Returns:
-      words whose pronunciation was guessed, each with it.
+      what may go wrong with it.
 
     Raises:
       BundleError: the bundle is of a model that knows only its own commands.
@@ -71,11 +77,45 @@ def compile_onto(grammar: Grammar, bundle: bundles.Bundle, out: pathlib.Path) ->
         "files": described(files),
     }
     write_whole(out.resolve(), files, manifest)
-    return [
+    return findings(grammar, bundle, pronunciations)
+
+
+def findings(grammar: Grammar, bundle: bundles.Bundle, pronunciations: Pronunciations) -> Findings:
+    """What may go wrong with a grammar on a bundle: of each kind, what it is and the cases."""
+    ways = grammar.pronounced(pronunciations.of)
+    guessed = [
         f"{word}: {pronunciation.names(pronunciations.of(word)[0])}"
         for word in grammar.spoken
-        if pronunciations.is_guessed(word)
+        if word not in grammar.own and pronunciations.is_guessed(word)
     ]
+    pairs = [
+        f"{one} and {other}: {_how_often(nats)}"
+        for nats, one, other in confusable(grammar.word_automaton, ways, bundle.confusions)
+    ]
+    lengths = {word: max(map(len, each)) for word, each in ways.items()}
+    sentence = grammar.word_automaton.longest(lengths)
+    seconds = SECONDS_A_PHONE * sum(lengths[word] for word in sentence)
+    window = bundle.window / SAMPLE_RATE
+    long = f"{' '.join(map(str, sentence))!r:.300}: about {seconds:.0f} s"
+    return [
+        (
+            "words are not in the lexicon; their pronunciations are guesses (write better ones "
+            "under `pronunciations:`)",
+            guessed,
+        ),
+        ("pairs of words sound alike, and mean different things", pairs),
+        (
+            f"sentences take longer than the {window:.1f} s that the model hears at once",
+            [long] if seconds > window else [],
+        ),
+    ]
+
+
+def _how_often(nats: float) -> str:
+    """How often the one is taken for the other."""
+    return (
+        "said alike" if nats == 0 else f"taken for one another 1 time in {1 + math.exp(nats):.0f}"
+    )
 
 
 def main(argv: Sequence[str]) -> int:
@@ -96,8 +136,8 @@ def main(argv: Sequence[str]) -> int:
         report("sentences have two intents; the first holds", grammar.collisions or ())
         if values.out:
             out = pathlib.Path(values.out)
-            guessed = compile_onto(grammar, bundles.load(values.bundle), out)
-            report("words are not in the lexicon; their pronunciations are guesses", guessed)
+            for what, cases in compile_onto(grammar, bundles.load(values.bundle), out):
+                report(what, cases)
             print(f"bundle: {out}")
     except (GrammarError, BundleError, LexiconError, PronunciationError, OSError) as error:
         print(error, file=sys.stderr)

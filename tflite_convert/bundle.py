@@ -5,10 +5,11 @@ import datetime
 import json
 import subprocess
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from firmware_sim.grammar.confusion import Confusions
 from firmware_sim.storage.manifest import FORMAT_VERSION, PHONE_FORMAT_VERSION
 from firmware_sim.storage.writing import described, write_whole
 from tf_speech_transformer.corpora.features import (
@@ -30,6 +31,22 @@ FEATURES = {
 }
 
 
+@dataclasses.dataclass(frozen=True)
+class General:
+    """What the bundle of a model for any grammar has beside the others."""
+
+    phones: Sequence[str]  # of the encoder's second head, without blank
+    lexicon: bytes  # their order in words, for `firmware_sim.grammar.pronunciation`
+    confusions: Confusions | None  # of phones by the model, where they were measured
+
+    def parts(self) -> Iterator[tuple[str, str, bytes, dict[str, Any]]]:
+        """Section of the manifest, file, content, and further fields of the section."""
+        yield "phones", "phones.txt", _lines(self.phones), {}
+        yield "lexicon", "lexicon.bin", self.lexicon, {}
+        if self.confusions is not None:
+            yield "confusions", "confusions.bin", self.confusions.dump(), {}
+
+
 def write_bundle(
     directory: Path,
     *,
@@ -43,8 +60,7 @@ def write_bundle(
     wer: dict[str, Any],
     grammar: dict[str, Any] | None = None,
     language: tuple[bytes, dict[str, float]] | None = None,
-    phones: Sequence[str] = (),
-    lexicon: bytes | None = None,
+    general: General | None = None,
 ) -> None:
     """Makes `directory` and `directory`.zip, whole or not at all; replaces an older bundle.
 
@@ -52,15 +68,14 @@ def write_bundle(
         models: for "encoder" and "decoder_step", the flatbuffer and its inputs and outputs.
         grammar: of `Grammar.compile`.
         language: of `language.read`.
-        phones: of the encoder's second head, without blank.
-        lexicon: their order in words, for `firmware_sim.grammar.pronunciation`.
+        general: of a model for any grammar.
 
     Raises OSError, with the older bundle kept, if it cannot be written.
     """
     files = {f"{name}.tflite": content for name, (content, _) in models.items()}
     files["tokens.txt"] = _lines(tokenizer.tokens())
     manifest: dict[str, Any] = {
-        "format_version": PHONE_FORMAT_VERSION if phones else FORMAT_VERSION,
+        "format_version": PHONE_FORMAT_VERSION if general else FORMAT_VERSION,
         "preset": preset,
         "precision": precision,
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -81,8 +96,7 @@ def write_bundle(
     for section, file, content, fields in (
         ("grammar", "grammar.json", grammar and f"{json.dumps(grammar)}\n".encode(), {}),
         ("language", "language.npz", language and language[0], weights),
-        ("phones", "phones.txt", _lines(phones), {}),
-        ("lexicon", "lexicon.bin", lexicon, {}),
+        *(general.parts() if general else ()),
     ):
         if content:
             files[file] = content

@@ -16,6 +16,7 @@ from absl import app, flags
 from tqdm import tqdm
 
 from firmware_sim.command_line import tool
+from firmware_sim.grammar.confusion import Confusions
 from firmware_sim.grammar.phones import PHONES
 from firmware_sim.grammar.pronunciation import ENGLISH
 from firmware_sim.grammar.source import Grammar
@@ -25,7 +26,7 @@ from tf_speech_transformer.corpora.features import frontend_of
 from tf_speech_transformer.model.dimensions import TIME_REDUCTION
 from tf_speech_transformer.model.transformer import SpeechTransformer
 from tf_speech_transformer.text.tokenizer import Tokenizer
-from tf_speech_transformer.training import runs
+from tf_speech_transformer.training import confusions, runs
 from tflite_convert import bundle, flatbuffer, inspect
 
 REJECT_BELOW = 0.6  # confidence under which a device takes speech for no command
@@ -80,13 +81,20 @@ def write(
     grammar: Grammar | None = None,
     language_model: tuple[bytes, dict[str, float]] | None = None,
     reject_below: float = REJECT_BELOW,
+    heard: Confusions | None = None,
 ) -> None:
-    """Converts a model and writes its bundle, with the run's grammar and language model."""
+    """Converts a model and writes its bundle, with the run's grammar and language model.
+
+    `heard`: the model's confusions of phones.
+    """
     limits = {
         "frames": config.limits.frames,
         "memory_frames": config.limits.frames // TIME_REDUCTION,
         "tokens": config.limits.tokens,
     }
+    general = None
+    if model.phones is not None:
+        general = bundle.General(PHONES, ENGLISH.read_bytes(), heard)
     bundle.write_bundle(
         directory,
         preset=config.preset,
@@ -99,8 +107,7 @@ def write(
         wer=wer,
         grammar=None if grammar is None else grammar.compile(tokenizer, reject_below),
         language=language_model,
-        phones=PHONES if model.phones is not None else (),
-        lexicon=ENGLISH.read_bytes() if model.phones is not None else None,
+        general=general,
     )
 
 
@@ -124,7 +131,8 @@ def main(argv: list[str]) -> None:
             check_target(directory)  # conversion takes minutes
         for stage, directory in tqdm(bundles, "converting", unit="bundle", disable=None):
             model, tokenizer, config = runs.load(workdir, stage)
-            write(model, tokenizer, config, directory, wer, grammar, language_model)
+            heard = confusions.measured(model, config, workdir)
+            write(model, tokenizer, config, directory, wer, grammar, language_model, heard=heard)
         inspections = inspect.inspect_bundle(out)
     except (ValueError, OSError, ConversionError) as error:
         sys.exit(f"convert: {error}")

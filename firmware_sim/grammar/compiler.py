@@ -51,6 +51,24 @@ class Automaton:
             counts[state] = min(following + (state in self.finals), _MOST_COUNTED)
         return counts[0]
 
+    def longest(self, lengths: Mapping[Any, int]) -> list[Any]:
+        """The tokens of the longest sentence, by the length of each token."""
+        best: dict[int, tuple[int, Any, int]] = {}  # length from a state on, token, next state
+        for state in self.backwards():
+            best[state] = max(
+                (
+                    (lengths[token] + best[target][0], token, target)
+                    for (token, _), target in self.arcs[state].items()
+                ),
+                key=lambda way: way[0],
+                default=(0, None, state),
+            )
+        tokens, state = [], 0
+        while best[state][1] is not None:
+            _, token, state = best[state]
+            tokens.append(token)
+        return tokens
+
     def backwards(self) -> list[int]:
         """The states, each after all that follow it."""
         return _backwards(self.arcs)

@@ -11,7 +11,9 @@ from typing import Any, Final
 
 import yaml
 
+from firmware_sim.grammar import phones
 from firmware_sim.grammar.automaton import GrammarError
+from firmware_sim.grammar.lexicon import Pronunciation
 from firmware_sim.grammar.numbers import BUILT_IN
 from firmware_sim.grammar.phrase import Choice, Measure, Phrase, Slot, Word, measure, used_slots
 
@@ -37,6 +39,7 @@ class Content:
     expressions: dict[str, list[Phrase]]
     slots: dict[str, list[Phrase]]  # macros among them, as `MACRO` and their names
     lines: dict[str, list[int]]  # by intent
+    pronunciations: dict[str, list[Pronunciation]]  # of words that the file says how to say
 
 
 @dataclasses.dataclass
@@ -98,7 +101,11 @@ class _Reader:
         measures = self.measures(slots, nodes)
         self.check_expressions(intents, expressions, measures)
         lines = {name: [item.line for item in node.value] for name, node in intents.items()}
-        return Content(expressions, slots, lines)
+        own = {
+            self.word(node, word).text: self.pronunciations(node, word)
+            for word, node in self.optional(context, "pronunciations").items()
+        }
+        return Content(expressions, slots, lines, own)
 
     def optional(self, context: Mapping[str, _Node], key: str) -> dict[str, _Node]:
         """A mapping that may be missing, or empty."""
@@ -302,6 +309,17 @@ class _Reader:
                 "(an apostrophe is allowed), as 'twelve ounce' for '12oz'",
             )
         return Word(word)
+
+    def pronunciations(self, node: _Node, word: str) -> list[Pronunciation]:
+        """Of a word: a text with its phones, or a list of such texts, the best first."""
+        items = node.value if isinstance(node.value, list) and not _pairs(node) else [node]
+        texts = [item.value for item in items if isinstance(item.value, str)]
+        if len(texts) < len(items) or not all(text.split() for text in texts):
+            raise self.error(node, f"{word:.60} needs its phones, as in `mocha: M OW K AH`")
+        try:
+            return [tuple(phones.ids(text.upper().split())) for text in texts]
+        except ValueError as error:
+            raise self.error(node, f"{word:.60}: {error}") from error
 
     def measures(
         self, slots: Mapping[str, list[Phrase]], nodes: Mapping[str, _Node]

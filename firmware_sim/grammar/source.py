@@ -15,6 +15,14 @@ slot's values and puts its words into the result as `name`.  Values may use the 
 belongs to the innermost name around it.  In an expression, a `$slot` without a name has its own
 name; in a value it is a part of that value.  Nothing may contain itself, so every grammar is
 finite.  It may have billions of sentences, so they are never listed.
+
+A word that is said in another way than the lexicon has it may be written down in phones, those of
+the CMU Pronouncing Dictionary.  The models that were trained for their grammar do not need it.
+
+    context:
+      pronunciations:
+        siobhan: SH AH V AO N
+        route: ["R UW T", "R AW T"]
 """
 
 import dataclasses
@@ -28,6 +36,7 @@ import numpy as np
 from firmware_sim.grammar import ambiguity, compiler, reader
 from firmware_sim.grammar.automaton import NO_SLOT, PHONE_VERSION, VERSION, GrammarError, find_path
 from firmware_sim.grammar.compiler import Automaton, Spelling
+from firmware_sim.grammar.lexicon import Pronunciation
 from firmware_sim.grammar.phrase import Phrase, Word, draw, labels, value_of
 from firmware_sim.grammar.pronunciation import joined
 
@@ -57,6 +66,7 @@ class Grammar:
     Args:
       collisions: None refuses a sentence with two intents.  A list gets what such sentences are,
         once the grammar was compiled; the first intent holds.
+      own: pronunciations of words, which hold instead of others.
     """
 
     def __init__(
@@ -65,8 +75,9 @@ class Grammar:
         expressions: dict[str, list[Phrase]],
         slots: dict[str, list[Phrase]],
         collisions: list[str] | None = None,
+        own: Mapping[str, Sequence[Pronunciation]] | None = None,
     ) -> None:
-        self.collisions = collisions
+        self.collisions, self.own = collisions, own or {}
         self.left_out: list[str] = []  # templates that need names or free words
         self.name, self.expressions, self.slots = name, expressions, slots
         self.intents = list(expressions)
@@ -86,7 +97,7 @@ class Grammar:
           GrammarError: the message says what is wrong, in which line, and what to do.
         """
         content = reader.read(path)
-        grammar = cls(path.stem, content.expressions, content.slots)
+        grammar = cls(path.stem, content.expressions, content.slots, own=content.pronunciations)
         try:
             ambiguous = grammar.two_intents()
         except GrammarError as error:
@@ -210,8 +221,7 @@ class Grammar:
           pronounce: the pronunciations of a word, each a sequence of phones.
         """
         words = self._words
-        ways = {word: joined([pronounce(x) for x in word.spoken.split()]) for word in words}
-        automaton = compiler.pronounced(self.word_automaton, ways)
+        automaton = compiler.pronounced(self.word_automaton, self.pronounced(pronounce))
         arcs = sorted(
             [state, phone, target, slot, word]
             for state, arcs in enumerate(automaton.arcs)
@@ -224,6 +234,15 @@ class Grammar:
         if any(word.value for word in words):
             compiled["values"] = [word.value for word in words]
         return compiled
+
+    def pronounced(
+        self, pronounce: Callable[[str], Sequence[Sequence[int]]]
+    ) -> dict[Word, list[Pronunciation]]:
+        """The pronunciations of each word, those of the file before others."""
+        return {
+            word: joined([self.own.get(x) or pronounce(x) for x in word.spoken.split()])
+            for word in self._words
+        }
 
     def _compiled(
         self,
@@ -263,7 +282,7 @@ class Grammar:
                 raise GrammarError(f"grammar {self.name} has no slot {name!r}: there are {known}")
             phrases = [tuple(Word(word) for word in _plain(value)) for value in values]
             extended[name] = [*self.slots[name], *phrases]
-        grammar = Grammar(self.name, self.expressions, extended, self.collisions)
+        grammar = Grammar(self.name, self.expressions, extended, self.collisions, self.own)
         ambiguous = grammar.two_intents() if self.collisions is None else None
         if ambiguous is not None:
             words, (one, other) = ambiguous

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from firmware_sim.grammar.phones import ids
 from firmware_sim.grammar.source import Command, Grammar, GrammarError
 from tf_speech_transformer.text.tokenizer import CharacterTokenizer, SentencePieceTokenizer
 
@@ -320,3 +321,34 @@ def test_too_many_alternatives_side_by_side_are_refused(tmp_path: Path):
     text = f'context:\n  expressions:\n    long: ["{expression}"]\n'
     with pytest.raises(GrammarError, match="leaves too much open"):
         Grammar.read(write(tmp_path, text)).count()
+
+
+def test_a_file_says_how_a_word_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text(
+        "context:\n  expressions: {call: [call siobhan on this route]}\n"
+        "  pronunciations:\n    Siobhan: SH AH0 V AO1 N\n    route: [r uw t, R AW T]\n"
+    )
+    grammar = Grammar.read(path)
+    ways = {word.text: x for word, x in grammar.pronounced(lambda word: [(0,)]).items()}
+    assert ways["siobhan"] == [tuple(ids(["SH", "AH", "V", "AO", "N"]))]
+    assert ways["route"] == [tuple(ids(x.split())) for x in ("R UW T", "R AW T")]
+    assert ways["call"] == [(0,)]
+
+
+@pytest.mark.parametrize(
+    ("own", "message"),
+    [
+        ("mocha: M OH K AH", "line 3: mocha: 'OH' is no phone: there are AA AE"),
+        ("mocha: ''", "line 3: mocha needs its phones, as in `mocha: M OW K AH`"),
+        ("mocha: {a: b}", "line 3: mocha needs its phones"),
+        ("mocha: [M OW, [K]]", "line 3: mocha needs its phones"),
+        ("12oz: M OW", "line 3: '12oz' cannot be said as it is written"),
+    ],
+)
+def test_a_pronunciation_that_is_none_is_refused(tmp_path: Path, own: str, message: str) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text(f"context:\n  expressions: {{go: [mocha]}}\n  pronunciations: {{{own}}}\n")
+    with pytest.raises(GrammarError) as raised:
+        Grammar.read(path)
+    assert f"{path}, {message}" in str(raised.value)

@@ -15,7 +15,7 @@ from firmware_sim.grammar.phones import PHONES
 from firmware_sim.recognizer import Recognizer, compute_features, encoder_inputs
 from firmware_sim.runtimes import runtime
 from firmware_sim.search.results import EventKind
-from tests.conftest import REPOSITORY, run_module
+from tests.conftest import REPOSITORY, add_file, run_module
 
 HOME = REPOSITORY / "grammars" / "home.yaml"
 
@@ -133,3 +133,31 @@ def test_c_sources_of_a_general_bundle_are_refused(
     done = run_module("firmware_sim.export_c", f"--bundle={at_home}", f"--out={tmp_path / 'c'}")
     assert done.returncode == 1
     assert "its grammars are over phones" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_compile_says_what_may_go_wrong(general: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """The untrained model's bundle has no measured confusions, and a window of 1.3 s."""
+    path = tmp_path / "shop.yaml"
+    path.write_text(
+        "context:\n  expressions: {buy: [please buy one more $w for the brillig siobhan]}\n"
+        "  slots: {w: [sail, sale, boat]}\n  pronunciations: {siobhan: SH AH V AO N}\n"
+    )
+    done = run_module(
+        "firmware_sim.compile", f"--bundle={general}", f"--grammar={path}",
+        f"--out={tmp_path / 'shop'}", "--sample=0",
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    said = done.stdout
+    assert "1 words are not in the lexicon" in said and "  brillig: B R IH L" in said
+    assert "siobhan:" not in said
+    assert "1 pairs of words sound alike" in said and "  sail and sale: said alike" in said
+    assert "longer than the 1.3 s that the model hears at once" in said
+    assert "'please buy one more sail for the brillig siobhan': about " in said
+
+
+def test_confusions_of_another_size_are_refused(
+    general: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    copy = add_file(general, tmp_path / "b", "confusions", {"file": "confusions.bin"}, bytes(9))
+    with pytest.raises(bundles.BundleError, match=r"confusions\.bin: 9 bytes instead of 1599"):
+        bundles.load(copy)
