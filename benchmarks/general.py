@@ -1,0 +1,252 @@
+"""A general bundle held to grammars that it was never trained on, by recordings of people.
+
+    python -m benchmarks.people --spoken_digits=DIR --out=digits_people
+    python -m benchmarks.general --bundle=english --json=OUT.json \
+        [--digits=digits_people/manifest.tsv] [--noise=kitchen.flac] \
+        [--sentences=MANIFEST,...] [--others=MANIFEST,...]
+
+- `digits`: strings of 1 to 7 digits, WER, clean and with the noise at 12 dB;
+- `sentences`: 30 short words of speakers that training held out, right of 100. Each is cut from its
+  sentence where the bundle itself aligns the sentence's phones, so words that it does not find are
+  cut badly; a quarter of a second of silence lies around;
+- `others`: speech that is no command, held to each of `grammars/`: utterances with a command;
+- how long a grammar takes to become a bundle's, also one of 10,000 names.
+
+Orders of the barista benchmark: `compile` the grammar onto the bundle, then `benchmarks.commands`.
+"""
+
+import itertools
+import random
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import jiwer
+import numpy as np
+import numpy.typing as npt
+from absl import app, flags
+from tqdm import tqdm
+
+from benchmarks import commands, report
+from firmware_sim import bundle as bundles
+from firmware_sim.grammar.pronunciation import PronunciationError
+from firmware_sim.grammar.source import Grammar
+from firmware_sim.recognizer import Recognizer, compute_features, encoder_inputs
+from firmware_sim.runtimes import runtime
+from firmware_sim.search.ctc import ctc_align, log_softmax
+from firmware_sim.sound.frontend import SAMPLE_RATE
+from tf_speech_transformer.corpora import audio, corpus
+
+# fmt: off
+WORDS: Final = (
+    "yes", "no", "up", "right", "on", "go", "one", "now", "good", "here", "why", "only", "again",
+    "come", "day", "more", "help", "much", "love", "like", "done", "over", "back", "room",
+    "morning", "work", "night", "three", "happy", "home",
+)
+DIGITS: Final = (
+    "oh", "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine",
+)
+# fmt: on
+LONGEST: Final = 7  # digits of a string
+MARGIN: Final = 0.04  # seconds around a word
+SILENCE: Final = 0.25  # seconds around what was cut
+NOISE_DB: Final = 12.0
+NAMES: Final = 10_000
+GRAMMARS: Final = tuple(sorted((Path(__file__).parents[1] / "grammars").glob("*.yaml")))
+_SECONDS_A_FRAME: Final = 0.04  # of the encoder's memory
+
+Samples = npt.NDArray[np.int16]
+Figures = dict[str, Any]
+
+
+def grammar_of(text: str) -> Grammar:
+    """The grammar of a file's content."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "grammar.yaml"
+        path.write_text(text)
+        return Grammar.read(path)
+
+
+def of_digits() -> Grammar:
+    """Strings of up to `LONGEST` digits."""
+    phrase = ""
+    for _ in range(LONGEST):
+        phrase = f"$digit ({phrase})" if phrase else "$digit"
+    values = ", ".join(DIGITS)
+    return grammar_of(
+        f"context: {{expressions: {{d: ['{phrase}']}}, slots: {{digit: [{values}]}}}}"
+    )
+
+
+def of_words(words: Sequence[str]) -> Grammar:
+    """Each word is a command."""
+    values = ", ".join(f'"{word}"' for word in words)
+    return grammar_of(f"context: {{expressions: {{say: [$word]}}, slots: {{word: [{values}]}}}}")
+
+
+def heard(recognizer: Recognizer, samples: Samples) -> str:
+    """A sentence of the grammar; "" if none is found, or it is rejected."""
+    features = compute_features(recognizer.bundle, samples)[: recognizer.bundle.limits.frames]
+    return recognizer.recognize(features, 0, len(samples)).text
+
+
+def digits(recognizer: Recognizer, manifest: Path, noise: Samples | None) -> Figures:
+    """WER of strings of digits, without and with noise."""
+    held = recognizer.use(of_digits())
+    said: list[str] = []
+    texts = {name: list[str]() for name in ("clean", "12 dB")[: 1 if noise is None else 2]}
+    for utterance in tqdm(corpus.read_manifest(manifest), "digits", unit="file", disable=None):
+        samples = utterance.audio()
+        said.append(utterance.text.replace("oh", "zero"))
+        texts["clean"].append(heard(held, samples))
+        if noise is not None:
+            mixed = commands.mix(samples, noise, NOISE_DB, utterance.source.name)
+            texts["12 dB"].append(heard(held, mixed))
+    return {
+        name: 100 * jiwer.wer(said, [x.replace("oh", "zero") for x in found])
+        for name, found in texts.items()
+    }
+
+
+def cut_words(
+    recognizer: Recognizer, manifests: Sequence[Path], words: Sequence[str]
+) -> Iterator[tuple[str, Samples]]:
+    """Those of the words that held-out speakers say, cut from their sentences."""
+    encoder = runtime.load(recognizer.runtime_name, recognizer.bundle.encoder, 1)
+    for manifest in manifests:
+        utterances = corpus.read_manifest(manifest)
+        people = {x.speaker or corpus.UNKNOWN for x in utterances}
+        held_out = set(corpus.part_of(people, "dev"))
+        for utterance in tqdm(utterances, manifest.parent.name, unit="file", disable=None):
+            if (utterance.speaker or corpus.UNKNOWN) not in held_out:
+                continue
+            texts = utterance.text.split()
+            if not set(words).isdisjoint(texts):
+                samples = utterance.audio()
+                spans = word_spans(recognizer, encoder, samples, texts)
+                for word, (start, end) in zip(texts, spans, strict=False):
+                    if word in words:
+                        silence = np.zeros(round(SILENCE * SAMPLE_RATE), np.int16)
+                        yield word, np.concatenate([silence, samples[start:end], silence])
+
+
+def word_spans(
+    recognizer: Recognizer, encoder: runtime.Runtime, samples: Samples, words: Sequence[str]
+) -> list[tuple[int, int]]:
+    """First sample of each word, and the one after its last; empty if they cannot be aligned."""
+    bundle = recognizer.bundle
+    assert bundle.phones is not None
+    features = compute_features(bundle, samples)
+    if not 0 < len(features) <= bundle.limits.frames:
+        return []
+    try:
+        ways = [recognizer.pronunciations.of(word)[0] for word in words]
+    except PronunciationError:
+        return []
+    outputs = encoder.invoke(encoder_inputs(bundle, features))
+    count = bundle.limits.memory_positions(len(features))
+    logits = bundle.encoder.output("phone_logits").dequantize(outputs["phone_logits"][0, :count])
+    phones = tuple(itertools.chain(*ways))
+    spans = ctc_align(log_softmax(logits), phones, bundle.phones.blank)
+    if spans is None:
+        return []
+    ends = np.cumsum([len(way) for way in ways])
+    firsts = spans[ends - [len(way) for way in ways], 0] * _SECONDS_A_FRAME - MARGIN
+    # Phones peak early; a word ends where the next begins.
+    lasts = np.append(firsts[1:] + MARGIN, spans[-1, 1] * _SECONDS_A_FRAME + 2 * MARGIN) + MARGIN
+    places = np.clip(np.stack([firsts, lasts], 1), 0, None) * SAMPLE_RATE
+    return [(round(a), round(b)) for a, b in places.tolist()]
+
+
+def single_words(recognizer: Recognizer, manifests: Sequence[Path]) -> Figures:
+    """How many are right, of 100."""
+    held = recognizer.use(of_words(WORDS))
+    results = [heard(held, x) == word for word, x in cut_words(recognizer, manifests, WORDS)]
+    return {"right": 100 * float(np.mean(results)) if results else 0.0, "words": len(results)}
+
+
+def others(recognizer: Recognizer, manifests: Sequence[Path]) -> Figures:
+    """Utterances of each manifest that a grammar takes for a command, by grammar."""
+    figures: Figures = {}
+    held = {path.stem: recognizer.use(path) for path in GRAMMARS}
+    for manifest in manifests:
+        utterances = corpus.read_manifest(manifest)
+        accepted = dict.fromkeys(held, 0)
+        for utterance in tqdm(utterances, manifest.parent.name, unit="file", disable=None):
+            samples = utterance.audio()
+            for name, each in held.items():
+                accepted[name] += bool(each.transcribe(samples).commands)
+        figures[manifest.parent.name] = {"utterances": len(utterances), **accepted}
+    return figures
+
+
+def compile_seconds(recognizer: Recognizer) -> Figures:
+    """From a grammar's file to a recogniser that knows it."""
+    letters = random.Random(1)
+    names = ["".join(letters.choices("aeioubdfgklmnprst", k=7)) for _ in range(NAMES)]
+    values = ", ".join(f"{name} {other}" for name, other in itertools.pairwise([*names, names[0]]))
+    text = f"context: {{expressions: {{call: [call $who]}}, slots: {{who: [{values}]}}}}"
+    figures: Figures = {}
+    with tempfile.TemporaryDirectory() as directory:
+        many = Path(directory) / "10,000 names.yaml"
+        many.write_text(text)
+        for path in (*GRAMMARS, many):
+            begin = time.perf_counter()
+            recognizer.use(path)
+            figures[path.stem] = time.perf_counter() - begin
+    return figures
+
+
+def rows(figures: Figures) -> list[list[str]]:
+    """Lines of the table."""
+    lines = [["compile " + name, f"{x:.2f} s"] for name, x in figures["compile"].items()]
+    for name, wer in figures.get("digits", {}).items():
+        lines.append([f"digits, {name}, WER", f"{wer:.1f} %"])
+    if "words" in figures:
+        found = figures["words"]
+        lines.append([f"single words, right of {found['words']}", f"{found['right']:.1f} %"])
+    for name, found in figures.get("others", {}).items():
+        count = found["utterances"]
+        for grammar in (x for x in found if x != "utterances"):
+            lines.append([f"{name}, commands of {grammar} in {count}", str(found[grammar])])
+    return lines
+
+
+def main(argv: Sequence[str]) -> int:
+    arguments: Any = flags.FLAGS
+    figures: Figures = {"machine": report.machine()}
+    try:
+        recognizer = Recognizer(bundles.load(arguments.bundle), arguments.runtime)
+        figures["compile"] = compile_seconds(recognizer)
+        if arguments.digits:
+            noise = None
+            if arguments.noise:
+                noise = audio.load(Path(arguments.noise))
+            figures["digits"] = digits(recognizer, Path(arguments.digits), noise)
+        if arguments.sentences:
+            figures["words"] = single_words(recognizer, [Path(x) for x in arguments.sentences])
+        if arguments.others:
+            figures["others"] = others(recognizer, [Path(x) for x in arguments.others])
+        report.write_json(arguments.json, figures)
+    except (OSError, ValueError) as error:
+        return report.fail(error)
+    print(report.heading(f"{arguments.bundle} on {arguments.runtime}", figures["machine"]))
+    print(report.table(["line", "figure"], rows(figures)))
+    return 0
+
+
+def run() -> None:
+    flags.DEFINE_string("bundle", "english", "A general bundle: name, directory or .zip.")
+    flags.DEFINE_string("runtime", "litert", "Runtime of the models.")
+    flags.DEFINE_string("digits", None, "Manifest of strings of digits (benchmarks.people).")
+    flags.DEFINE_string("noise", None, "Recording of noise, 16 kHz, for the digits.")
+    flags.DEFINE_list("sentences", [], "Manifests with held-out speakers, for single words.")
+    flags.DEFINE_list("others", [], "Manifests of speech that is no command.")
+    flags.DEFINE_string("json", None, "Where to write the figures.")
+    app.run(main)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,54 @@
+"""What is measured of a general bundle is what was said."""
+
+import json
+import pathlib
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+
+from benchmarks import general as benchmark
+from firmware_sim import bundle as bundles
+from firmware_sim.recognizer import Recognizer
+from firmware_sim.runtimes import runtime
+from tests.conftest import run_module
+
+
+def test_grammars_are_of_digits_and_of_words() -> None:
+    digits = benchmark.of_digits()
+    assert digits.parse("oh one nine three") and digits.parse("five")
+    assert not digits.parse(" ".join(["one"] * (benchmark.LONGEST + 1)))
+    words = benchmark.of_words(benchmark.WORDS)
+    assert words.count() == len(benchmark.WORDS) == 30
+    assert words.parse("yes") and not words.parse("yes no")
+
+
+def test_words_are_cut_one_after_the_other(
+    general: pathlib.Path, speech: npt.NDArray[np.int16]
+) -> None:
+    recognizer = Recognizer(bundles.load(general))
+    encoder = runtime.load("litert", recognizer.bundle.encoder, 1)
+    samples = speech[:20000]
+    spans = benchmark.word_spans(recognizer, encoder, samples, ["one", "two"])
+    assert len(spans) == 2 and all(start < end for start, end in spans)
+    assert spans[0][0] < spans[1][0] and spans[0][1] < spans[1][1]
+    assert benchmark.word_spans(recognizer, encoder, samples, ["one"] * 99) == []
+
+
+def test_the_command_measures_digits_and_other_speech(
+    general: pathlib.Path, speech: npt.NDArray[np.int16], tmp_path: pathlib.Path
+) -> None:
+    soundfile.write(tmp_path / "one.wav", speech[:20000], 16000)
+    manifest = tmp_path / "manifest.tsv"
+    manifest.write_text("audio\ttext\tspeaker\none.wav\tone two\tann\n")
+    out = tmp_path / "out.json"
+    done = run_module(
+        "benchmarks.general", f"--bundle={general}", f"--digits={manifest}",
+        f"--others={manifest}", f"--json={out}",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(out.read_text())
+    assert figures["digits"] == {"clean": 100.0}  # an untrained model is sure of nothing
+    (others,) = figures["others"].values()
+    assert others == {"utterances": 1, "barista": 0, "calendar": 0, "home": 0}
+    assert set(figures["compile"]) == {"barista", "calendar", "home", "10,000 names"}
