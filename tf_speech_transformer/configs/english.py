@@ -70,11 +70,10 @@ def get_config(data: str = "data") -> ConfigDict:
     config.train.warp = False
     config.train.spec_augment = False
     config.train.phone_weight = 0.75
+    config.train.optimizer = "muon"
     config.train.early_layers = (4, 8)
     config.train.early_weight = 0.4
     config.train.bfloat16 = False
     config.train.dev_steps = 500
     config.train.checkpoint_steps = 250
-    config.quantization.range_steps = 0
-    config.quantization.steps = 0
     return config

@@ -49,8 +49,8 @@ def losses(
     """Cross-entropy of the decoder joined with CTC on each of the encoder's heads.
 
     The token accuracy comes with them. All are means over the tokens, ends of texts included, or
-    over the phones. A model with phones does not run its decoder while `ctc_weight` is 1.
-    Utterances that cannot be spelled count only in the loss of the phones. In float training, the
+    over the phones. The float model with phones does not run its decoder while `ctc_weight` is 1;
+    in 8 bits the decoder has ranges all the same. Utterances that cannot be spelled count only in the loss of the phones. In float training, the
     layers `train.early_layers` have `train.early_weight` of that loss, so that layers far from the
     head learn sooner (Lee & Watanabe 2021, intermediate CTC).
 
@@ -60,7 +60,7 @@ def losses(
         teacher: the losses are instead the divergence of the model's outputs from the teacher's,
             token by token and frame by frame (Hinton et al. 2015).
     """
-    waits = model.dims.phones and config.train.ctc_weight == 1
+    waits = model.dims.phones and config.train.ctc_weight == 1 and not model.quantized
     total = counts(batch) if total is None else total
     metrics: dict[str, tf.Tensor] = {}
     between = config.train.get("early_layers", ())

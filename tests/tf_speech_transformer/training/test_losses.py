@@ -82,6 +82,15 @@ def test_a_decoder_that_waits_is_not_trained(model: SpeechTransformer, batch: Ba
         assert not any(moved.get(variable.ref()) for variable in layer.trainable_variables)
 
 
+def test_a_decoder_that_waits_has_ranges_in_8_bits(batch: Batch) -> None:
+    runs.set_seed(5)
+    dims = Dimensions(vocabulary=TOKENIZER.size, **TINY_MODEL, phones=True)
+    quantized = transformer.build(dims, quantized=True)
+    losses.losses(preset(1.0), quantized, TOKENIZER, batch, training=True)
+    inside = [v for v in quantized.decoder[0].variables if v.name.endswith("output_max:0")]
+    assert len(inside) > 5 and len({float(v) for v in inside}) > 5
+
+
 def test_phones_are_learned_by_layers_between_in_float_training_only(
     model: SpeechTransformer, batch: Batch
 ) -> None:
