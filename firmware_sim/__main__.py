@@ -17,6 +17,7 @@ _COMMANDS: Final = {
     "transcribe": ("firmware_sim.transcribe", ""),
     "listen": ("firmware_sim.listen", ""),
     "compile": ("firmware_sim.compile", ""),
+    "web": ("firmware_sim.web", ""),
     "wyoming": ("firmware_sim.wyoming", "wyoming"),
     "parity": ("firmware_sim.parity", "tflm"),
     "evaluate": ("firmware_sim.evaluate", "evaluate"),

@@ -52,8 +52,8 @@ def test_the_wheel_has_bundles_sources_and_profiles(wheel: pathlib.Path) -> None
             assert f"firmware_sim/bundles/{bundle.parent.name}/{file.name}" in names
     for file in (REPOSITORY / "firmware_sim" / "c").glob("speech_*"):
         assert f"firmware_sim/c/{file.name}" in names
-    for file in (REPOSITORY / "firmware_sim" / "web").glob("*/*"):
-        assert f"firmware_sim/web/{file.parent.name}/{file.name}" in names
+    for file in (REPOSITORY / "firmware_sim" / "web").rglob("*.*"):
+        assert file.suffix == ".pyc" or str(file.relative_to(REPOSITORY)) in names
     for name in device.names():
         assert f"firmware_sim/fitting/devices/{name}.json" in names
     assert any(name.startswith("tf_speech_transformer/configs/") for name in names)
