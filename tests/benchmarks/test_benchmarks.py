@@ -222,3 +222,14 @@ def test_what_a_listener_gets_wrong_is_counted() -> None:
         "false": 1,
     }
     assert spoken[1].text == "101 106"
+
+
+def test_orders_are_counted_in_their_order() -> None:
+    browser = pytest.importorskip("benchmarks.browser", reason="Playwright is not installed")
+    said = [{"intent": "order", "slots": {"drink": drink}} for drink in ("latte", "mocha", "tea")]
+    latte, mocha, tea = ({"text": "", **order} for order in said)
+    nothing = {"intent": None, "slots": {}}
+    assert browser.right_orders([latte, mocha, tea], said) == 3
+    assert browser.right_orders([latte, nothing, tea], said) == 2
+    assert browser.right_orders([mocha, latte, tea], said) == 2
+    assert browser.right_orders([], said) == 0

@@ -191,7 +191,7 @@ function connect() {
   });
   recognizer.addEventListener('error', ({detail}) => {
     say(detail.message);
-    setTimeout(showListening);
+    if (detail.code !== 'silent') setTimeout(showListening);
   });
   $('listen').onclick = toggle;
   $('open').onclick = () => $('file').click();

@@ -45,6 +45,7 @@ export class SpeechError extends Error {
     | 'busy'
     | 'insecure'
     | 'unplugged'
+    | 'silent'
     | 'file'
     | 'failed';
 }
@@ -103,6 +104,11 @@ export class Recognizer extends EventTarget {
   addEventListener<K extends keyof Events>(
     type: K,
     listener: (event: Events[K]) => void,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
+  addEventListener(
+    type: string,
+    listener: EventListenerOrEventListenerObject | null,
     options?: boolean | AddEventListenerOptions,
   ): void;
 }

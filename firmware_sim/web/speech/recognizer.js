@@ -15,6 +15,7 @@ const SIMD = [
   ...[65, 0, 253, 15, 65, 0, 253, 15, 253, 110, 26, 11],
 ];
 const FILES = ['bundle.json', 'core.bin', 'encoder.plan', 'decoder_step.plan'];
+const SILENT_MILLISECONDS = 4000; // without any sound, not even noise
 const STOP_MILLISECONDS = 1000; // that a microphone may take to hand out its last samples
 
 // What is wrong, in words for whoever uses the page. `code` is for programs.
@@ -131,6 +132,7 @@ export class Recognizer extends EventTarget {
       this.send('event', message.event);
       this.send(message.event.kind, message.event);
     } else if (type === 'level' || type === 'lost') {
+      if (message.peak > 0) clearTimeout(this.silence);
       this.send(type, message);
     } else {
       const {waiting} = this;
@@ -218,7 +220,11 @@ export class Recognizer extends EventTarget {
     this.worker.postMessage({type: 'listen', port: port1}, [port1]);
     this.node.port.postMessage({port: port2}, [port2]);
     this.source.connect(this.node);
-    await this.context.resume();
+    this.context.resume(); // without an output, Firefox never ends this
+    this.silence = setTimeout(() => {
+      const message = 'No sound comes from the microphone: check that it is connected and on.';
+      this.send('error', new SpeechError('silent', message));
+    }, SILENT_MILLISECONDS);
     const [track] = this.media.getAudioTracks();
     track.onended = () => {
       this.send('error', new SpeechError('unplugged', 'The microphone is gone: connect it again.'));
@@ -246,6 +252,7 @@ export class Recognizer extends EventTarget {
   }
 
   async release() {
+    clearTimeout(this.silence);
     this.media?.getTracks().forEach((track) => {
       track.onended = null;
       track.stop();
