@@ -29,8 +29,9 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not instal
 QUIET = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
     *("--disable-background-networking", "--disable-component-update"),
-    "--use-fake-device-for-media-stream",
 )
+FAKE = "--use-fake-device-for-media-stream"
+ALLOW, DENY = "--use-fake-ui-for-media-stream", "--use-fake-ui-for-media-stream=deny"
 RATE = 16000
 PATIENCE = 30_000  # ms
 # The events of a WAV file in base64, by the module that the page uses.
@@ -84,7 +85,7 @@ def chromium() -> Iterator[Any]:
 def browser(chromium: Any, spoken: pathlib.Path) -> Iterator[Any]:
     """It may use the microphone, which hears `spoken` from each start on."""
     microphone = f"--use-file-for-fake-audio-capture={spoken}"
-    options = [*QUIET, "--use-fake-ui-for-media-stream", microphone]
+    options = [*QUIET, FAKE, ALLOW, microphone]
     opened = chromium.launch(executable_path=CHROMIUM, args=options)
     yield opened
     opened.close()
@@ -269,13 +270,33 @@ def test_a_page_of_ten_lines_recognises(browser: Any, address: str) -> None:
     opened.close()
 
 
-def test_a_microphone_that_is_denied_is_explained(chromium: Any, address: str) -> None:
-    denying = [*QUIET, "--use-fake-ui-for-media-stream=deny"]
-    opened = chromium.launch(executable_path=CHROMIUM, args=denying)
+@pytest.mark.parametrize(
+    ("arguments", "host", "message"),
+    [
+        ((FAKE, DENY), "localhost", "may not use the microphone: allow it"),
+        ((ALLOW,), "localhost", "There is no microphone: connect one, or open a file."),
+        ((FAKE, ALLOW), "page.test", "only to pages from https:// or localhost. Files work here."),
+    ],
+    ids=["denied", "missing", "insecure"],
+)
+def test_without_a_microphone_the_page_says_why(
+    arguments: tuple[str, ...], host: str, message: str, chromium: Any, address: str
+) -> None:
+    options = [*QUIET, *arguments, "--host-resolver-rules=MAP page.test 127.0.0.1"]
+    opened = chromium.launch(executable_path=CHROMIUM, args=options)
     page = opened.new_page()
-    page.goto(address)
+    page.goto(address.replace("localhost", host))
     wait_for(page, "#state", "Ready")
     page.get_by_role("button", name="Listen").click()
-    wait_for(page, "#message", re.compile("may not use the microphone: allow it"))
+    wait_for(page, "#message", re.compile(re.escape(message)))
     wait_for(page, "#state", "Ready")
     opened.close()
+
+
+def test_a_browser_without_simd_is_told_so(browser: Any, address: str) -> None:
+    page = browser.new_page()
+    page.add_init_script("WebAssembly.validate = () => false")
+    page.goto(address)
+    wait_for(page, "#message", re.compile("has no WebAssembly SIMD: use Chrome 91"))
+    wait_for(page, "#state", "Not ready")
+    page.close()
