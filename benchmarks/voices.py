@@ -31,9 +31,7 @@ from ml_collections import config_flags
 
 from benchmarks import commands, report, wer
 from firmware_sim.grammar.source import Grammar
-from tf_speech_transformer import train
 from tf_speech_transformer.training import preset, runs
-from tflite_convert import convert
 
 ALL = "all"
 TALK, NOTHING = "talk", "nothing"  # people who say no command, and silence
@@ -88,6 +86,10 @@ def bundle_of(row: str, config: ml_collections.ConfigDict, workdir: Path) -> Pat
     runs.prepare(config, workdir)
     directory = workdir / "bundle_float32"
     if not directory.is_dir():
+        # TensorFlow takes seconds to import.
+        from tf_speech_transformer import train
+        from tflite_convert import convert
+
         print(f"{row}: {', '.join(voice_of(source) for source in config.corpus.sources)}")
         train.train(config, workdir)
         model, tokenizer, config = runs.load(workdir, "float")

@@ -50,9 +50,10 @@ def losses(
 
     The token accuracy comes with them. All are means over the tokens, ends of texts included, or
     over the phones. The float model with phones does not run its decoder while `ctc_weight` is 1;
-    in 8 bits the decoder has ranges all the same. Utterances that cannot be spelled count only in the loss of the phones. In float training, the
-    layers `train.early_layers` have `train.early_weight` of that loss, so that layers far from the
-    head learn sooner (Lee & Watanabe 2021, intermediate CTC).
+    in 8 bits the decoder has ranges all the same. Utterances that cannot be spelled count only in
+    the loss of the phones. In float training, the layers `train.early_layers` have
+    `train.early_weight` of that loss, so that layers far from the head learn sooner (Lee & Watanabe
+    2021, intermediate CTC).
 
     Args:
         ctc: called as `sparse_ctc` is, which XLA cannot compile.
