@@ -2,16 +2,21 @@
 
     python -m firmware_sim.export_c --bundle=DIR --out=DIR [--audio=FILE] [--beam=4]
     python -m firmware_sim.export_c --bundle=DIR --format=block --out=core.bin
+    python -m firmware_sim.export_c --bundle=DIR --format=grammar --out=grammar.bin
 
-`core.bin` is the block of parameters that the core reads at run time, see `speech_core.h`.  The
-sources hold it as a constant, beside the two flatbuffers:
+`core.bin` is the block of parameters that the core reads at run time, see `speech_core.h`.
+`grammar.bin` is only the bundle's grammar, for `speech_use` of a core that runs the same model.
+Bundles with grammars over phones have no other form yet.  The sources hold the block as a constant,
+beside the two flatbuffers:
 
 | file | |
 | --- | --- |
 | `speech.h`, `.c` | audio in, events out: the way of use is at its top |
 | `speech_example.c` | a program: a WAV file in, events out |
 | `speech_stream`, `_pause`, `_detector`, `_features` | utterances of a stream, and their features |
-| `speech_decoder`, `_search`, `_grammar`, `_align` | features in, text and commands out |
+| `speech_decoder`, `_result` | features in, text and commands out |
+| `speech_search`, `_grammar`, `_align` | the beam of attention and CTC |
+| `speech_phones`, `_sentence` | grammars over phones, for a general model |
 | `speech_core.h`, `.c` | the block of parameters |
 | `speech_bundle.h`, `.c` | this bundle: block, flatbuffers, arena sizes |
 | `speech_operators.h`, `speech_tflm.h`, `.cc` | both models on TensorFlow Lite Micro, in C++ |
@@ -66,6 +71,11 @@ def export(bundle: Bundle, samples: npt.NDArray[np.int16], beam: int = BEAM) -> 
       BundleError: if TFLite Micro cannot load the bundle.
       ValueError: if TFLite Micro is not installed.
     """
+    if bundle.phones is not None:
+        raise ExportError(
+            f"{bundle.path}: its grammars are over phones, and the self-test of the sources knows "
+            "only the decoder; export its block (--format=block)."
+        )
     content = block.block(bundle, signature.read(bundle), beam)
     encoder, step = (runtime.load("tflm", m) for m in (bundle.encoder, bundle.decoder_step))
     golden = self_test.golden(bundle, encoder, step, samples)
@@ -180,6 +190,12 @@ def main(argv: Sequence[str]) -> int:
         loaded = bundles.load(values.bundle)
         if values.format == "block":
             write_block(block.block(loaded, signature.read(loaded), values.beam), out)
+        elif values.format == "grammar":
+            if loaded.grammar is None:
+                raise ExportError(
+                    f"{loaded.path} has no grammar; give it one (firmware_sim.compile)."
+                )
+            write_block(block.grammar_block(loaded.grammar, loaded), out)
         else:
             speech = audio.read(values.audio) if values.audio else self_test.noise()
             write(export(loaded, speech, values.beam), out)
@@ -194,7 +210,10 @@ def run() -> None:
     flags.DEFINE_string("bundle", None, "Directory, .zip or name of the bundle.", required=True)
     flags.DEFINE_string("out", None, "Directory or file to write.", required=True)
     flags.DEFINE_enum(
-        "format", "sources", ["sources", "block"], "C sources, or only the block of parameters."
+        "format",
+        "sources",
+        ["sources", "block", "grammar"],
+        "C sources, or only the block of parameters, or of the grammar.",
     )
     flags.DEFINE_integer("beam", BEAM, "Hypotheses that are kept.", 1)
     flags.DEFINE_string("audio", None, "Speech for the self-test, at most one window long.")

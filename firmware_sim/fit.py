@@ -122,7 +122,7 @@ def fit(loaded: Bundle, target: Device, options: DecodingOptions) -> Fit:
     ]
     flash.append(Need("tokens", sum(len(t.encode()) + 1 for t in loaded.tokenizer.tokens)))
     if grammar := options.grammar_of(loaded):
-        flash.append(Need("grammar", len(block.automaton(grammar, loaded.limits.tokens))))
+        flash.append(Need("grammar", len(block.automaton(grammar, loaded.limits))))
     if loaded.language and options.language_weight_of(loaded):
         flash.append(Need("language model, not compressed", loaded.language.bytes))
     ram = _ram(loaded, options, arenas)

@@ -20,7 +20,7 @@ from firmware_sim.grammar.pronunciation import Pronunciations
 from firmware_sim.runtimes import runtime
 from firmware_sim.runtimes.runtime import Tensors
 from firmware_sim.search.beam import Decoder, Hypothesis, prefix_mask
-from firmware_sim.search.ctc import log_softmax, merge_repeats
+from firmware_sim.search.ctc import merge_repeats
 from firmware_sim.search.first_pass import PhoneSearch, Reading
 from firmware_sim.search.options import DecodingOptions
 from firmware_sim.search.results import Command, Event, EventKind, Segment, Transcription
@@ -63,7 +63,7 @@ class Recognizer:
         self._step: runtime.Runtime | None = None
         self._decoder: Decoder | None = None
         if bundle.phones and self._grammar:
-            self._phones = PhoneSearch(self._grammar, bundle.phones.blank)
+            self._phones = self._phone_search(self._grammar)
         else:
             self._step = runtime.load(runtime_name, bundle.decoder_step, num_threads)
             self._decoder = Decoder(bundle, self._step, options)
@@ -97,7 +97,7 @@ class Recognizer:
         compiled = grammar.compile_phones(pronunciations.of)
         other = copy.copy(self)
         other._grammar = grammars.build(compiled, len(phones.names), ())
-        other._phones = PhoneSearch(other._grammar, phones.blank)
+        other._phones = self._phone_search(other._grammar)
         other.bundle = dataclasses.replace(self.bundle, grammar=other._grammar)
         return other
 
@@ -251,15 +251,20 @@ class Recognizer:
             speech=speech,
         )
 
+    def _phone_search(self, grammar: grammars.Grammar) -> PhoneSearch:
+        """The search of a grammar in the encoder's phones."""
+        assert self.bundle.phones is not None
+        scale = self.bundle.encoder.output("phone_logits").scale
+        return PhoneSearch(grammar, self.bundle.phones.blank, 1.0 if scale is None else scale)
+
     def _hear_phones(self, segment: Segment, outputs: Tensors, frames: int) -> Segment:
         """The segment with the sentence that the encoder's phones make."""
         phones, grammar = self.bundle.phones, self._grammar
         assert self._phones is not None and phones is not None and grammar is not None
         logits = outputs["phone_logits"][0, : self.bundle.limits.memory_positions(frames)]
-        emission = log_softmax(self.bundle.encoder.output("phone_logits").dequantize(logits))
         offset = segment.start / frontend.SAMPLE_RATE
-        path = emission.argmax(axis=1)
-        sentence = self._phones.find(emission)
+        path = logits.argmax(axis=1)
+        sentence = self._phones.find(logits)
         readings: tuple[Reading, ...] = sentence.readings if sentence else ()
         confidence = math.prod(x.confidence for x in readings) if readings else 0.0
         commands: tuple[Command, ...] = ()

@@ -25,7 +25,8 @@ _C: Final = ANDROID / "speech" / "src" / "main" / "c"
 _CORE: Final = ANDROID.parent / "firmware_sim" / "c"
 _CORE_FILES: Final = (
     *("speech", "speech_align", "speech_core", "speech_decoder", "speech_detector"),
-    *("speech_features", "speech_grammar", "speech_pause", "speech_search", "speech_stream"),
+    *("speech_features", "speech_grammar", "speech_pause", "speech_phones"),
+    *("speech_result", "speech_search", "speech_sentence", "speech_stream"),
 )
 # ABI -> clang's name of the machine, with the lowest Android.
 TARGETS: Final = {
@@ -66,8 +67,8 @@ _LINKING: Final = (
 )
 # The C interface too, for native callers.
 _EXPORTS: Final = (
-    "{ global: Java_*; speech_size; speech_open; speech_feed; speech_finish; speech_window; "
-    "speech_transcribe; local: *; };\n"
+    "{ global: Java_*; speech_size; speech_size_with; speech_open; speech_use; speech_said; "
+    "speech_feed; speech_finish; speech_window; speech_transcribe; local: *; };\n"
 )
 
 

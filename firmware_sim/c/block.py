@@ -4,6 +4,7 @@ speech_core.h defines the layout.  Names and order of the numbers are taken from
 is one definition.
 """
 
+import math
 import pathlib
 import re
 import struct
@@ -17,9 +18,11 @@ from firmware_sim.bundle import Bundle
 from firmware_sim.c import microfrontend
 from firmware_sim.c.signature import ExportError, Signature
 from firmware_sim.grammar.automaton import Grammar, States
+from firmware_sim.grammar.phrase import Word
 from firmware_sim.runtimes.model import TensorSpec
+from firmware_sim.search import first_pass
 from firmware_sim.search.options import BEAM, CTC_WEIGHT
-from firmware_sim.search.speech_model import WORD_START, Tokenizer
+from firmware_sim.search.speech_model import WORD_START, Limits, Tokenizer
 
 # Log probabilities are whole numbers of 1 / ONE nats.
 _ONE: Final = 1 << 16
@@ -31,6 +34,7 @@ _LOGIT_BITS: Final = 24  # of the fraction of a logit's unit, in nats
 _MOST_TOKENS: Final = (1 << 16) - 1  # numbered by uint16
 _MOST_ARCS: Final = 1 << 24
 _MOST_SETS: Final = 1_000_000  # of states; a search of them all has to end
+_RECORDS: Final = 4  # arcs that paths keep, for each path; twice what speech needed
 _NO_LOG: Final = -float(1 << 14)  # nats, where every command is accepted: 0 has no logarithm
 
 _HEADER: Final = pathlib.Path(__file__).with_name("speech_core.h").read_text("ascii")
@@ -47,7 +51,10 @@ _VERSION: Final = _constant("SPEECH_BLOCK_VERSION")
 _SECTION_VERSION: Final = 1
 _KINDS: Final = {
     name: _constant(f"SPEECH_SECTION_{name}")
-    for name in ("NUMBERS", "TENSORS", "TABLES", "FRONTEND", "TOKENS", "AUTOMATON")
+    for name in (
+        *("NUMBERS", "TENSORS", "TABLES", "FRONTEND", "TOKENS", "AUTOMATON"),
+        *("PHONES", "PHONE_AUTOMATON"),
+    )
 }
 
 
@@ -68,45 +75,46 @@ def block(bundle: Bundle, signature: Signature, beam: int = BEAM) -> bytes:
         "FRONTEND": _frontend(),
         "TOKENS": _strings(pieces(bundle.tokenizer)),
     }
-    if bundle.grammar is not None:
-        sections["AUTOMATON"] = automaton(bundle.grammar, bundle.limits.tokens)
-    return _join({_KINDS[name]: content for name, content in sections.items()})
+    if bundle.phones is not None:
+        sections["PHONES"] = _phones(bundle)
+    joined = {_KINDS[name]: content for name, content in sections.items()}
+    return _join(joined if bundle.grammar is None else joined | _grammar(bundle.grammar, bundle))
 
 
-def with_grammar(content: bytes, grammar: Grammar, tokens: int) -> bytes:
-    """A block with another grammar; it replaces one section, or adds it.
-
-    Args:
-      content: a block.
-      tokens: the bundle's limit on a text.
-    """
-    count = struct.unpack_from("<I", content, 12)[0]
-    sections = {}
-    for place in range(16, 16 + 12 * count, 12):
-        kind, _, offset, size = struct.unpack_from("<HHII", content, place)
-        sections[kind] = content[offset : offset + size]
-    return _join({**sections, _KINDS["AUTOMATON"]: automaton(grammar, tokens)})
+def grammar_block(grammar: Grammar, bundle: Bundle) -> bytes:
+    """A block of a grammar only, which a recogniser of the bundle's block takes at run time."""
+    return _join(_grammar(grammar, bundle))
 
 
-def automaton(grammar: Grammar, tokens: int) -> bytes:
-    """The section of a grammar, for texts of at most `tokens` tokens."""
+def _grammar(grammar: Grammar, bundle: Bundle) -> dict[int, bytes]:
+    """The section of a grammar, by its kind."""
+    kind = _KINDS["PHONE_AUTOMATON" if grammar.of_phones else "AUTOMATON"]
+    return {kind: automaton(grammar, bundle.limits)}
+
+
+def automaton(grammar: Grammar, limits: Limits) -> bytes:
+    """The section of a grammar, for texts within the limits."""
+    # A phone takes a frame at least.
+    tokens = limits.memory_frames if grammar.of_phones else limits.tokens
     between = 0 if grammar.between is None else 1
     rows = [
-        (token, to, slot)
+        (token, to, slot, word)
         for state in grammar.arcs
         for token, ways in sorted(state.items())
-        for slot, _, to in ways
+        for slot, word, to in ways
     ]
-    if max(len(rows), len(grammar.arcs)) >= _MOST_ARCS:
+    words = grammar.vocabulary
+    if max(len(rows), len(grammar.arcs), len(words)) >= _MOST_ARCS:
         raise ExportError(
             f"The grammar {grammar.name} has {len(grammar.arcs)} states and {len(rows)} arcs, and "
             f"the C core counts to {_MOST_ARCS}: write a smaller grammar."
         )
-    width = 2 if max(len(rows), len(grammar.arcs)) < 1 << 16 else 4
+    width = 2 if max(len(rows), len(grammar.arcs), len(words)) < 1 << 16 else 4
     index = np.uint16 if width == 2 else np.uint32
     counts = [sum(len(ways) for ways in state.values()) for state in grammar.arcs]
-    arcs = np.array(rows, np.int64).reshape(-1, 3)
-    log_least = np.log(grammar.reject_below) if grammar.reject_below else _NO_LOG
+    arcs = np.array(rows, np.int64).reshape(-1, 4)
+    log_least = math.log(grammar.reject_below) if grammar.reject_below else _NO_LOG
+    least = _ONE * max(log_least, _NO_LOG)
     values = {
         "states": len(grammar.arcs),
         "arcs": len(rows),
@@ -115,8 +123,9 @@ def automaton(grammar: Grammar, tokens: int) -> bytes:
         "start": grammar.start,
         "between": -1 if grammar.between is None else grammar.between,
         "commands": max(1, (tokens + between) // (_shortest(grammar) + between)),
-        "concurrent": concurrent(grammar),
-        "reject_below": round(_ONE * max(log_least, _NO_LOG)),
+        "concurrent": 1 if grammar.of_phones else concurrent(grammar),
+        # Confidences over phones are whole numbers: those from the least on.
+        "reject_below": math.ceil(least) if grammar.of_phones else round(least),
         "width": width,
     }
     finals = [grammar.finals.get(state, -1) for state in range(len(grammar.arcs))]
@@ -129,8 +138,38 @@ def automaton(grammar: Grammar, tokens: int) -> bytes:
             arcs[:, 2].astype(np.int16),
             np.array(finals, np.int16),
             _strings([name.encode() for name in (*grammar.intents, *grammar.slots)]),
+            *(_words(words, (arcs[:, 3] + 1).astype(index)) if words else ()),
         ]
     )
+
+
+def _words(words: Sequence[Word], ends: npt.NDArray[Any]) -> list[bytes | npt.NDArray[Any]]:
+    """What follows in a grammar over phones; `ends`: the word of each arc."""
+    columns = [[word.text for word in words]]
+    for column in ([word.said for word in words], [word.value for word in words]):
+        columns.append(column if any(column) else [])
+    counts = dict(zip(("words", "said", "values"), map(len, columns), strict=True))
+    texts = [_strings([text.encode() for text in column]) for column in columns]
+    return [_pack("speech_word_numbers", counts), ends, *texts]
+
+
+def _phones(bundle: Bundle) -> bytes:
+    """The section of the encoder's phones, and of the search in them."""
+    assert bundle.phones is not None
+    outputs = [spec.name for spec in bundle.encoder.outputs]
+    scale = bundle.encoder.output("phone_logits").scale
+    assert scale is not None
+    nats = first_pass.nats(scale)
+    values = {
+        "count": len(bundle.phones.names),
+        "logit_nats": nats,
+        "encoder_logits": outputs.index("phone_logits"),
+        "margin": first_pass.margin(nats),
+        "paths": first_pass.TOKENS,
+        "records": int(_RECORDS * first_pass.TOKENS),
+    }
+    names = [f" {name}".encode() for name in bundle.phones.names]
+    return _concatenate([_pack("speech_phone_numbers", values), _strings(names)])
 
 
 def pieces(tokenizer: Tokenizer) -> list[bytes]:

@@ -42,11 +42,6 @@ def read(bundle: Bundle) -> Signature:
             f"{bundle.path}: its precision is {bundle.precision}, and a microcontroller gets int8; "
             "export the bundle that was quantized."
         )
-    if bundle.phones is not None:
-        raise ExportError(
-            f"{bundle.path}: its grammars are over phones, which the C core does not search yet; "
-            "export a bundle that was trained for its commands."
-        )
     if not isinstance(bundle.frontend, frontend.MicroFrontend):
         raise ExportError(
             f"{bundle.path}: its features are not those of the audio microfrontend; train with the "

@@ -12,28 +12,41 @@ struct speech {
   speech_stream stream;
   speech_listener listener;
   int early;
+  int32_t beam;
+  const void *block;
+  size_t block_bytes;
+  speech_memory memory; /* of which the search takes what is behind the rest */
+  uint64_t bytes;
 };
 
-static int lay(speech *recognizer, const speech_settings *settings, speech_memory *memory) {
+/* Takes all memory but that of the search, which comes last: it changes with the grammar. */
+static void lay(speech *recognizer, speech_memory *memory) {
   speech_decoder *decoder = &recognizer->decoder;
-  int status = speech_decoder_lay(decoder, settings == NULL ? 0 : settings->beam, memory);
-  if (status == SPEECH_OK) {
-    speech_stream_lay(&recognizer->stream, &decoder->core, decoder->features, memory);
+  speech_decoder_lay(decoder, memory);
+  speech_stream_lay(&recognizer->stream, &decoder->core, decoder->features, memory);
+}
+
+int speech_size_with(const void *block, size_t block_bytes, const speech_settings *settings,
+                     const void *grammar, size_t grammar_bytes, size_t *bytes) {
+  speech counted;
+  speech_memory memory = {NULL, 0};
+  int status = speech_core_read(&counted.decoder.core, block, block_bytes);
+  if (status == SPEECH_OK && grammar != NULL) {
+    status = speech_core_use(&counted.decoder.core, grammar, grammar_bytes);
   }
+  if (status != SPEECH_OK) return status;
+  (void)speech_take(&memory, 1, sizeof counted);
+  lay(&counted, &memory);
+  status = speech_decoder_lay_search(&counted.decoder, settings == NULL ? 0 : settings->beam,
+                                     &memory);
+  if (status == SPEECH_OK && memory.used > SIZE_MAX) return SPEECH_ERROR_BLOCK;
+  *bytes = (size_t)memory.used;
   return status;
 }
 
 int speech_size(const void *block, size_t block_bytes, const speech_settings *settings,
                 size_t *bytes) {
-  speech counted;
-  speech_memory memory = {NULL, 0};
-  int status = speech_core_read(&counted.decoder.core, block, block_bytes);
-  if (status != SPEECH_OK) return status;
-  (void)speech_take(&memory, 1, sizeof counted);
-  status = lay(&counted, settings, &memory);
-  if (status == SPEECH_OK && memory.used > SIZE_MAX) return SPEECH_ERROR_BLOCK;
-  *bytes = (size_t)memory.used;
-  return status;
+  return speech_size_with(block, block_bytes, settings, NULL, 0, bytes);
 }
 
 int speech_open(speech **opened, void *memory, size_t bytes, const void *block, size_t block_bytes,
@@ -50,12 +63,41 @@ int speech_open(speech **opened, void *memory, size_t bytes, const void *block, 
   recognizer->decoder.runtime = runtime;
   recognizer->listener = *listener;
   recognizer->early = settings != NULL && settings->early != 0;
+  recognizer->beam = settings == NULL ? 0 : settings->beam;
+  recognizer->block = block;
+  recognizer->block_bytes = block_bytes;
   status = speech_core_read(&recognizer->decoder.core, block, block_bytes);
-  if (status == SPEECH_OK) status = lay(recognizer, settings, &given);
+  if (status != SPEECH_OK) return status;
+  lay(recognizer, &given);
+  recognizer->memory = given;
+  recognizer->bytes = bytes;
+  status = speech_decoder_lay_search(&recognizer->decoder, recognizer->beam, &given);
   if (status != SPEECH_OK) return status;
   speech_stream_start(&recognizer->stream, recognizer->early);
   *opened = recognizer;
   return SPEECH_OK;
+}
+
+int speech_use(speech *recognizer, const void *grammar, size_t grammar_bytes) {
+  speech_decoder counted = recognizer->decoder;
+  speech_memory memory = recognizer->memory;
+  int status = speech_core_read(&counted.core, recognizer->block, recognizer->block_bytes);
+  if (status == SPEECH_OK && grammar != NULL) {
+    status = speech_core_use(&counted.core, grammar, grammar_bytes);
+  }
+  if (status != SPEECH_OK) return status;
+  memory.base = NULL;
+  status = speech_decoder_lay_search(&counted, recognizer->beam, &memory);
+  if (status == SPEECH_OK && memory.used > recognizer->bytes) status = SPEECH_ERROR_MEMORY;
+  if (status != SPEECH_OK) return status;
+  memory = recognizer->memory;
+  recognizer->decoder.core = counted.core;
+  recognizer->decoder.command_count = 0;
+  return speech_decoder_lay_search(&recognizer->decoder, recognizer->beam, &memory);
+}
+
+const char *speech_said(const speech *recognizer, const speech_slot *slot) {
+  return speech_decoder_said(&recognizer->decoder, slot);
 }
 
 static void tell(const speech *recognizer, const speech_event *event) {

@@ -20,6 +20,9 @@
  *   5. At the end of a stream, ask for what is left. The next samples begin a new stream.
  *        speech_finish(recognizer);
  *
+ *   6. With a general model, change the grammar as you like: speech_use. Ask speech_size_with how
+ *      much memory the largest one takes before step 3.
+ *
  * Memory. The library allocates nothing and keeps nothing outside `buffer`. Block, buffer and
  * runtime belong to the caller and must outlive the recogniser; there is nothing to close. What an
  * event points to is valid until the listener returns.
@@ -89,6 +92,23 @@ int speech_size(const void *block, size_t block_bytes, const speech_settings *se
 int speech_open(speech **opened, void *memory, size_t bytes, const void *block, size_t block_bytes,
                 const speech_settings *settings, const speech_runtime *runtime,
                 const speech_listener *listener);
+
+/* The same for a recogniser that will use a grammar of its own, see speech_use. */
+int speech_size_with(const void *block, size_t block_bytes, const speech_settings *settings,
+                     const void *grammar, size_t grammar_bytes, size_t *bytes);
+
+/* Holds what is decoded from now on to another grammar. The stream goes on. Do not call it from the
+ * listener.
+ *
+ * grammar: a block of `export_c --format=grammar` for the same model, aligned to 4 bytes. It must
+ * outlive its use. NULL: the grammar of the recogniser's block, or none.
+ * Returns SPEECH_OK; or SPEECH_ERROR_BLOCK, or SPEECH_ERROR_MEMORY if the buffer is smaller than
+ * speech_size_with says, and the grammar before stays.
+ */
+int speech_use(speech *recognizer, const void *grammar, size_t grammar_bytes);
+
+/* How the value of an event's slot was said: "seventy five" for "75". Valid as the event is. */
+const char *speech_said(const speech *recognizer, const speech_slot *slot);
 
 /* Takes the next samples: 16 kHz, mono. Returns SPEECH_OK or the last error of a model. */
 int speech_feed(speech *recognizer, const int16_t *samples, size_t count);

@@ -5,21 +5,25 @@
 
 enum entry { STAY, FROM_LAST, FROM_LAST_BUT_ONE };
 
-static size_t label_count(const speech_core *core) {
-  return 2 * (size_t)core->numbers->token_limit + 1;
+/* Bytes of the entries of a frame: four labels each. */
+static size_t row_bytes(const speech_alignment *alignment) {
+  return (2 * (size_t)alignment->longest + 4) / 4;
 }
 
-void speech_align_lay(speech_alignment *alignment, const speech_core *core, speech_memory *memory) {
-  uint64_t labels = label_count(core);
-  uint64_t frames = (uint64_t)core->numbers->memory_frames;
-  alignment->scores = (int32_t *)speech_take(memory, labels, sizeof(int32_t));
-  alignment->entries = (uint8_t *)speech_take(memory, frames * ((labels + 3) / 4), 1);
+void speech_align_lay(speech_alignment *alignment, int32_t units, int32_t blank, int32_t longest,
+                      int32_t frames, speech_memory *memory) {
+  uint64_t labels = 2 * (uint64_t)longest + 1;
+  alignment->units = units;
+  alignment->blank = blank;
+  alignment->longest = longest;
   alignment->spans =
-      (speech_span *)speech_take(memory, (uint64_t)core->numbers->token_limit, sizeof(speech_span));
+      (speech_span *)speech_take(memory, (uint64_t)longest, sizeof(speech_span));
+  alignment->scores = (int32_t *)speech_take(memory, labels, sizeof(int32_t));
+  alignment->entries = (uint8_t *)speech_take(memory, (uint64_t)frames * row_bytes(alignment), 1);
 }
 
-static uint8_t *row(const speech_alignment *alignment, const speech_core *core, int32_t frame) {
-  return alignment->entries + (size_t)frame * ((label_count(core) + 3) / 4);
+static uint8_t *row(const speech_alignment *alignment, int32_t frame) {
+  return alignment->entries + (size_t)frame * row_bytes(alignment);
 }
 
 static int entry_of(const uint8_t *entries, int32_t label) {
@@ -37,13 +41,13 @@ static int may_skip(const uint16_t *tokens, int32_t label) {
 }
 
 /* The best path to each label at a frame, from those at the frame before. */
-static void advance(const speech_alignment *alignment, const speech_core *core,
-                    const int8_t *logits, int32_t frame, const uint16_t *tokens, int32_t labels) {
-  uint8_t *entries = row(alignment, core, frame);
+static void advance(const speech_alignment *alignment, const int8_t *logits, int32_t frame,
+                    const uint16_t *tokens, int32_t labels) {
+  uint8_t *entries = row(alignment, frame);
   int32_t *scores = alignment->scores;
   int32_t label;
   for (label = labels - 1; label >= 0; --label) { /* a label reads those before it: backwards */
-    int32_t token = label % 2 == 1 ? tokens[label / 2] : core->numbers->token_blank;
+    int32_t token = label % 2 == 1 ? tokens[label / 2] : alignment->blank;
     int32_t before = label <= 1 && frame == 0 ? 0 : IMPOSSIBLE;
     int32_t stay = frame == 0 ? IMPOSSIBLE : scores[label];
     int entry = FROM_LAST;
@@ -61,18 +65,18 @@ static void advance(const speech_alignment *alignment, const speech_core *core,
   }
 }
 
-int speech_align(const speech_alignment *alignment, const speech_core *core,
-                 const int8_t *ctc_logits, int32_t frames, const uint16_t *tokens, int32_t count) {
-  size_t stride = (size_t)core->numbers->vocabulary;
+int speech_align(const speech_alignment *alignment, const int8_t *logits, int32_t frames,
+                 const uint16_t *tokens, int32_t count) {
+  size_t stride = (size_t)alignment->units;
   int32_t labels = 2 * count + 1, label = labels - 1;
   int32_t frame, end = frames;
   for (frame = 0; frame < frames; ++frame) {
-    advance(alignment, core, ctc_logits + (size_t)frame * stride, frame, tokens, labels);
+    advance(alignment, logits + (size_t)frame * stride, frame, tokens, labels);
   }
   if (count > 0 && alignment->scores[label - 1] > alignment->scores[label]) --label;
   if (alignment->scores[label] <= IMPOSSIBLE) return 0;
   for (frame = frames - 1; frame >= 0; --frame) {
-    int entry = entry_of(row(alignment, core, frame), label);
+    int entry = entry_of(row(alignment, frame), label);
     if (entry == STAY && frame > 0) continue;
     if (label % 2 == 1) {
       alignment->spans[label / 2].first = frame;
@@ -84,10 +88,9 @@ int speech_align(const speech_alignment *alignment, const speech_core *core,
   return 1;
 }
 
-int32_t speech_align_best(const speech_core *core, const int8_t *ctc_logits, int32_t frame) {
-  const int8_t *logits = ctc_logits + (size_t)frame * (size_t)core->numbers->vocabulary;
+int32_t speech_align_best(const int8_t *logits, int32_t units) {
   int32_t best = 0, token;
-  for (token = 1; token < core->numbers->vocabulary; ++token) {
+  for (token = 1; token < units; ++token) {
     if (logits[token] > logits[best]) best = token;
   }
   return best;

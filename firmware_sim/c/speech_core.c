@@ -231,19 +231,42 @@ static int read_strings(speech_strings *strings, reader *r, int32_t count) {
   return 1;
 }
 
-static int read_tokens(speech_core *core, reader r) {
+/* Bytes of the longest string. */
+static uint32_t longest(const speech_strings *strings) {
+  uint32_t most = 0;
   int32_t i;
-  if (!read_strings(&core->tokens, &r, core->numbers->vocabulary)) return 0;
-  core->longest_token = 0;
-  for (i = 0; i < core->tokens.count; ++i) {
-    uint32_t size = core->tokens.places[i + 1] - core->tokens.places[i] - 1;
-    if (size > core->longest_token) core->longest_token = size;
+  for (i = 0; i < strings->count; ++i) {
+    uint32_t size = strings->places[i + 1] - strings->places[i] - 1;
+    if (size > most) most = size;
   }
+  return most;
+}
+
+static int read_tokens(speech_core *core, reader r) {
+  if (!read_strings(&core->tokens, &r, core->numbers->vocabulary)) return 0;
+  core->longest_token = longest(&core->tokens);
   return core->longest_token <= MOST;
+}
+
+static int read_phones(speech_core *core, reader r) {
+  const speech_phone_numbers *p;
+  core->phones = NULL;
+  if (r.next == NULL) return 1;
+  p = (const speech_phone_numbers *)items(&r, 1, sizeof *p);
+  if (p == NULL || !within(p->count, 1, MOST - 1) || !within(p->logit_nats, 1, MOST_NATS) ||
+      !within(p->margin, 1, MOST) || !within(p->paths, 1, MOST) ||
+      !within(p->records, 1, MOST_ARCS) ||
+      !has(core->encoder_output_bytes, core->tensors->encoder_outputs, p->encoder_logits,
+           (int64_t)core->numbers->memory_frames * (p->count + 1)) ||
+      !read_strings(&core->phone_names, &r, p->count)) return 0;
+  core->phones = p;
+  core->longest_phone = longest(&core->phone_names);
+  return core->longest_phone <= MOST;
 }
 
 static int are_arcs_right(const speech_core *core) {
   const speech_automaton_numbers *a = core->automaton;
+  int32_t tokens = core->of_phones ? core->phones->count : core->numbers->vocabulary;
   int32_t state, i;
   if (speech_index(&core->first_arcs, 0) != 0) return 0;
   for (state = 0; state < a->states; ++state) {
@@ -252,7 +275,7 @@ static int are_arcs_right(const speech_core *core) {
     if (!within(end, first, a->arcs) || !within(core->finals[state], -1, a->intents - 1)) return 0;
     for (i = first; i < end; ++i) {
       if (i > first && core->arc_tokens[i] < core->arc_tokens[i - 1]) return 0;
-      if (core->arc_tokens[i] >= core->numbers->vocabulary) return 0;
+      if (core->arc_tokens[i] >= tokens) return 0;
       if (!within(core->arc_slots[i], -1, a->slots - 1)) return 0;
       if (!within(speech_index(&core->targets, i), 0, a->states - 1)) return 0;
     }
@@ -260,17 +283,41 @@ static int are_arcs_right(const speech_core *core) {
   return speech_index(&core->first_arcs, a->states) == a->arcs && core->finals[a->start] < 0;
 }
 
+static int read_words(speech_core *core, reader *r) {
+  const speech_word_numbers *w = (const speech_word_numbers *)items(r, 1, sizeof *w);
+  uint32_t said;
+  int32_t i;
+  if (w == NULL || !within(w->words, 1, MOST_ARCS) || (w->said != 0 && w->said != w->words) ||
+      (w->values != 0 && w->values != w->words)) return 0;
+  core->word_numbers = w;
+  core->arc_words.width = core->automaton->width;
+  core->arc_words.values =
+      items(r, core->automaton->arcs, (uint32_t)core->automaton->width);
+  if (!read_strings(&core->words, r, w->words) || !read_strings(&core->said, r, w->said) ||
+      !read_strings(&core->values, r, w->values)) return 0;
+  for (i = 0; i < core->automaton->arcs; ++i) {
+    if (!within(speech_index(&core->arc_words, i), 0, w->words)) return 0;
+  }
+  core->longest_word = longest(&core->words);
+  core->longest_value = longest(&core->values);
+  said = longest(&core->said);
+  if (said > core->longest_word) core->longest_word = said;
+  return core->longest_word <= MOST && core->longest_value <= MOST;
+}
+
 static int read_automaton(speech_core *core, reader r) {
   const speech_automaton_numbers *a;
+  int32_t limit = core->of_phones ? core->numbers->memory_frames : core->numbers->token_limit;
   core->automaton = NULL;
   if (r.next == NULL) return 1;
   a = (const speech_automaton_numbers *)items(&r, 1, sizeof *a);
-  if (a == NULL || core->numbers->ctc_logit_nats == 0 || !within(a->states, 1, MOST_ARCS) || !within(a->arcs, 0, MOST_ARCS) ||
+  if (a == NULL || !within(a->states, 1, MOST_ARCS) || !within(a->arcs, 0, MOST_ARCS) ||
       !within(a->intents, 1, INT16_MAX) || !within(a->slots, 0, INT16_MAX) ||
       !within(a->start, 0, a->states - 1) ||
-      !within(a->between, -1, core->numbers->vocabulary - 1) ||
-      !within(a->commands, 1, core->numbers->token_limit) || !within(a->concurrent, 1, MOST) ||
+      !within(a->between, -1, core->of_phones ? -1 : core->numbers->vocabulary - 1) ||
+      !within(a->commands, 1, limit) || !within(a->concurrent, 1, MOST) ||
       a->reject_below > 0 || (a->width != 2 && a->width != 4)) return 0;
+  if (core->of_phones ? core->phones == NULL : core->numbers->ctc_logit_nats == 0) return 0;
   core->automaton = a;
   core->first_arcs.width = core->targets.width = a->width;
   core->first_arcs.values = items(&r, (int64_t)a->states + 1, (uint32_t)a->width);
@@ -279,7 +326,25 @@ static int read_automaton(speech_core *core, reader r) {
   core->arc_slots = (const int16_t *)items(&r, a->arcs, 2);
   core->finals = (const int16_t *)items(&r, a->states, 2);
   return !r.failed && are_arcs_right(core) &&
-         read_strings(&core->names, &r, a->intents + a->slots);
+         read_strings(&core->names, &r, a->intents + a->slots) &&
+         (!core->of_phones || read_words(core, &r));
+}
+
+/* The grammar of a block, over phones or tokens. */
+static int read_grammar(speech_core *core, const void *block) {
+  reader phones = section(block, SPEECH_SECTION_PHONE_AUTOMATON);
+  core->of_phones = phones.next != NULL;
+  if (core->of_phones) return read_automaton(core, phones);
+  return read_automaton(core, section(block, SPEECH_SECTION_AUTOMATON));
+}
+
+int speech_core_use(speech_core *core, const void *block, size_t bytes) {
+  speech_core changed = *core;
+  if (!is_block(block, bytes) || !read_grammar(&changed, block) || changed.automaton == NULL) {
+    return SPEECH_ERROR_BLOCK;
+  }
+  *core = changed;
+  return SPEECH_OK;
 }
 
 int speech_core_read(speech_core *core, const void *block, size_t bytes) {
@@ -289,7 +354,7 @@ int speech_core_read(speech_core *core, const void *block, size_t bytes) {
       !read_tables(core, section(block, SPEECH_SECTION_TABLES)) ||
       !read_frontend(core, section(block, SPEECH_SECTION_FRONTEND)) ||
       !read_tokens(core, section(block, SPEECH_SECTION_TOKENS)) ||
-      !read_automaton(core, section(block, SPEECH_SECTION_AUTOMATON))) {
+      !read_phones(core, section(block, SPEECH_SECTION_PHONES)) || !read_grammar(core, block)) {
     return SPEECH_ERROR_BLOCK;
   }
   return SPEECH_OK;

@@ -42,7 +42,9 @@ enum speech_section {
   SPEECH_SECTION_TABLES = 3,
   SPEECH_SECTION_FRONTEND = 4,
   SPEECH_SECTION_TOKENS = 5,
-  SPEECH_SECTION_AUTOMATON = 6 /* only of a bundle with a grammar; it needs CTC */
+  SPEECH_SECTION_AUTOMATON = 6, /* only of a bundle with a grammar; it needs CTC */
+  SPEECH_SECTION_PHONES = 7,    /* only of a general model */
+  SPEECH_SECTION_PHONE_AUTOMATON = 8 /* only of a general model with a grammar */
 };
 
 /* Section NUMBERS. Places are those of inputs and outputs in the flatbuffers; -1: there is none. */
@@ -159,6 +161,25 @@ typedef struct {
   int32_t width;        /* 2 or 4 */
 } speech_automaton_numbers;
 
+/* Section PHONES: these numbers, then strings as in TOKENS: a space and the name of each phone. */
+typedef struct {
+  int32_t count;          /* without blank, whose number this is */
+  int32_t logit_nats;     /* of a unit of the encoder's logits of phones, in 2^-24 */
+  int32_t encoder_logits; /* their place */
+  int32_t margin;         /* units that a path may be below the best one */
+  int32_t paths;          /* most in a frame */
+  int32_t records;        /* most of the paths' arcs */
+} speech_phone_numbers;
+
+/* Section PHONE_AUTOMATON: as AUTOMATON, with phones for tokens; then these numbers; an index for
+ * each arc, 0 or one more than the word that ends there; strings as in TOKENS: words as they are
+ * written, how they are said, and values; an empty one stands for the word as it is written. */
+typedef struct {
+  int32_t words;
+  int32_t said;   /* as many as words, or 0: all are said as they are written */
+  int32_t values; /* as many as words, or 0 */
+} speech_word_numbers;
+
 typedef struct {
   const void *values;
   int32_t width;
@@ -192,12 +213,24 @@ typedef struct {
   const uint16_t *arc_tokens;
   const int16_t *arc_slots, *finals;
   speech_strings names; /* intents, then slots */
+  const speech_phone_numbers *phones; /* NULL: the model hears none */
+  speech_strings phone_names;
+  uint32_t longest_phone; /* bytes */
+  int of_phones;          /* whether the automaton is over phones */
+  const speech_word_numbers *word_numbers;
+  speech_indices arc_words;
+  speech_strings words, said, values;
+  uint32_t longest_word, longest_value; /* bytes */
 } speech_core;
 
 /* Finds and checks everything in a block. No later function leaves the bounds of a block that this
  * one has accepted. Returns SPEECH_OK or SPEECH_ERROR_BLOCK. The block must outlive `core`.
  */
 int speech_core_read(speech_core *core, const void *block, size_t bytes);
+
+/* Takes the grammar of another block. It may hold nothing else, and must outlive `core`. Returns
+ * SPEECH_OK, or SPEECH_ERROR_BLOCK and leaves `core` as it was. */
+int speech_core_use(speech_core *core, const void *block, size_t bytes);
 
 /* A text in the block, ended by a zero byte. */
 static inline const char *speech_string(const speech_strings *strings, int32_t i) {

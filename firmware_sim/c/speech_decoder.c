@@ -20,14 +20,9 @@ static const void **take_pointers(speech_memory *memory, int32_t count) {
   return (const void **)speech_take(memory, (uint64_t)count, sizeof(void *));
 }
 
-int speech_decoder_lay(speech_decoder *decoder, int32_t beam, speech_memory *memory) {
+void speech_decoder_lay(speech_decoder *decoder, speech_memory *memory) {
   const speech_core *core = &decoder->core;
   const speech_numbers *n = core->numbers;
-  uint64_t tokens = (uint64_t)n->token_limit;
-  uint64_t longest = n->token_limit > n->memory_frames ? tokens : (uint64_t)n->memory_frames;
-  speech_memory shared;
-  if (beam == 0) beam = n->beam;
-  if (beam < 1 || beam > INT16_MAX) return SPEECH_ERROR_BEAM;
   decoder->features = take_bytes(memory, (int64_t)n->frames * n->channels);
   decoder->encoder_mask = take_bytes(memory, n->memory_frames);
   decoder->memory_mask = take_bytes(memory, n->memory_frames);
@@ -37,24 +32,75 @@ int speech_decoder_lay(speech_decoder *decoder, int32_t beam, speech_memory *mem
   decoder->encoder_outputs = take_pointers(memory, core->tensors->encoder_outputs);
   decoder->step_inputs = take_pointers(memory, core->tensors->step_inputs);
   decoder->step_outputs = take_pointers(memory, core->tensors->step_outputs);
+}
+
+/* Takes what commands of up to so many tokens are read into. */
+static void lay_commands(speech_decoder *decoder, uint64_t tokens, speech_memory *memory) {
+  uint64_t commands = (uint64_t)decoder->core.automaton->commands;
+  uint64_t slots = (uint64_t)decoder->core.automaton->slots;
+  decoder->commands = (speech_command *)speech_take(memory, commands, sizeof(speech_command));
+  decoder->other_commands = (speech_command *)speech_take(memory, commands, sizeof(speech_command));
+  decoder->slots = (speech_slot *)speech_take(memory, slots, sizeof(speech_slot));
+  if (decoder->core.of_phones) {
+    decoder->said = (const char **)speech_take(memory, slots, sizeof(char *));
+    decoder->arcs = (int32_t *)speech_take(memory, tokens, sizeof(int32_t));
+    decoder->other_arcs = (int32_t *)speech_take(memory, tokens, sizeof(int32_t));
+    decoder->arc_phones = (uint16_t *)speech_take(memory, tokens, sizeof(uint16_t));
+  } else {
+    decoder->token_slots = (int16_t *)speech_take(memory, tokens, sizeof(int16_t));
+    decoder->other_slots = (int16_t *)speech_take(memory, tokens, sizeof(int16_t));
+  }
+}
+
+/* The same for a grammar over phones. */
+static void lay_phones(speech_decoder *decoder, speech_memory *memory) {
+  const speech_core *core = &decoder->core;
+  int32_t frames = core->numbers->memory_frames, units = core->phones->count;
+  uint64_t longest = core->longest_word + 1; /* of a phone's name or a word with a space */
+  uint64_t slots = (uint64_t)core->automaton->slots;
+  speech_memory shared;
+  if (core->longest_phone > longest) longest = core->longest_phone;
+  decoder->text_bytes = (size_t)((uint64_t)frames * longest + core->longest_value + 1);
+  decoder->text = (char *)speech_take(memory, decoder->text_bytes, 1);
+  /* All words of all slots, twice, or values. */
+  decoder->values = (char *)speech_take(
+      memory, 2 * (decoder->text_bytes + slots) + slots * (core->longest_value + 1), 1);
+  lay_commands(decoder, (uint64_t)frames, memory);
+  speech_phones_lay(&decoder->phones, core, memory);
+  /* Times are found after the search has ended: in the memory of its paths. */
+  shared.base = memory->base;
+  shared.used = decoder->phones.content_place;
+  speech_align_lay(&decoder->alignment, units + 1, units, frames, frames, &shared);
+  if (shared.used > memory->used) memory->used = shared.used;
+}
+
+int speech_decoder_lay_search(speech_decoder *decoder, int32_t beam, speech_memory *memory) {
+  const speech_core *core = &decoder->core;
+  const speech_numbers *n = core->numbers;
+  uint64_t tokens = (uint64_t)n->token_limit;
+  uint64_t longest = n->token_limit > n->memory_frames ? tokens : (uint64_t)n->memory_frames;
+  speech_memory shared;
+  if (beam == 0) beam = n->beam;
+  if (beam < 1 || beam > INT16_MAX) return SPEECH_ERROR_BEAM;
+  if (core->of_phones) {
+    lay_phones(decoder, memory);
+    return SPEECH_OK;
+  }
   decoder->text_bytes = (size_t)(longest * core->longest_token + 1);
   decoder->text = (char *)take_bytes(memory, (int64_t)decoder->text_bytes);
   if (core->automaton != NULL) {
-    uint64_t commands = (uint64_t)core->automaton->commands;
     uint64_t slots = (uint64_t)core->automaton->slots;
-    decoder->commands = (speech_command *)speech_take(memory, commands, sizeof(speech_command));
-    decoder->other_commands =
-        (speech_command *)speech_take(memory, commands, sizeof(speech_command));
-    decoder->token_slots = (int16_t *)speech_take(memory, tokens, sizeof(int16_t));
-    decoder->other_slots = (int16_t *)speech_take(memory, tokens, sizeof(int16_t));
-    decoder->slots = (speech_slot *)speech_take(memory, slots, sizeof(speech_slot));
+    lay_commands(decoder, tokens, memory);
     decoder->values = (char *)speech_take(memory, decoder->text_bytes + slots, 1);
   }
   speech_search_lay(&decoder->search, core, beam, memory);
   /* Times are found after the search has ended: in the memory of its hypotheses. */
   shared.base = memory->base;
   shared.used = decoder->search.content_place;
-  if (core->automaton != NULL) speech_align_lay(&decoder->alignment, core, &shared);
+  if (core->automaton != NULL) {
+    speech_align_lay(&decoder->alignment, n->vocabulary, n->token_blank, n->token_limit,
+                     n->memory_frames, &shared);
+  }
   if (shared.used > memory->used) memory->used = shared.used;
   return SPEECH_OK;
 }
@@ -65,7 +111,8 @@ int speech_decoder_size(const void *block, size_t block_bytes, int32_t beam, siz
   int status = speech_core_read(&counted.core, block, block_bytes);
   if (status != SPEECH_OK) return status;
   (void)speech_take(&memory, 1, sizeof counted);
-  status = speech_decoder_lay(&counted, beam, &memory);
+  speech_decoder_lay(&counted, &memory);
+  status = speech_decoder_lay_search(&counted, beam, &memory);
   if (status == SPEECH_OK && memory.used > SIZE_MAX) return SPEECH_ERROR_BLOCK;
   *bytes = (size_t)memory.used;
   return status;
@@ -82,7 +129,9 @@ int speech_decoder_open(speech_decoder **decoder, void *memory, size_t bytes, co
   *decoder = (speech_decoder *)speech_take(&given, 1, sizeof **decoder);
   (*decoder)->runtime = runtime;
   status = speech_core_read(&(*decoder)->core, block, block_bytes);
-  return status == SPEECH_OK ? speech_decoder_lay(*decoder, beam, &given) : status;
+  if (status != SPEECH_OK) return status;
+  speech_decoder_lay(*decoder, &given);
+  return speech_decoder_lay_search(*decoder, beam, &given);
 }
 
 /* Frames of the encoder's memory that an utterance fills. */
@@ -107,15 +156,25 @@ static void point_to_caches(speech_decoder *decoder, const speech_hypothesis *hy
   }
 }
 
-/* Masks, the caches of the first hypothesis, and an empty result. */
+/* Clears the caches of the first hypothesis. */
+static void clear_caches(speech_decoder *decoder) {
+  const speech_core *core = &decoder->core;
+  int8_t *cache = decoder->search.hypotheses[0].caches;
+  int32_t i;
+  for (i = 0; i < core->tensors->caches; ++i) {
+    size_t bytes = (size_t)core->caches[i].row_bytes * (size_t)core->numbers->token_limit;
+    memset(cache, core->caches[i].zero, bytes);
+    cache += bytes;
+  }
+}
+
+/* Masks, and an empty result. */
 static void reset(speech_decoder *decoder, int32_t frames) {
   const speech_core *core = &decoder->core;
   const speech_numbers *n = core->numbers;
   size_t used = (size_t)frames * (size_t)n->channels;
   size_t all = (size_t)n->frames * (size_t)n->channels;
-  int8_t *cache = decoder->search.hypotheses[0].caches;
   int32_t valid = memory_frames(n, frames);
-  int32_t i;
   memset(decoder->features + used, n->feature_zero_point, all - used);
   set_mask(decoder->encoder_mask, n->memory_frames, valid, n->encoder_mask_valid,
            n->encoder_mask_masked);
@@ -123,13 +182,11 @@ static void reset(speech_decoder *decoder, int32_t frames) {
            n->memory_mask_masked);
   set_mask(decoder->self_mask, n->token_limit, 0, n->self_mask_valid, n->self_mask_masked);
   decoder->self_mask[n->token_limit] = (int8_t)n->self_mask_valid; /* the step's own place */
-  for (i = 0; i < core->tensors->caches; ++i) {
-    size_t bytes = (size_t)core->caches[i].row_bytes * (size_t)n->token_limit;
-    memset(cache, core->caches[i].zero, bytes);
-    cache += bytes;
-  }
+  if (!core->of_phones) clear_caches(decoder);
+  decoder->memory_frames = valid;
   decoder->search.token_count = 0;
   decoder->search.ended = 0;
+  decoder->phones.sentence_count = decoder->arc_count = 0;
   decoder->command_count = 0;
   decoder->confidence = SPEECH_NO_CONFIDENCE;
 }
@@ -178,12 +235,6 @@ static int encode(speech_decoder *decoder) {
   return SPEECH_OK;
 }
 
-static const int8_t *ctc_logits(const speech_decoder *decoder) {
-  const speech_numbers *n = decoder->core.numbers;
-  if (n->ctc_logit_nats == 0) return NULL;
-  return (const int8_t *)decoder->encoder_outputs[n->encoder_ctc_logits];
-}
-
 /* Reads commands and confidence off the best text. */
 static void judge(speech_decoder *decoder) {
   const speech_core *core = &decoder->core;
@@ -199,10 +250,33 @@ static void judge(speech_decoder *decoder) {
       speech_grammar_parse(&search->grammar, core, search->tokens, search->token_count,
                            decoder->commands, decoder->token_slots);
   if (decoder->command_count > 0 &&
-      !speech_align(&decoder->alignment, core, ctc_logits(decoder), search->memory_frames,
-                    search->tokens, search->token_count)) decoder->command_count = 0;
+      !speech_align(&decoder->alignment, speech_decoder_logits(decoder), search->memory_frames, search->tokens,
+                    search->token_count)) decoder->command_count = 0;
   all = speech_grammar_score(core, decoder->commands, decoder->command_count, search->scores, steps);
   decoder->confidence = decoder->command_count > 0 ? speech_exponential(core, all) : 0;
+  if (all < core->automaton->reject_below) decoder->command_count = 0;
+}
+
+/* Finds the sentence that the encoder's phones make; no decoder runs. */
+static void hear_phones(speech_decoder *decoder) {
+  const speech_core *core = &decoder->core;
+  const int8_t *logits = speech_decoder_logits(decoder);
+  int32_t all, i;
+  speech_phones_find(&decoder->phones, logits, decoder->memory_frames);
+  decoder->confidence = 0;
+  if (decoder->phones.sentence_count == 0) return;
+  decoder->arc_count = speech_phones_arcs(&decoder->phones, 0, decoder->arcs);
+  for (i = 0; i < decoder->arc_count; ++i) {
+    decoder->arc_phones[i] = core->arc_tokens[decoder->arcs[i]];
+  }
+  if (!speech_align(&decoder->alignment, logits, decoder->memory_frames, decoder->arc_phones,
+                    decoder->arc_count)) return;
+  decoder->command_count =
+      speech_sentence_commands(core, decoder->arcs, decoder->arc_count, decoder->commands);
+  if (decoder->command_count == 0) return;
+  all = speech_sentence_score(core, logits, decoder->arc_phones, decoder->alignment.spans,
+                              decoder->commands, decoder->command_count);
+  decoder->confidence = speech_exponential(core, all);
   if (all < core->automaton->reject_below) decoder->command_count = 0;
 }
 
@@ -212,11 +286,15 @@ int speech_decode(speech_decoder *decoder, int32_t frames, int32_t beam) {
   int32_t step, i;
   int status;
   if (frames < 1 || frames > n->frames) return SPEECH_ERROR_FRAMES;
-  if (beam < 0 || beam > search->most) return SPEECH_ERROR_BEAM;
+  if (beam < 0 || (!decoder->core.of_phones && beam > search->most)) return SPEECH_ERROR_BEAM;
   reset(decoder, frames);
   status = encode(decoder);
   if (status != SPEECH_OK) return status;
-  speech_search_start(search, beam == 0 ? search->most : beam, ctc_logits(decoder),
+  if (decoder->core.of_phones) {
+    hear_phones(decoder);
+    return SPEECH_OK;
+  }
+  speech_search_start(search, beam == 0 ? search->most : beam, speech_decoder_logits(decoder),
                       memory_frames(n, frames));
   for (step = 0; step < n->token_limit && search->active > 0; ++step) {
     for (i = 0; i < search->active; ++i) {
@@ -232,125 +310,4 @@ int speech_decode(speech_decoder *decoder, int32_t frames, int32_t beam) {
   speech_search_cut(search, step);
   judge(decoder);
   return SPEECH_OK;
-}
-
-/* Appends a token's text, without spaces at the beginning; returns the new length. */
-static size_t append(const speech_core *core, char *text, size_t length, int32_t token) {
-  const char *piece = speech_string(&core->tokens, token);
-  while (length == 0 && *piece == ' ') ++piece;
-  while (*piece != '\0') text[length++] = *piece++;
-  return length;
-}
-
-/* Ends a text, without spaces at its end; returns its length. */
-static size_t end_text(char *text, size_t length) {
-  while (length > 0 && text[length - 1] == ' ') --length;
-  text[length] = '\0';
-  return length;
-}
-
-/* Writes the tokens [first, last) of a slot, or of all. Returns the length of the text. */
-static size_t write_text(const speech_core *core, char *text, const uint16_t *tokens, int32_t first,
-                         int32_t last, const int16_t *slots, int32_t slot) {
-  size_t length = 0;
-  int32_t i;
-  for (i = first; i < last; ++i) {
-    if (slots == NULL || slots[i] == slot) length = append(core, text, length, tokens[i]);
-  }
-  return end_text(text, length);
-}
-
-const char *speech_decoder_text(speech_decoder *decoder) {
-  (void)write_text(&decoder->core, decoder->text, decoder->search.tokens, 0,
-                   decoder->search.token_count, NULL, 0);
-  return decoder->text;
-}
-
-const char *speech_decoder_command(speech_decoder *decoder, int32_t command) {
-  const speech_command *x = &decoder->commands[command];
-  (void)write_text(&decoder->core, decoder->text, decoder->search.tokens, x->first, x->last, NULL,
-                   0);
-  return decoder->text;
-}
-
-const char *speech_decoder_free_text(speech_decoder *decoder) {
-  const speech_numbers *n = decoder->core.numbers;
-  const int8_t *logits = ctc_logits(decoder);
-  size_t length = 0;
-  int32_t last = -1, frame;
-  for (frame = 0; logits != NULL && frame < decoder->search.memory_frames; ++frame) {
-    int32_t token = speech_align_best(&decoder->core, logits, frame);
-    if (token != last && token != n->token_blank) {
-      length = append(&decoder->core, decoder->text, length, token);
-    }
-    last = token;
-  }
-  (void)end_text(decoder->text, length);
-  return decoder->text;
-}
-
-/* Adds a text's probability to those slots of a command whose values it agrees with. */
-static void agree(speech_decoder *decoder, const speech_text *text, int32_t command, int32_t count,
-                  int32_t probability) {
-  int32_t found = speech_grammar_parse(&decoder->search.grammar, &decoder->core, text->tokens,
-                                       text->count, decoder->other_commands, decoder->other_slots);
-  const speech_command *other = &decoder->other_commands[command];
-  int32_t i;
-  if (command >= found) return;
-  for (i = 0; i < count; ++i) {
-    speech_slot *slot = &decoder->slots[i];
-    size_t length = write_text(&decoder->core, decoder->text, text->tokens, other->first,
-                               other->last, decoder->other_slots, slot->slot);
-    size_t k;
-    for (k = 0; k < length && decoder->text[k] == slot->value[k]; ++k) continue;
-    if (length > 0 && k == length && slot->value[k] == '\0') slot->confidence += probability;
-  }
-}
-
-/* Writes the values of a command's slots. Returns their number. */
-static int32_t write_slots(speech_decoder *decoder, const speech_command *command) {
-  const speech_core *core = &decoder->core;
-  char *value = decoder->values;
-  int32_t count = 0, slot;
-  for (slot = 0; slot < core->automaton->slots; ++slot) {
-    size_t length = write_text(core, value, decoder->search.tokens, command->first, command->last,
-                               decoder->token_slots, slot);
-    if (length == 0) continue;
-    decoder->slots[count].name = speech_string(&core->names, core->automaton->intents + slot);
-    decoder->slots[count].value = value;
-    decoder->slots[count].slot = slot;
-    decoder->slots[count++].confidence = 0;
-    value += length + 1;
-  }
-  return count;
-}
-
-int32_t speech_decoder_slots(speech_decoder *decoder, int32_t command, const speech_slot **slots) {
-  const speech_search *search = &decoder->search;
-  const speech_command *x = &decoder->commands[command];
-  int32_t count = write_slots(decoder, x);
-  int64_t all = 0;
-  int32_t i;
-  *slots = decoder->slots;
-  for (i = 0; i < search->text_count; ++i) {
-    int32_t behind = search->texts[i].score - search->texts[0].score;
-    int32_t probability = speech_exponential(&decoder->core, behind);
-    all += probability;
-    agree(decoder, &search->texts[i], command, count, probability);
-  }
-  for (i = 0; i < count; ++i) {
-    int64_t agreed = all > 0 ? decoder->slots[i].confidence : 1; /* a text that was cut off */
-    decoder->slots[i].confidence = (int32_t)(agreed * x->confidence / (all > 0 ? all : 1));
-  }
-  return count;
-}
-
-void speech_decoder_times(const speech_decoder *decoder, int32_t command, int64_t *start,
-                          int64_t *end) {
-  const speech_numbers *n = decoder->core.numbers;
-  const speech_command *x = &decoder->commands[command];
-  const speech_span *spans = decoder->alignment.spans;
-  int64_t samples = (int64_t)(n->frames / n->memory_frames) * SPEECH_STEP; /* of a memory frame */
-  *start = spans[x->first].first * samples;
-  *end = spans[x->last - 1].end * samples;
 }

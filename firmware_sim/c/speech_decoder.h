@@ -18,6 +18,7 @@
 
 #include "speech_align.h"
 #include "speech_search.h"
+#include "speech_sentence.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -35,14 +36,6 @@ typedef struct {
   int (*invoke_decoder_step)(void *context, const void *const *inputs, const void **outputs);
 } speech_runtime;
 
-/* The value of a slot in a command. */
-typedef struct {
-  const char *name;   /* in the block */
-  const char *value;  /* UTF-8 */
-  int32_t slot;       /* of the block's slots */
-  int32_t confidence; /* 0 to SPEECH_CERTAIN */
-} speech_slot;
-
 /* One utterance. Its memory lies behind it in the buffer. */
 typedef struct {
   speech_core core;
@@ -51,6 +44,8 @@ typedef struct {
   /* Out: search.tokens without start and end, search.token_count, and search.ended, which is 0 if
    * the limit on tokens cut the text off. */
   speech_search search;
+  /* Out, with a grammar over phones, instead of the search's tokens. */
+  speech_phones phones;
   /* Out. Without commands, the tokens are the likeliest text of the grammar, which was rejected. */
   speech_command *commands;
   int32_t command_count;
@@ -62,8 +57,13 @@ typedef struct {
   speech_command *other_commands; /* of another text */
   int16_t *other_slots;
   speech_slot *slots;
+  const char **said; /* of each slot */
+  int32_t *arcs, *other_arcs; /* of sentences over phones */
+  int32_t arc_count;
+  uint16_t *arc_phones;
   char *text, *values;
   size_t text_bytes;
+  int32_t memory_frames; /* of the utterance */
   int8_t *encoder_mask, *memory_mask, *self_mask, *token;
   const void **encoder_inputs, **encoder_outputs, **step_inputs, **step_outputs;
   speech_alignment alignment;
@@ -115,9 +115,19 @@ int32_t speech_decoder_slots(speech_decoder *decoder, int32_t command, const spe
 void speech_decoder_times(const speech_decoder *decoder, int32_t command, int64_t *start,
                           int64_t *end);
 
-/* Takes the memory of a decoder whose core has been read; a part of `open`. Returns SPEECH_OK or
+/* How the value of one of these slots was said: "seventy five" for "75". */
+const char *speech_decoder_said(const speech_decoder *decoder, const speech_slot *slot);
+
+/* CTC's logits of the utterance: of tokens, or with a grammar over phones of these; NULL: none. */
+const int8_t *speech_decoder_logits(const speech_decoder *decoder);
+
+/* Takes the memory of a decoder whose core has been read, but for that of the search; a part of
+ * `open`. */
+void speech_decoder_lay(speech_decoder *decoder, speech_memory *memory);
+
+/* Takes the memory of the search, which depends on the grammar. Returns SPEECH_OK or
  * SPEECH_ERROR_BEAM. */
-int speech_decoder_lay(speech_decoder *decoder, int32_t beam, speech_memory *memory);
+int speech_decoder_lay_search(speech_decoder *decoder, int32_t beam, speech_memory *memory);
 
 #ifdef __cplusplus
 }

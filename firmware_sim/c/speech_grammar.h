@@ -1,6 +1,6 @@
 /* The grammar of a bundle: which token may follow, and what a text means. It is a finite automaton
  * over tokens; a final state may go on at the start: several commands in one text. Integers only:
- * log probabilities are in 1/65536 nats.
+ * log probabilities are in 1/65536 nats. speech_phones.h has grammars over phones.
  *
  * A text leads to a set of states: their number, then the states. A set has room for as many as
  * the block says that a text leads to.
@@ -16,12 +16,21 @@ extern "C" {
 
 #define SPEECH_CERTAIN 65536 /* a probability of 1 */
 #define SPEECH_NO_SLOT (-1)
+#define SPEECH_TEXTS 16 /* that are kept: slots are as certain as the other texts agree */
 
 typedef struct {
   int32_t intent;      /* of the block's intents */
   int32_t first, last; /* its first token, and the one after its last */
   int32_t confidence;  /* 0 to SPEECH_CERTAIN: the geometric mean of its tokens' probabilities */
 } speech_command;
+
+/* The value of a slot in a command. */
+typedef struct {
+  const char *name;   /* in the block */
+  const char *value;  /* UTF-8 */
+  int32_t slot;       /* of the block's slots */
+  int32_t confidence; /* 0 to SPEECH_CERTAIN */
+} speech_slot;
 
 /* Working memory of one search. */
 typedef struct {

@@ -11,8 +11,6 @@
 extern "C" {
 #endif
 
-#define SPEECH_TEXTS 16 /* that are kept: slots are as certain as the other texts agree */
-
 /* An unfinished text. All that its pointers lead to is in one piece of memory. */
 typedef struct {
   int8_t *caches;   /* token_limit rows of each cache, one cache after the other */

@@ -4,6 +4,9 @@ No decoder runs.  Tokens pass through the grammar's automaton, frame by frame (Y
 one stands for the best alignment of a sentence's beginning with the speech so far.  Tokens of the
 same words meet in the states of the automaton, however the words were pronounced, and the better
 one goes on.  So a grammar of some thousand arcs is searched whole.
+
+Scores are sums of logits: the normalizer of a frame is the same for every path.  With int8 all of
+it is exact, so the C core (`c/speech_phones.c`) finds the same sentences.
 """
 
 import dataclasses
@@ -19,13 +22,18 @@ from firmware_sim.grammar.phrase import Word, said, value_of
 from firmware_sim.search.ctc import ctc_align
 
 SENTENCES: Final = 4  # beginnings that a place of the automaton keeps
-TOKENS: Final = 1024  # kept at each frame
-_MARGIN: Final = 40.0  # tokens less than e^-40 times as likely as the best are dropped
+TOKENS: Final = 2048  # kept at each frame, before the best of each place are chosen
+TEXTS: Final = 16  # sentences that tell how certain a slot is
+ONE: Final = 1 << 16  # log probabilities of commands are whole numbers of 1 / ONE nats
+_UNIT: Final = 1 << 24  # of a logit, likewise
+_MARGIN: Final = 40  # nats; tokens less than e^-40 times as likely as the best are dropped
+_MOST_MARGIN: Final = (1 << 16) - 1  # units of a logit
 _IMPOSSIBLE: Final = -math.inf
+_STEPS: Final = _UNIT // ONE
 _START: Final = -1  # the record of a sentence without phones
 _KEYS: Final = 2**31 - 1  # keys of sentences: hashes of their words and slots
 
-LogProbabilities = npt.NDArray[np.float32]  # [frames, phones and blank], natural
+Logits = npt.NDArray[Any]  # int8 or float [frames, phones and blank]
 Whole = npt.NDArray[np.int64]
 
 
@@ -114,32 +122,42 @@ class _Network:
 
 
 class PhoneSearch:
-    """Finds sentences of a grammar."""
+    """Finds sentences of a grammar.
 
-    def __init__(self, grammar: Grammar, blank: int) -> None:
+    Args:
+      unit: nats of a unit of the logits.
+    """
+
+    def __init__(self, grammar: Grammar, blank: int, unit: float = 1.0) -> None:
         self._grammar, self._blank = grammar, blank
+        self._nats = nats(unit)
         self._network = _Network(grammar)
 
-    def find(self, emission: LogProbabilities) -> Sentence | None:
+    def find(self, logits: Logits) -> Sentence | None:
         """The likeliest sentence; None if none is complete."""
-        found = self.sentences(emission)
+        found = self.sentences(logits)
         if not found:
             return None
         arcs, score = found[0]
         phones = tuple(int(x) for x in self._network.phone[arcs])
-        spans = ctc_align(emission, phones, self._blank)
+        spans = ctc_align(logits, phones, self._blank)
         if spans is None:
             return None
-        losses = self._losses(emission, phones, spans)
-        shares = {self._meaning(x): math.exp(other - score) for x, other in found}
+        losses = self._losses(logits, phones, spans)
+        unit = self._nats / _UNIT
+        shares = [
+            (self._meaning(other), math.exp(unit * (behind - score)))
+            for other, behind in found[:TEXTS]
+        ]
         readings = tuple(
             self._reading(number, command, spans, losses, shares)
             for number, command in enumerate(self._commands(arcs))
         )
-        return Sentence(phones, score, readings)
+        normalizers = np.logaddexp.reduce(unit * logits.astype(np.float64), axis=1)
+        return Sentence(phones, unit * score - float(normalizers.sum()), readings)
 
-    def sentences(self, emission: LogProbabilities) -> list[tuple[Whole, float]]:
-        """Complete sentences as arcs with their log probabilities, the likeliest first."""
+    def sentences(self, logits: Logits) -> list[tuple[Whole, float]]:
+        """Complete sentences as arcs with their sums of logits, the likeliest first."""
         network = self._network
         none = np.zeros(0, np.int64)
         labels = _Tokens(none, np.zeros(0), none, none)
@@ -147,7 +165,7 @@ class PhoneSearch:
         blanks = _Tokens(start, np.zeros(1), np.zeros(1, np.int64), np.array([_START]))
         parents, arcs = [none], [none]  # of the records, frame by frame
         count = 0
-        for frame in emission.astype(np.float64):
+        for frame in logits.astype(np.float64):
             labels, blanks, new = self._advance(labels, blanks, frame)
             # Tokens that entered an arc point to the record before it until now.
             parents.append(labels.record[new])
@@ -191,13 +209,9 @@ class PhoneSearch:
         new = np.arange(len(moved.place)) >= len(labels.place)
         marked = dataclasses.replace(moved, record=moved.record * 2 + new)
         rests = dataclasses.replace(here, score=here.score + frame[self._blank])
-        limit = max(marked.score.max(initial=_IMPOSSIBLE), rests.score.max()) - _MARGIN
-        marked = marked.at(marked.score > limit).best()
-        rests = rests.at(rests.score > limit).best()
-        scores = np.concatenate([marked.score, rests.score])
-        if len(scores) > TOKENS:
-            worst = np.partition(scores, len(scores) - TOKENS)[len(scores) - TOKENS]
-            marked, rests = marked.at(marked.score >= worst), rests.at(rests.score >= worst)
+        likely = _likely(np.concatenate([marked.score, rests.score]), margin(self._nats))
+        count = len(marked.score)
+        marked, rests = marked.at(likely[:count]).best(), rests.at(likely[count:]).best()
         new = marked.record % 2 == 1
         return dataclasses.replace(marked, record=marked.record // 2), rests, new
 
@@ -225,17 +239,18 @@ class PhoneSearch:
         command: automaton.Command,
         spans: npt.NDArray[np.int64],
         losses: npt.NDArray[np.float64],
-        shares: dict[Any, float],
+        shares: list[tuple[Any, float]],
     ) -> Reading:
         first, last = int(spans[command.first, 0]), int(spans[command.last - 1, 1])
-        loss = losses[first:last].sum() / (command.last - command.first)
-        confidence = math.exp(loss)
+        loss = losses[first:last].sum() * self._nats // _STEPS
+        log_confidence = -int(loss // (command.last - command.first))
+        confidence = math.exp(log_confidence / ONE)
         slots = _values(command)
-        total = sum(shares.values())
+        total = sum(share for _, share in shares)
         agreeing = {
             name: sum(
                 share
-                for key, share in shares.items()
+                for key, share in shares
                 if number < len(key) and (name, value) in key[number][2]
             )
             for name, value in slots.items()
@@ -256,18 +271,41 @@ class PhoneSearch:
         )
 
     def _losses(
-        self, emission: LogProbabilities, phones: tuple[int, ...], spans: npt.NDArray[np.int64]
+        self, logits: Logits, phones: tuple[int, ...], spans: npt.NDArray[np.int64]
     ) -> npt.NDArray[np.float64]:
-        """How much less likely the sentence is at each frame than what was heard there: [frames].
+        """By how many units what was heard at each frame is above the sentence: [frames].
 
-        Both are best paths, so no value is above 0.  It measures what the grammar forbids, not how
+        Both are best paths, so no value is below 0.  It measures what the grammar forbids, not how
         noisy the speech is.
         """
-        path = np.full(len(emission), self._blank)
+        path = np.full(len(logits), self._blank)
         for phone, (first, last) in zip(phones, spans, strict=True):
             path[first:last] = phone
-        chosen = emission[np.arange(len(emission)), path]
-        return (chosen - emission.max(axis=1)).astype(np.float64)
+        chosen = logits[np.arange(len(logits)), path]
+        return logits.max(axis=1).astype(np.float64) - chosen
+
+
+def nats(unit: float) -> int:
+    """Nats of a unit of the logits, in 2^-24, at least 1 of these."""
+    return max(1, round(unit * _UNIT))
+
+
+def margin(unit_nats: int) -> int:
+    """How far below the best a token may be, in units of the logits."""
+    return min(_MARGIN * _UNIT // unit_nats, _MOST_MARGIN)
+
+
+def _likely(scores: npt.NDArray[np.float64], apart: int) -> npt.NDArray[np.bool_]:
+    """Which of the scores are kept: at most `TOKENS`, and either all of equal ones or none."""
+    best = scores.max()
+    kept: npt.NDArray[np.bool_] = scores > best - apart
+    if np.count_nonzero(kept) > TOKENS:
+        place = len(scores) - TOKENS - 1
+        worst = np.partition(scores, place)[place]
+        kept = scores > worst
+        if worst == best:  # too many equal ones: the first
+            kept = (scores == best) & (np.cumsum(scores == best) <= TOKENS)
+    return kept
 
 
 def _trace(parent: Whole, arc: Whole, record: int) -> Whole:

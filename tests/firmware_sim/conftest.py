@@ -54,6 +54,19 @@ def third_party(tmp_path_factory: pytest.TempPathFactory) -> ThirdParty:
 
 
 @pytest.fixture(scope="session")
+def fuzz(third_party: ThirdParty, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """The program of `firmware/fuzz.c` under sanitizers."""
+    program = tmp_path_factory.mktemp("fuzz") / "fuzz"
+    flags = ["-std=c99", "-O1", *core.WARNINGS, *core.SANITIZERS, *core.includes(third_party)]
+    sources = [core.SOURCES / f"{name}.c" for name in core.CORE]
+    sources.append(pathlib.Path(__file__).parent / "firmware" / "fuzz.c")
+    others = core.compile_third_party(third_party, "gcc", "g++", "-fPIC")
+    libraries = ("-lstdc++", "-lm", "-o", program)
+    core.run_command("gcc", *flags, f"-I{core.SOURCES}", *sources, *others, *libraries)
+    return program
+
+
+@pytest.fixture(scope="session")
 def core_library(third_party: ThirdParty, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """The C core as a shared library."""
     return core.build(third_party, tmp_path_factory.mktemp("core"))

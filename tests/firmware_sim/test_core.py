@@ -186,21 +186,24 @@ def test_an_utterance_whose_model_fails_has_no_result_and_the_stream_goes_on(
         assert recognizer.events == [*expected[:2], *expected[3:]]
 
 
-def test_another_grammar_replaces_one_section(
+def test_a_grammar_may_be_a_block_of_its_own(
     core_library: pathlib.Path,
     loaded: bundle.Bundle,
     held: bundle.Bundle,
     content: bytes,
     invoke: core.Invoke,
+    opened: Open,
     conversation: NDArray[np.int16],
 ) -> None:
     assert held.grammar is not None
-    added = block.with_grammar(content, held.grammar, held.limits.tokens)
-    assert added == core.block_of(held)
-    assert block.with_grammar(added, held.grammar, held.limits.tokens) == added
-    recognizer = core.Recognizer(core_library, added, core.Models(loaded, invoke))
-    heard = recognizer.hear(conversation[: 4 * SECOND])
-    assert [event.intent for event in heard if event.kind == "command"] == ["call"]
+    grammar = block.grammar_block(held.grammar, held)
+    models = core.Models(loaded, invoke)
+    recognizer = core.Recognizer(core_library, content, models, grammar=grammar)
+    audio = conversation[: 4 * SECOND]
+    for used, chosen in ((None, loaded), (grammar, held), (None, loaded)):
+        recognizer.use(used)
+        assert recognizer.hear(audio) == opened(chosen).hear(audio)
+    assert recognizer.is_intact
 
 
 def test_a_grammar_of_many_states_has_wide_indices(

@@ -215,26 +215,9 @@ def test_no_function_of_the_core_calls_itself() -> None:
 
 
 def test_damaged_blocks_do_no_harm_under_sanitizers(
-    third_party: ThirdParty, held: bundle.Bundle, tmp_path: pathlib.Path
+    fuzz: pathlib.Path, held: bundle.Bundle, tmp_path: pathlib.Path
 ) -> None:
-    flags = ["-std=c99", "-O1", *core.WARNINGS, *core.SANITIZERS, *core.includes(third_party)]
-    sources = [*(core.SOURCES / f"{name}.c" for name in core.CORE), FIRMWARE / "fuzz.c"]
-    others = core.compile_third_party(third_party, "gcc", "g++", "-fPIC")
-    core.run_command(
-        "gcc",
-        *flags,
-        f"-I{core.SOURCES}",
-        *sources,
-        *others,
-        "-lstdc++",
-        "-lm",
-        "-o",
-        tmp_path / "fuzz",
-    )
-    (tmp_path / "core.bin").write_bytes(core.block_of(held))
-    printed = core.run_command(tmp_path / "fuzz", tmp_path / "core.bin", 200, 1)
-    accepted, results = map(int, printed.split())
-    assert 50 < accepted < 200 and results > 50
+    core.fuzz(fuzz, core.block_of(held), tmp_path)
 
 
 def test_too_many_sets_of_states_are_refused(

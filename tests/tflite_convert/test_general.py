@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import subprocess
 
 import numpy as np
 import numpy.typing as npt
@@ -127,12 +128,23 @@ def test_words_that_no_lexicon_has_are_named(general: pathlib.Path, tmp_path: pa
     assert "  flumbrix: F L AH M B R IH K S" in done.stdout
 
 
-def test_c_sources_of_a_general_bundle_are_refused(
-    at_home: pathlib.Path, tmp_path: pathlib.Path
+def test_the_c_core_takes_the_block_of_a_general_bundle_and_that_of_its_grammar(
+    general: pathlib.Path, at_home: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-    done = run_module("firmware_sim.export_c", f"--bundle={at_home}", f"--out={tmp_path / 'c'}")
-    assert done.returncode == 1
-    assert "its grammars are over phones" in done.stderr and done.stderr.count("\n") == 1
+    def export(bundle: pathlib.Path, kind: str) -> subprocess.CompletedProcess[str]:
+        out = f"--out={tmp_path / kind}"
+        return run_module("firmware_sim.export_c", f"--bundle={bundle}", f"--format={kind}", out)
+
+    assert export(at_home, "block").returncode == export(at_home, "grammar").returncode == 0
+    block, grammar = ((tmp_path / kind).read_bytes() for kind in ("block", "grammar"))
+    assert grammar[40:] in block and len(grammar) < len(block) - 5_000
+    for bundle, kind, message in (
+        (general, "grammar", "has no grammar; give it one"),
+        (at_home, "sources", "its grammars are over phones"),
+    ):
+        done = export(bundle, kind)
+        assert done.returncode == 1
+        assert message in done.stderr and done.stderr.count("\n") == 1
 
 
 def test_compile_says_what_may_go_wrong(general: pathlib.Path, tmp_path: pathlib.Path) -> None:
