@@ -27,6 +27,7 @@ from firmware_sim.command_line import tool
 from firmware_sim.fitting import arena, device, vela
 from firmware_sim.fitting.device import Device, Memory
 from firmware_sim.runtimes import cortex_m55, runtime
+from firmware_sim.runtimes.model import Model
 from firmware_sim.runtimes.runtime import ExecutionError
 from firmware_sim.search.options import Decoding, DecodingOptions
 from firmware_sim.sound import frontend
@@ -100,7 +101,7 @@ def fit(loaded: Bundle, target: Device, options: DecodingOptions) -> Fit:
       ExportError: if the grammar is too large for the C core.
       ValueError: if Vela is needed and not installed.
     """
-    models = (loaded.encoder, loaded.decoder_step)
+    models = _models(loaded, options)
     compiled = {}
     if target.accelerator is not None:
         compiled = {m.file: vela.compile_model(m, target.accelerator) for m in models}
@@ -130,25 +131,41 @@ def fit(loaded: Bundle, target: Device, options: DecodingOptions) -> Fit:
     return Fit(target, tuple(flash), place(ram, target.ram), compiled, time)
 
 
+def _models(loaded: Bundle, options: DecodingOptions) -> tuple[Model, ...]:
+    """Those that run: a grammar over phones needs no decoder."""
+    grammar = options.grammar_of(loaded)
+    of_phones = grammar is not None and grammar.of_phones
+    return (loaded.encoder,) if of_phones else (loaded.encoder, loaded.decoder_step)
+
+
 def _ram(loaded: Bundle, options: DecodingOptions, arenas: dict[str, int]) -> list[Need]:
     """What lies in RAM, as in the C sources; both models take turns in one arena, so what one hands
     on is copied."""
+    shown = ", ".join(f"{file.removesuffix('.tflite')} {_kib(n)}" for file, n in arenas.items())
+    needs = [
+        Need(f"tensor arena: {shown}" + ", in turn" * (len(arenas) > 1), max(arenas.values())),
+        Need("features of one window", loaded.encoder.input("features").bytes),
+        Need(
+            "audio, two steps of 10 ms, and the frontend's state",
+            _STEP_BUFFERS * frontend.STEP_SAMPLES * 2 + _FRONTEND_BYTES,
+        ),
+    ]
+    if len(_models(loaded, options)) == 1:
+        return [*needs, Need("paths through the grammar", block.first_pass_bytes(loaded))]
+    return needs + _decoder_ram(loaded, options)
+
+
+def _decoder_ram(loaded: Bundle, options: DecodingOptions) -> list[Need]:
+    """What the decoder adds."""
     encoder, step = loaded.encoder, loaded.decoder_step
     handed_on = {spec.name for spec in encoder.outputs}
     given = {"token", "memory_mask"}  # made anew for each step
     caches = sum(s.bytes for s in step.inputs if s.name not in handed_on | given)
     hypotheses = options.beam_of(loaded)
     frames, tokens = loaded.limits.memory_frames, loaded.limits.tokens
-    shown = ", ".join(f"{file.removesuffix('.tflite')} {_kib(n)}" for file, n in arenas.items())
     needs = [
-        Need(f"tensor arena: {shown}, in turn", max(arenas.values())),
         Need("encoder outputs, for the decoder", sum(spec.bytes for spec in encoder.outputs)),
         *[Need("self-attention caches of a hypothesis", caches)] * hypotheses,
-        Need("features of one window", encoder.input("features").bytes),
-        Need(
-            "audio, two steps of 10 ms, and the frontend's state",
-            _STEP_BUFFERS * frontend.STEP_SAMPLES * 2 + _FRONTEND_BYTES,
-        ),
         Need("tokens and their scores", 2 * _NUMBER_BYTES * tokens * (hypotheses + 1)),
     ]
     grammar = options.grammar_of(loaded)
@@ -179,7 +196,7 @@ def _time(
     compiled: dict[str, vela.Compilation],
 ) -> tuple[str, ...]:
     """Sentences on the time for a second of speech; each says that it is an estimate."""
-    models = (loaded.encoder, loaded.decoder_step)
+    models = _models(loaded, options)
     if any(result.on_cpu for result in compiled.values()):
         return ("Time: not estimated: Vela counts no cycles of operators that stay on the core.",)
     if compiled:
@@ -197,13 +214,20 @@ def _time(
             f"an estimate: instructions counted in QEMU, at one a cycle of {clock / 1e6:.0f} MHz "
             "(the core takes one or several)"
         )
-    encoder, step = (count / clock for count in counts)
+    encoder, *steps = (count / clock for count in counts)
     window = loaded.limits.frames * frontend.STEP_SAMPLES / frontend.SAMPLE_RATE
+    head = (
+        f"Time, {source}:",
+        f"  encoder {counts[0]:,} {unit}, {encoder * 1e3:.1f} ms a window of {window:.2f} s",
+    )
+    if not steps:
+        each = encoder / window * 1e3
+        return (*head, f"  {each:.0f} ms for a second of speech; without features and search")
+    (step,) = steps
     hypotheses, tokens = options.beam_of(loaded), loaded.limits.tokens
     longest = (encoder + tokens * hypotheses * step) / window
     return (
-        f"Time, {source}:",
-        f"  encoder {counts[0]:,} {unit}, {encoder * 1e3:.1f} ms a window of {window:.2f} s",
+        *head,
         f"  decoder step {counts[1]:,} {unit}, {step * 1e3:.2f} ms a token and hypothesis",
         f"  {longest * 1e3:.0f} ms for a second of speech, if a window holds {tokens} tokens and "
         f"the search {hypotheses} hypotheses; without features and search",

@@ -35,6 +35,7 @@ _MOST_TOKENS: Final = (1 << 16) - 1  # numbered by uint16
 _MOST_ARCS: Final = 1 << 24
 _MOST_SETS: Final = 1_000_000  # of states; a search of them all has to end
 _RECORDS: Final = 4  # arcs that paths keep, for each path; twice what speech needed
+_LOGITS: Final = 256  # different values of a logit
 _NO_LOG: Final = -float(1 << 14)  # nats, where every command is accepted: 0 has no logarithm
 
 _HEADER: Final = pathlib.Path(__file__).with_name("speech_core.h").read_text("ascii")
@@ -170,6 +171,15 @@ def _phones(bundle: Bundle) -> bytes:
     }
     names = [f" {name}".encode() for name in bundle.phones.names]
     return _concatenate([_pack("speech_phone_numbers", values), _strings(names)])
+
+
+def first_pass_bytes(bundle: Bundle) -> int:
+    """Memory of the search in the phones of a bundle: paths, their records, and levels."""
+    scale = bundle.encoder.output("phone_logits").scale or 1.0
+    levels = first_pass.margin(first_pass.nats(scale)) + _LOGITS
+    records = int(_RECORDS * first_pass.TOKENS) + 1
+    paths = 2 * first_pass.TOKENS  # of a frame and of the next
+    return 4 * (4 * paths + 3 * records + levels)
 
 
 def pieces(tokenizer: Tokenizer) -> list[bytes]:

@@ -76,7 +76,7 @@ def compile_core(
     for name in CORE:
         objects.append(str(out / f"{name}.o"))
         command = [compiler, "-std=c99", "-O2", *WARNINGS, *options, *includes(sources)]
-        subprocess.run([*command, "-c", SOURCES / f"{name}.c", "-o", objects[-1]], check=True)
+        subprocess.run([*command, "-c", str(SOURCES / f"{name}.c"), "-o", objects[-1]], check=True)
     return objects
 
 
@@ -87,7 +87,7 @@ def build(sources: ThirdParty, out: pathlib.Path, options: Sequence[str] = ()) -
             pytest.skip(f"{compiler} is not installed")
     objects = compile_core(sources, "gcc", out, ["-fPIC", *options])
     objects += compile_third_party(sources, "gcc", "g++", "-fPIC")
-    command = ["g++", "-shared", *options, *objects, "-o", out / "core.so"]
+    command = ["g++", "-shared", *options, *objects, "-o", str(out / "core.so")]
     subprocess.run(command, check=True)
     return out / "core.so"
 

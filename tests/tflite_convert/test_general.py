@@ -9,12 +9,14 @@ import numpy.typing as npt
 import pytest
 
 from firmware_sim import bundle as bundles
-from firmware_sim import parity
+from firmware_sim import fit, parity
 from firmware_sim.bundle import BundleError
+from firmware_sim.fitting import device
 from firmware_sim.grammar.automaton import GrammarError
 from firmware_sim.grammar.phones import PHONES
 from firmware_sim.recognizer import Recognizer, compute_features, encoder_inputs
 from firmware_sim.runtimes import runtime
+from firmware_sim.search.options import DecodingOptions
 from firmware_sim.search.results import EventKind
 from tests.conftest import REPOSITORY, add_file, run_module
 
@@ -126,6 +128,14 @@ def test_words_that_no_lexicon_has_are_named(general: pathlib.Path, tmp_path: pa
     )
     assert done.returncode == 0
     assert "  flumbrix: F L AH M B R IH K S" in done.stdout
+
+
+def test_a_grammar_over_phones_needs_no_decoder_on_a_device(at_home: pathlib.Path) -> None:
+    found = fit.fit(bundles.load(at_home), device.load("stm32h743"), DecodingOptions())
+    assert [x.what for x in found.flash] == ["encoder.tflite", "tokens", "grammar"]
+    used = {need.what: need.bytes for need in found.ram}
+    assert 100_000 < used["paths through the grammar"] < 200_000
+    assert not any("decoder" in what or "caches" in what for what in used)
 
 
 def test_the_c_core_takes_the_block_of_a_general_bundle_and_that_of_its_grammar(
