@@ -19,7 +19,6 @@
  *        speech_feed(recognizer, samples, count);
  *   5. At the end of a stream, ask for what is left. The next samples begin a new stream.
  *        speech_finish(recognizer);
- *
  *   6. With a general model, change the grammar as you like: speech_use. Ask speech_size_with how
  *      much memory the largest one takes before step 3.
  *

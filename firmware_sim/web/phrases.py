@@ -4,7 +4,8 @@ import random
 from typing import Final
 
 from firmware_sim.bundle import Bundle
-from firmware_sim.grammar.automaton import NO_SLOT, Grammar
+from firmware_sim.grammar.automaton import NO_SLOT, NO_WORD, Grammar
+from firmware_sim.grammar.phrase import value_of
 
 _WALKS: Final = 4_000  # from which values of slots are collected
 _MOST_VALUES: Final = 60  # of a slot
@@ -20,34 +21,40 @@ def samples(bundle: Bundle, count: int) -> tuple[list[str], dict[str, list[str]]
     grammar, chance = bundle.grammar, random.Random(0)
     if grammar is None:
         return [], {}
+    limit = bundle.limits.memory_frames if grammar.of_phones else bundle.limits.tokens
     sentences: list[str] = []
     values: dict[str, set[str]] = {name: set() for name in grammar.slots}
     for _ in range(_WALKS):
-        tokens, parts = _walk(grammar, chance, bundle.limits.tokens)
-        if tokens is None:
-            continue
-        text = bundle.tokenizer.text(tokens)
-        if len(sentences) < count and text not in sentences:
+        steps = _walk(grammar, chance, limit)
+        text = _text(bundle, grammar, steps)
+        if len(sentences) < count and text and text not in sentences:
             sentences.append(text)
-        for slot, value in parts.items():
-            values[grammar.slots[slot]].add(bundle.tokenizer.text(value))
+        for slot in {slot for _, slot, _ in steps} - {NO_SLOT}:
+            part = [step for step in steps if step[1] == slot]
+            values[grammar.slots[slot]].add(_text(bundle, grammar, part, is_value=True))
     chosen = {name: sorted(found)[:_MOST_VALUES] for name, found in values.items() if found}
     return sentences, chosen
 
 
-def _walk(
-    grammar: Grammar, chance: random.Random, limit: int
-) -> tuple[list[int] | None, dict[int, list[int]]]:
-    """The tokens of a command, and those of each slot; None: it is longer than a text may be."""
+_Step = tuple[int, int, int]  # token, slot and word of an arc
+
+
+def _text(bundle: Bundle, grammar: Grammar, steps: list[_Step], is_value: bool = False) -> str:
+    """What is written for the arcs of a command, or of the value of a slot."""
+    if not grammar.of_phones:
+        return bundle.tokenizer.text(token for token, *_ in steps)
+    words = [grammar.vocabulary[word] for *_, word in steps if word != NO_WORD]
+    return value_of(words) if is_value else " ".join(word.text for word in words)
+
+
+def _walk(grammar: Grammar, chance: random.Random, limit: int) -> list[_Step]:
+    """The arcs of a command; none if it is longer than a text may be."""
     state = grammar.start
-    tokens: list[int] = []
-    slots: dict[int, list[int]] = {}
-    while len(tokens) < limit:
+    steps: list[_Step] = []
+    while len(steps) < limit:
         ways = [(token, *way) for token, all_ in grammar.arcs[state].items() for way in all_]
         if state in grammar.finals and (not ways or chance.random() < _STOP):
-            return tokens, slots
-        token, slot, _, state = chance.choice(ways)
-        tokens.append(token)
-        if slot != NO_SLOT:
-            slots.setdefault(slot, []).append(token)
-    return None, {}
+            return steps
+        token, slot, word, state = chance.choice(ways)
+        steps.append((token, slot, word))
+    return []

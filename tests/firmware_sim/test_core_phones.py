@@ -24,6 +24,7 @@ from firmware_sim.runtimes.model import TensorSpec
 from firmware_sim.search import first_pass
 from firmware_sim.search.first_pass import PhoneSearch
 from firmware_sim.search.speech_model import Phones
+from firmware_sim.web import phrases
 from tests.conftest import synthesise
 from tests.firmware_sim import core
 
@@ -267,6 +268,19 @@ def test_damaged_grammars_over_phones_do_no_harm_under_sanitizers(
     fuzz: pathlib.Path, home: bundle.Bundle, tmp_path: pathlib.Path
 ) -> None:
     core.fuzz(fuzz, core.block_of(home), tmp_path, 60)
+
+
+def test_a_page_shows_samples_of_a_grammar_over_phones(home: bundle.Bundle) -> None:
+    sentences, slots = phrases.samples(home, 20)
+    assert len(sentences) > 10
+    assert all(
+        word in {"please", "is", "are", "the", "two", "too", "tomato", "to", "lights", "open"}
+        or word in {"kitchen", "hall", "living", "room", "closed", "shut"}
+        or word.isdigit()
+        for sentence in sentences
+        for word in sentence.split()
+    )
+    assert set(slots) == {"room", "level", "state"} and set(slots["state"]) == {"on", "off"}
 
 
 def test_the_sources_of_a_general_model_are_refused(home: bundle.Bundle) -> None:
