@@ -3,7 +3,7 @@ PYTHON ?= python3
 PY := .venv/bin/python
 RUN := runs/digits
 
-.PHONY: demo test dist clean
+.PHONY: demo test dist android android-test clean
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(None if (3, 10) <= sys.version_info < (3, 13) else "Python 3.10, 3.11 or 3.12 is needed (TensorFlow 2.16): make PYTHON=python3.11 ...")'
@@ -35,5 +35,18 @@ test: .venv/installed
 dist: .venv/installed
 	$(PY) -m build
 
+# The Android demo as signed APKs, and the library as an AAR; android_demo/README.md says what it needs.
+android: .venv/installed
+	$(PY) -m android_demo.building.apk
+
+# The Kotlin library and the demo on this machine, against what Python makes of the same recordings.
+GOLDEN := android_demo/build/golden
+android-test: android
+	$(PY) -m android_demo.building.golden --bundle=digits --out=$(GOLDEN)/digits
+	$(PY) -m android_demo.building.golden --bundle=barista --out=$(GOLDEN)/barista
+	mvn --batch-mode --quiet --offline --file=android_demo/pom.xml --projects=speech,app verify
+	$(PY) -m android_demo.building.arm64 $(GOLDEN)/digits $(GOLDEN)/barista
+	$(PY) -m pytest tests/android_demo/test_apk.py
+
 clean:
-	rm -rf .venv build dist runs
+	rm -rf .venv build dist runs android_demo/build android_demo/*/target

@@ -93,7 +93,7 @@ class Microphone(context: Context) : AudioSource {
         override fun close() {
             try {
                 record.stop()
-            } catch (_: IllegalStateException) {
+            } catch (ignored: IllegalStateException) {
                 // It had stopped already: the microphone went away.
             }
             record.release()

@@ -11,6 +11,9 @@ class SpeechException(val reason: Reason, message: String, cause: Throwable? = n
         /** The bundle is missing, damaged or of another kind. */
         BUNDLE,
 
+        /** A file holds no sound that can be decoded. */
+        AUDIO,
+
         /** The models do not load or run. */
         RUNTIME,
 

@@ -128,7 +128,7 @@ open class SpeechRecognitionService : RecognitionService() {
     private inline fun told(call: () -> Unit) {
         try {
             call()
-        } catch (_: RemoteException) {
+        } catch (ignored: RemoteException) {
             listening?.cancel()
         }
     }
@@ -140,7 +140,7 @@ open class SpeechRecognitionService : RecognitionService() {
 
         private fun code(error: SpeechException): Int = when (error.reason) {
             Reason.PERMISSION -> SpeechRecognizer.ERROR_INSUFFICIENT_PERMISSIONS
-            Reason.MICROPHONE_BUSY, Reason.MICROPHONE_LOST, Reason.AUDIO_FOCUS ->
+            Reason.MICROPHONE_BUSY, Reason.MICROPHONE_LOST, Reason.AUDIO_FOCUS, Reason.AUDIO ->
                 SpeechRecognizer.ERROR_AUDIO
             Reason.BUNDLE ->
                 if (Build.VERSION.SDK_INT >= Build.VERSION_CODES.S) {

@@ -3,8 +3,13 @@ package org.integerspeech
 import org.junit.Assert.assertEquals
 import org.junit.Assert.assertTrue
 import org.junit.Test
+import org.junit.runner.RunWith
+import org.robolectric.RobolectricTestRunner
+import org.robolectric.annotation.Config
 
 /** Kotlin and libspeech.so give what Python gives, for the same kernels. */
+@RunWith(RobolectricTestRunner::class)
+@Config(sdk = [35], manifest = Config.NONE)
 class ParityTest {
     @Test
     fun digitsOfWholeRecordings() = whole("digits")
