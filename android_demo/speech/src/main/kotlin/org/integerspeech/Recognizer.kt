@@ -10,11 +10,13 @@ import kotlin.math.sqrt
 import kotlinx.coroutines.CoroutineScope
 import kotlinx.coroutines.Dispatchers
 import kotlinx.coroutines.channels.Channel
+import kotlinx.coroutines.currentCoroutineContext
 import kotlinx.coroutines.ensureActive
 import kotlinx.coroutines.flow.Flow
 import kotlinx.coroutines.flow.buffer
 import kotlinx.coroutines.flow.channelFlow
 import kotlinx.coroutines.flow.flowOn
+import kotlinx.coroutines.flow.map
 import kotlinx.coroutines.launch
 import kotlinx.coroutines.withContext
 import org.integerspeech.SpeechException.Reason
@@ -100,21 +102,31 @@ class Recognizer private constructor(
      *
      * @throws SpeechException in the flow: no permission, microphone busy or lost, a model failed.
      */
-    fun listen(source: AudioSource): Flow<SpeechEvent> = channelFlow {
-        val stream = stream { trySend(it) }
+    fun listen(source: AudioSource): Flow<SpeechEvent> = channelFlow<Result<SpeechEvent>> {
+        try {
+            hear(source) { trySend(Result.success(it)) }
+        } catch (error: SpeechException) {
+            // Thrown here, it would cancel the collector before it has the events that wait.
+            trySend(Result.failure(error))
+        }
+    }.buffer(Channel.UNLIMITED).flowOn(Dispatchers.IO).map { it.getOrThrow() }
+
+    /** Reads a source to its end, or until the caller is cancelled. */
+    private suspend fun hear(source: AudioSource, onEvent: (SpeechEvent) -> Unit) {
+        val stream = stream(onEvent)
         source.open().use { sound ->
             val samples = ShortArray(BLOCK)
             while (true) {
-                ensureActive()
+                currentCoroutineContext().ensureActive()
                 val count = sound.read(samples)
                 if (count < 0) break
                 if (count == 0) continue
-                trySend(SpeechEvent.Level(decibels(samples, count)))
+                onEvent(SpeechEvent.Level(decibels(samples, count)))
                 stream.feed(samples, count)
             }
         }
         stream.finish()
-    }.buffer(Channel.UNLIMITED).flowOn(Dispatchers.IO)
+    }
 
     /**
      * The same with calls instead of a flow, for callers without coroutines.
