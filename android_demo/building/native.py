@@ -10,6 +10,7 @@ The libraries go to `speech/src/main/jniLibs`, where Gradle and `building.apk` f
 """
 
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -62,10 +63,10 @@ _LINKING: Final = (
     *("-Wl,--gc-sections", "-Wl,--build-id=sha1", "-s"),
 )
 # The C interface too, for native callers.
-_EXPORTS: Final = (
-    "{ global: Java_*; speech_size; speech_open; speech_feed; speech_finish; speech_window; "
-    "speech_transcribe; local: *; };\n"
+INTERFACE: Final = tuple(
+    re.findall(r"^[a-z][\w *]*?(speech_\w+)\(", (_CORE / "speech.h").read_text("ascii"), re.M)
 )
+_EXPORTS: Final = f"{{ global: Java_*; {'; '.join(INTERFACE)}; local: *; }};\n"
 
 
 def build() -> list[pathlib.Path]:

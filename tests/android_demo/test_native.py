@@ -17,7 +17,6 @@ from tests.firmware_sim import core
 
 MOST_BYTES = 60_000
 PAGE = 16_384
-CORE = {"speech_size", "speech_open", "speech_feed", "speech_finish", "speech_window"}
 
 
 @pytest.fixture(scope="session")
@@ -52,11 +51,8 @@ def test_libraries_are_small_and_need_nothing_of_the_phone(
         rows = symbols(library)
         assert not [row for row in rows if row[6] == "UND"]
         assert "NEEDED" not in core.run_command("readelf", "--dynamic", library)
-        names = {row[7] for row in rows}
-        assert names >= CORE
-        assert {name for name in names - CORE if not name.startswith("Java_")} == {
-            "speech_transcribe"
-        }
+        names = {row[7] for row in rows if not row[7].startswith("Java_")}
+        assert names == set(native.INTERFACE) >= {"speech_open", "speech_feed", "speech_use"}
 
 
 def test_segments_fit_pages_of_16_kb(libraries: dict[str, pathlib.Path]) -> None:
