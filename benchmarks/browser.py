@@ -241,6 +241,12 @@ def microphone(
     return ["orders by a fake microphone", measured, "at most 1 fewer", right[1] >= right[0] - 1]
 
 
+def stripped(label: Mapping[str, Any]) -> dict[str, Any]:
+    """Without the spaces around values that some labels have."""
+    slots = {name: value.strip() for name, value in label["slots"].items()}
+    return {"intent": label["intent"], "slots": slots}
+
+
 def right_orders(events: Sequence[Mapping[str, Any]], labels: Sequence[Any]) -> int:
     """Commands that come in the order of the labels; a wrong one costs itself only."""
     found = [{"intent": x["intent"], "slots": x["slots"]} for x in events if x["intent"]]
@@ -351,7 +357,7 @@ def measure(arguments: Any, address: str, python: Recognizer) -> Iterator[list[A
         browser.close()
         if "microphone" in arguments.measures and arguments.labels:
             labels = json.loads(pathlib.Path(arguments.labels).read_text("utf-8"))
-            said = [labels[every[i].stem] for i in places[:_ORDERS]]
+            said = [stripped(labels[every[i].stem]) for i in places[:_ORDERS]]
             yield microphone(started.chromium, address, python, recordings[:_ORDERS], said)
 
 

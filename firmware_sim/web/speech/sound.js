@@ -2,10 +2,11 @@
 
 export const SAMPLE_RATE = 16000;
 
-const LOBES = 24; // of the filter, on each side
-const STEPS = 128; // of the filter's table, in a lobe
-const ROLL_OFF = 0.94; // of the lower Nyquist frequency
-const BETA = 9; // of the Kaiser window: 90 dB
+// The filter of a resampler: flat to 91 % of the lower Nyquist frequency, 100 dB down at all of it.
+const LOBES = 74; // on each side
+const STEPS = 256; // of its table, in a lobe
+const ROLL_OFF = 0.957; // where it is halfway down
+const BETA = 10.06; // of the Kaiser window
 
 // Rounds as Python does, halves to even.
 function rounded(x) {
@@ -20,7 +21,7 @@ export function toInt16(samples) {
 
 function bessel(x) {
   let sum = 1;
-  for (let k = 1, term = 1; k < 40; k++) {
+  for (let k = 1, term = 1; k < 50; k++) {
     term *= (x / 2 / k) ** 2;
     sum += term;
   }
