@@ -369,7 +369,7 @@ def fuzz(program: pathlib.Path, block: bytes, directory: pathlib.Path, copies: i
     (directory / "core.bin").write_bytes(block)
     printed = run_command(program, directory / "core.bin", copies, 1)
     accepted, results = map(int, printed.split())
-    assert copies / 4 < accepted < copies and results > copies / 4
+    assert copies / 6 < accepted < copies and results > copies / 4
 
 
 def run_command(*command: object, cwd: pathlib.Path | None = None) -> str:
