@@ -36,8 +36,8 @@ def measured(
         return None
     examples: Any = load_cache(caches[0])
     signature = [
-        tf.TensorSpec([1, None, model.dims.feature_channels]),
-        tf.TensorSpec([1], tf.int32),
+        tf.TensorSpec([None, None, model.dims.feature_channels]),
+        tf.TensorSpec([None], tf.int32),
     ]
 
     @tf.function(input_signature=signature, autograph=False)
