@@ -29,7 +29,7 @@ import numpy.typing as npt
 from absl import app, flags
 from tqdm import tqdm
 
-from benchmarks import commands, report
+from benchmarks import commands, people, report
 from firmware_sim import bundle as bundles
 from firmware_sim.grammar.pronunciation import PronunciationError
 from firmware_sim.grammar.source import Grammar
@@ -45,10 +45,8 @@ WORDS: Final = (
     "come", "day", "more", "help", "much", "love", "like", "done", "over", "back", "room",
     "morning", "work", "night", "three", "happy", "home",
 )
-DIGITS: Final = (
-    "oh", "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine",
-)
 # fmt: on
+DIGITS: Final = ("oh", *people.WORDS)
 LONGEST: Final = 7  # digits of a string
 MARGIN: Final = 0.04  # seconds around a word
 SILENCE: Final = 0.25  # seconds around what was cut
@@ -115,10 +113,11 @@ def cut_words(
 ) -> Iterator[tuple[str, Samples]]:
     """Those of the words that held-out speakers say, cut from their sentences."""
     encoder = runtime.load(recognizer.runtime_name, recognizer.bundle.encoder, 1)
+    silence = np.zeros(round(SILENCE * SAMPLE_RATE), np.int16)
     for manifest in manifests:
         utterances = corpus.read_manifest(manifest)
-        people = {x.speaker or corpus.UNKNOWN for x in utterances}
-        held_out = set(corpus.part_of(people, "dev"))
+        speakers = {x.speaker or corpus.UNKNOWN for x in utterances}
+        held_out = set(corpus.part_of(speakers, "dev"))
         for utterance in tqdm(utterances, manifest.parent.name, unit="file", disable=None):
             if (utterance.speaker or corpus.UNKNOWN) not in held_out:
                 continue
@@ -128,7 +127,6 @@ def cut_words(
                 spans = word_spans(recognizer, encoder, samples, texts)
                 for word, (start, end) in zip(texts, spans, strict=False):
                     if word in words:
-                        silence = np.zeros(round(SILENCE * SAMPLE_RATE), np.int16)
                         yield word, np.concatenate([silence, samples[start:end], silence])
 
 

@@ -13,7 +13,6 @@ from firmware_sim.grammar.phones import BLANK, PHONES, ids
 from firmware_sim.search.ctc import merge_repeats
 from tf_speech_transformer.corpora import dataset
 from tf_speech_transformer.corpora.caches import load_cache
-from tf_speech_transformer.corpora.features import as_float
 from tf_speech_transformer.model.dimensions import TIME_REDUCTION
 from tf_speech_transformer.model.transformer import SpeechTransformer
 
@@ -52,9 +51,8 @@ def measured(
         if not 0 < frames <= config.limits.frames:
             continue
         length = -(-frames // dataset.BUCKET_FRAMES) * dataset.BUCKET_FRAMES
-        padded = np.zeros([1, length, features.shape[1]], np.float32)
-        padded[0, :frames] = as_float(features)
-        path = hear(padded, np.array([frames], np.int32)).numpy()
+        batch = dataset.padded([(features, [])], length, 0, 0)
+        path = hear(batch["features"], batch["frames"]).numpy()
         heard = merge_repeats(path[: -(-frames // TIME_REDUCTION)], BLANK)
         pairs.append((ids(said.split()), heard))
     return counted(pairs)

@@ -7,11 +7,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 _ITERATIONS = 5
-_QUINTIC = (
-    3.4445,
-    -4.7750,
-    2.0315,
-)  # of Newton and Schulz's iteration, as Jordan et al. chose them
+_QUINTIC = (3.4445, -4.7750, 2.0315)  # of Newton and Schulz's iteration, by Jordan et al.
 _RMS = 0.2  # of an update, as Adam's are: both take the same learning rate
 
 

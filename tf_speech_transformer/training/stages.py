@@ -65,20 +65,13 @@ def make_optimizer(
 ) -> keras.optimizers.Optimizer:
     """The optimizer of a stage, with its variables made."""
     name, clip_norm = config.train.get("optimizer", "adam"), config.train.clip_norm
+    schedule = Schedule(stage.learning_rate, stage.warmup_steps, stage.steps)
+    adam = {"beta_2": 0.98, "epsilon": 1e-9, "global_clipnorm": clip_norm}
     if name == "adam":
-        schedule = Schedule(stage.learning_rate, stage.warmup_steps, stage.steps)
-        optimizer = keras.optimizers.Adam(
-            schedule, beta_2=0.98, epsilon=1e-9, global_clipnorm=clip_norm
-        )
+        optimizer = keras.optimizers.Adam(schedule, **adam)
     elif name == "muon":
-        optimizer = Muon(
-            Schedule(stage.learning_rate, stage.warmup_steps, stage.steps),
-            model.hidden_matrix,
-            dtype=tf.bfloat16 if config.train.get("bfloat16") else tf.float32,
-            beta_2=0.98,
-            epsilon=1e-9,
-            global_clipnorm=clip_norm,
-        )
+        dtype = tf.bfloat16 if config.train.get("bfloat16") else tf.float32
+        optimizer = Muon(schedule, model.hidden_matrix, dtype=dtype, **adam)
     elif name == "adadelta":
         optimizer = keras.optimizers.Adadelta(
             stage.learning_rate, rho=0.95, epsilon=1e-8, global_clipnorm=clip_norm
