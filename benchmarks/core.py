@@ -22,7 +22,7 @@ from benchmarks import report
 from firmware_sim import bundle as bundles
 from firmware_sim.c import third_party
 from firmware_sim.c.signature import ExportError
-from firmware_sim.grammar import automaton, templates
+from firmware_sim.recognizer import Recognizer
 from firmware_sim.sound import audio
 from firmware_sim.sound.frontend import SAMPLE_RATE
 from tests.firmware_sim import core
@@ -89,11 +89,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         bundle = bundles.load(arguments.bundle)
         if arguments.grammar:
-            grammar = templates.read(Path(arguments.grammar), None)
-            compiled = grammar.compile_phones(bundle.pronunciations().of)
-            assert bundle.phones is not None
-            built = automaton.build(compiled, len(bundle.phones.names), ())
-            bundle = dataclasses.replace(bundle, grammar=built)
+            bundle = Recognizer(bundle).use(arguments.grammar).bundle
         files = sorted(path for path in Path(arguments.recordings).iterdir() if path.is_file())
         files = files[:: max(1, len(files) // arguments.count)][: arguments.count]
         with tempfile.TemporaryDirectory() as directory:
