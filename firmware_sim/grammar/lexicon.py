@@ -55,6 +55,7 @@ import bisect
 import pathlib
 import struct
 import zlib
+from array import array
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
@@ -87,9 +88,9 @@ class Level(NamedTuple):
 
     labels: bytes
     costs: bytes
-    parents: list[int]  # number among those with children; -1 without
-    first: list[int]  # child of each with children, and the number of all children
-    backoffs: list[int]  # of each with children
+    parents: "array[int]"  # number among those with children; -1 without
+    first: "array[int]"  # child of each with children, and the number of all children
+    backoffs: "array[int]"  # of each with children
 
 
 class Lexicon:
@@ -171,12 +172,13 @@ class Lexicon:
         place += 2 * size
         labels = self._numbers("u1", count, place).tobytes()
         costs = cost_of[self._nibbles(count, place + count)].tobytes()
-        backoffs = backoff_of[self._nibbles(parents, place + count + -(-count // 2))].tolist()
+        backoffs = backoff_of[self._nibbles(parents, place + count + -(-count // 2))]
         if branching.sum() != parents:
             raise LexiconError(f"{self._name} is damaged: its n-grams do not fit each other")
-        number = np.where(branching, np.cumsum(branching, dtype=np.int64) - 1, -1).tolist()
+        number = np.where(branching, np.cumsum(branching, dtype=np.int64) - 1, -1)
         # Until the level of the children is read, `first` has the ends of this level's siblings.
-        return Level(labels, costs, number, [0, *(np.flatnonzero(last) + 1).tolist()], backoffs)
+        ends = np.concatenate([[0], np.flatnonzero(last) + 1])
+        return Level(labels, costs, _compact(number), _compact(ends), _compact(backoffs))
 
     def _nibbles(self, count: int, place: int) -> np.ndarray:
         pairs = self._numbers("u1", -(-count // 2), place)
@@ -197,7 +199,7 @@ class Lexicon:
             raise LexiconError(f"{self._name} is damaged: its n-grams do not fit each other")
         self.levels = [
             level._replace(first=first)
-            for level, first in zip(self.levels, [*ends[1:], [0]], strict=True)
+            for level, first in zip(self.levels, [*ends[1:], array("i", [0])], strict=True)
         ]
 
     def find(self, word: str) -> list[Pronunciation]:
@@ -247,6 +249,11 @@ class Lexicon:
             while (phone := bits.take(6)) != PHONES_END:
                 phones.append(phone)
         return tuple(phones)
+
+
+def _compact(numbers: np.ndarray) -> "array[int]":
+    """Whole numbers in 4 bytes each: a list of them takes 36, and an ndarray is slow to index."""
+    return array("i", numbers.astype(np.int32).tobytes())
 
 
 def code(lengths: Sequence[int]) -> dict[str, int]:

