@@ -16,6 +16,7 @@ import numpy.typing as npt
 from firmware_sim.bundle import Bundle
 from firmware_sim.grammar import automaton as grammars
 from firmware_sim.grammar import source, templates
+from firmware_sim.grammar.network import Network
 from firmware_sim.grammar.pronunciation import Pronunciations
 from firmware_sim.runtimes import runtime
 from firmware_sim.runtimes.runtime import Tensors
@@ -58,12 +59,13 @@ class Recognizer:
         self.runtime_name = runtime_name
         self._encoder = runtime.load(runtime_name, bundle.encoder, num_threads)
         options = options or DecodingOptions()
-        self._grammar = options.grammar_of(bundle)
+        grammar = options.grammar_of(bundle)
+        self._grammar: grammars.Sentences | None = grammar
         self._phones: PhoneSearch | None = None
         self._step: runtime.Runtime | None = None
         self._decoder: Decoder | None = None
-        if bundle.phones and self._grammar:
-            self._phones = self._phone_search(self._grammar)
+        if bundle.phones and grammar:
+            self._phones = self._phone_search(grammar)
         else:
             self._step = runtime.load(runtime_name, bundle.decoder_step, num_threads)
             self._decoder = Decoder(bundle, self._step, options)
@@ -71,7 +73,7 @@ class Recognizer:
 
     def use(
         self,
-        grammar: str | os.PathLike[str] | source.Grammar,
+        grammar: str | os.PathLike[str] | source.Grammar | Network,
         slots: Mapping[str, Iterable[str]] | None = None,
     ) -> "Recognizer":
         """A recogniser of other commands, which shares the loaded models with this one.
@@ -80,7 +82,7 @@ class Recognizer:
 
         Args:
           grammar: a YAML file, one or a directory in Home Assistant's form, or what
-            `grammar.templates.read` made of it.
+            `grammar.templates.read` made of it; or a network, which is checked no more.
           slots: further values by slot, such as the names of contacts.
 
         Raises:
@@ -88,6 +90,10 @@ class Recognizer:
           PronunciationError: a word cannot be said as it is written.
           BundleError: the model knows only the commands that it was trained for.
         """
+        other = copy.copy(self)
+        if isinstance(grammar, Network):
+            other._grammar, other._phones = grammar.sentences, self._phone_search(grammar)
+            return other
         pronunciations, phones = self.pronunciations, self.bundle.phones
         assert phones is not None  # else there are no pronunciations
         if isinstance(grammar, source.Grammar):
@@ -95,10 +101,9 @@ class Recognizer:
         else:
             grammar = templates.read(pathlib.Path(grammar), slots)
         compiled = grammar.compile_phones(pronunciations.of)
-        other = copy.copy(self)
-        other._grammar = grammars.build(compiled, len(phones.names), ())
-        other._phones = self._phone_search(other._grammar)
-        other.bundle = dataclasses.replace(self.bundle, grammar=other._grammar)
+        built = grammars.build(compiled, len(phones.names), ())
+        other._grammar, other._phones = built, self._phone_search(built)
+        other.bundle = dataclasses.replace(self.bundle, grammar=built)
         return other
 
     @functools.cached_property
@@ -251,7 +256,7 @@ class Recognizer:
             speech=speech,
         )
 
-    def _phone_search(self, grammar: grammars.Grammar) -> PhoneSearch:
+    def _phone_search(self, grammar: grammars.Grammar | Network) -> PhoneSearch:
         """The search of a grammar in the encoder's phones."""
         assert self.bundle.phones is not None
         scale = self.bundle.encoder.output("phone_logits").scale
@@ -356,7 +361,7 @@ class Recognizer:
           offset: seconds of the audio before the encoder's window.
         """
         grammar, alignment = self._grammar, hypothesis.alignment
-        assert grammar is not None and alignment is not None
+        assert isinstance(grammar, grammars.Grammar) and alignment is not None
         parsed = grammar.parse(hypothesis.tokens)
         if not parsed or alignment.spans is None:
             return ()

@@ -18,6 +18,7 @@ import importlib.metadata
 import logging
 import pathlib
 import sys
+import threading
 import urllib.parse
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -40,6 +41,7 @@ from firmware_sim.grammar import spoken
 from firmware_sim.grammar.automaton import GrammarError
 from firmware_sim.grammar.home import KINDS, Name
 from firmware_sim.grammar.lexicon import LexiconError
+from firmware_sim.grammar.network import OpenGrammar
 from firmware_sim.grammar.phrase import Choice, Word
 from firmware_sim.grammar.pronunciation import PronunciationError
 from firmware_sim.grammar.source import Grammar
@@ -50,7 +52,7 @@ from firmware_sim.sound.audio import AudioError, Resampler
 from firmware_sim.sound.frontend import SAMPLE_RATE
 
 LONGEST: Final = 30  # seconds of a request that are kept: the last ones
-_KEPT: Final = 8  # grammars of different names
+_KEPT: Final = 4  # grammars of different names
 _MOST_NAMES: Final = 2_000  # of a request; more are left out
 _LONGEST_NAME: Final = 100  # characters
 _PROGRAM: Final = "integer-speech-transformer"
@@ -82,6 +84,8 @@ class Homes:
         self._recognizer, self._names = recognizer, names
         self._templates = Templates.read(sentences) if is_templates(sentences) else None
         self._grammar = None if self._templates else Grammar.read(sentences)
+        self._open: OpenGrammar | None = None  # the sentences of the latest names
+        self._lock = threading.Lock()
         self._kept: collections.OrderedDict[tuple[str, ...], asyncio.Task[Recognizer]]
         self._kept = collections.OrderedDict()
 
@@ -120,7 +124,13 @@ class Homes:
             if text.lower() not in known and self._can_be_said(text):
                 for values in home.values():
                     values.append(Name(text))
-        return self._recognizer.use(self._templates.grammar(home))
+        grammar = self._templates.grammar(home)
+        lists = {name: grammar.slots[name] for name in grammar.names}
+        with self._lock:
+            if self._open is None or not self._open.fits(grammar):
+                self._open = OpenGrammar(grammar, self._recognizer.pronunciations.of)
+            sentences = self._open
+        return self._recognizer.use(sentences.filled(lists))
 
     def _can_be_said(self, name: str) -> bool:
         words = [

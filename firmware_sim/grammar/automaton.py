@@ -54,19 +54,53 @@ class Command:
     words: tuple[tuple[int, Word], ...] = ()
 
 
-@dataclasses.dataclass(frozen=True)
-class Grammar:
-    """The automaton; a final state may go on at the start: several commands in one text."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sentences:
+    """What the sentences of an automaton mean; it may have its arcs in another form."""
 
     name: str
     intents: tuple[str, ...]
     slots: tuple[str, ...]
     start: int
-    arcs: tuple[dict[int, tuple[Way, ...]], ...]  # by state and token
     finals: dict[int, int]  # by state, the intent of a command that ends there
     between: int | None  # token between two commands, if there is one
     reject_below: float  # confidence below which a result is no command
     vocabulary: tuple[Word, ...] = ()  # of a grammar of phones
+
+    def commands(self, path: Sequence[tuple[bool, int, int, int]]) -> list[Command]:
+        """The commands along a path of the automaton, from its start to a final state.
+
+        Args:
+          path: for each token, whether it leads from one command to the next, its slot, its word
+            and the state after it.
+        """
+        commands: list[Command] = []
+        first = 0
+        slots: dict[str, tuple[int, ...]] = {}
+        words: list[tuple[int, Word]] = []
+        state = self.start
+        for i, (begins, slot, word, target) in enumerate(path):
+            if begins:
+                intent = self.intents[self.finals[state]]
+                commands.append(Command(intent, first, i, slots, tuple(words)))
+                first, slots, words = i + (self.between is not None), {}, []
+            if slot != NO_SLOT:
+                name = self.slots[slot]
+                slots[name] = (*slots.get(name, ()), i)
+            if word != NO_WORD:
+                words.append((i, self.vocabulary[word]))
+            state = target
+        if path:
+            intent = self.intents[self.finals[state]]
+            commands.append(Command(intent, first, len(path), slots, tuple(words)))
+        return commands
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Grammar(Sentences):
+    """The automaton; a final state may go on at the start: several commands in one text."""
+
+    arcs: tuple[dict[int, tuple[Way, ...]], ...]  # by state and token
 
     @property
     def of_phones(self) -> bool:
@@ -109,34 +143,6 @@ class Grammar:
             self.start, len(text), lambda state, i: self._ways(state, text[i]), self.finals
         )
         return self.commands(path or [])
-
-    def commands(self, path: Sequence[tuple[bool, int, int, int]]) -> list[Command]:
-        """The commands along a path of the automaton, from its start to a final state.
-
-        Args:
-          path: for each token, whether it leads from one command to the next, its slot, its word
-            and the state after it.
-        """
-        commands: list[Command] = []
-        first = 0
-        slots: dict[str, tuple[int, ...]] = {}
-        words: list[tuple[int, Word]] = []
-        state = self.start
-        for i, (begins, slot, word, target) in enumerate(path):
-            if begins:
-                intent = self.intents[self.finals[state]]
-                commands.append(Command(intent, first, i, slots, tuple(words)))
-                first, slots, words = i + (self.between is not None), {}, []
-            if slot != NO_SLOT:
-                name = self.slots[slot]
-                slots[name] = (*slots.get(name, ()), i)
-            if word != NO_WORD:
-                words.append((i, self.vocabulary[word]))
-            state = target
-        if path:
-            intent = self.intents[self.finals[state]]
-            commands.append(Command(intent, first, len(path), slots, tuple(words)))
-        return commands
 
     def _ways(self, state: int, token: int) -> Iterator[tuple[bool, int, int, int]]:
         """Where a token leads, as `commands` takes it."""

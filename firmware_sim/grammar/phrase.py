@@ -1,7 +1,7 @@
 """Phrases: what an expression of a grammar, or a value of a slot, consists of."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -45,9 +45,11 @@ Phrase = tuple[Word | Choice | Slot, ...]
 Slots = Mapping[str, Sequence[Phrase]]  # values by slot
 
 
-def labels(phrase: Phrase, slot: str | None, slots: Slots) -> Iterator[str | None]:
-    """The slot of each word that may occur, with repetitions; `slot` is the one around it."""
-    return _labels(phrase, slot, slots, set())
+def labels(phrases: Iterable[Phrase], slots: Slots) -> Iterator[str | None]:
+    """The slot of each word that may occur in some phrases, with repetitions."""
+    known: set[tuple[str, str | None]] = set()
+    for phrase in phrases:
+        yield from _labels(phrase, None, slots, known)
 
 
 def _labels(

@@ -27,6 +27,7 @@ the CMU Pronouncing Dictionary.  The models that were trained for their grammar 
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -79,14 +80,10 @@ class Grammar:
     ) -> None:
         self.collisions, self.own = collisions, own or {}
         self.left_out: list[str] = []  # templates that need names or free words
+        self.names: list[str] = []  # slots whose values are names of a home
         self.name, self.expressions, self.slots = name, expressions, slots
         self.intents = list(expressions)
-        names = (
-            name
-            for phrases in expressions.values()
-            for phrase in phrases
-            for name in labels(phrase, None, slots)
-        )
+        names = labels(itertools.chain(*expressions.values()), slots)
         self.slot_names = [name for name in dict.fromkeys(names) if name is not None]
 
     @classmethod

@@ -10,6 +10,7 @@ Wildcards, which stand for any words, are left out, with the alternatives that n
 lists without values: with no areas, nothing is understood that names one.
 """
 
+import functools
 import itertools
 import json
 import pathlib
@@ -100,6 +101,7 @@ class Templates:
             raise GrammarError(f"{self.where}: all sentences need names that are not there")
         result = Grammar(pathlib.Path(self.where).stem, expressions, slots, collisions=[])
         result.left_out = left_out
+        result.names = [x for x in slots if x.split()[0] in (home or {})]
         return result
 
     def _sentences(self) -> Iterator[tuple[str, Any, Any]]:
@@ -346,7 +348,7 @@ class _Converter:
                 first, last, step = item.get_inline_range()
                 phrases = _range(range(first, last + 1, step), None)
             elif name in self._home:
-                phrases = _named([x for x in self._home[name] if _fits(x.domain, allowed)])
+                phrases = _named(tuple(x for x in self._home[name] if _fits(x.domain, allowed)))
             elif name in self._lists:
                 phrases = self._values(self._lists[name], allowed)
             elif name in KINDS.values():
@@ -396,7 +398,8 @@ def _range(numbers: Any, multiplier: float | None) -> list[Phrase]:
     return phrases
 
 
-def _named(names: Sequence[Name]) -> list[Phrase]:
+@functools.lru_cache(maxsize=64)
+def _named(names: tuple[Name, ...]) -> list[Phrase]:
     """Names as they are said; their values are as they are written."""
     phrases = [_meaning(spoken.phrase(x.text), x.value or x.text) for x in names]
     return list(dict.fromkeys(itertools.chain(*phrases)))

@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from firmware_sim.grammar import automaton
-from firmware_sim.grammar.automaton import NO_WORD, Grammar
+from firmware_sim.grammar.automaton import Grammar
+from firmware_sim.grammar.network import Network
 from firmware_sim.grammar.phrase import Word, said, value_of
 from firmware_sim.search.ctc import ctc_align
 
@@ -93,45 +94,18 @@ def _joined(*parts: _Tokens) -> _Tokens:
     return _Tokens(*(np.concatenate([getattr(x, name) for x in parts]) for name in names))
 
 
-class _Network:
-    """The automaton in arrays."""
-
-    def __init__(self, grammar: Grammar) -> None:
-        arcs = [
-            (state, phone, target, slot, word)
-            for state, ways in enumerate(grammar.arcs)
-            for phone, each in sorted(ways.items())
-            for slot, word, target in each
-        ]
-        columns = np.array(arcs, np.int64).reshape(-1, 5).T
-        self.source, self.phone, self.target, self.slot, self.word = columns
-        # A sentence goes on in the same words after the last phone of each.
-        self.says = np.where(self.word == NO_WORD, 0, self.word * 1009 + self.slot + 2)
-        first = np.searchsorted(self.source, np.arange(len(grammar.arcs) + 1))
-        self.final = np.zeros(len(grammar.arcs), bool)
-        self.final[list(grammar.finals)] = True
-        begin = np.arange(first[grammar.start], first[grammar.start + 1])
-        after = [
-            np.concatenate(
-                [np.arange(first[x], first[x + 1]), begin if self.final[x] else begin[:0]]
-            )
-            for x in range(len(grammar.arcs))
-        ]
-        self.after = np.concatenate(after)  # arcs that may follow each state, one after the other
-        self.after_first = np.concatenate([[0], np.cumsum([len(x) for x in after])])
-
-
 class PhoneSearch:
     """Finds sentences of a grammar.
 
     Args:
+      grammar: over phones; as arrays, it is searched as it is.
       unit: nats of a unit of the logits.
     """
 
-    def __init__(self, grammar: Grammar, blank: int, unit: float = 1.0) -> None:
-        self._grammar, self._blank = grammar, blank
+    def __init__(self, grammar: Grammar | Network, blank: int, unit: float = 1.0) -> None:
+        self._network = grammar if isinstance(grammar, Network) else Network.of(grammar)
+        self._grammar, self._blank = self._network.sentences, blank
         self._nats = nats(unit)
-        self._network = _Network(grammar)
 
     def find(self, logits: Logits) -> Sentence | None:
         """The likeliest sentence; None if none is complete."""

@@ -1,0 +1,185 @@
+"""A grammar over phones as arrays, which the first pass searches; names are put in late.
+
+Names of a home change while a program runs, its sentences do not.  So `OpenGrammar` compiles the
+sentences once, with a placeholder for each list of names, and each list by itself.  `filled` copies
+the lists into their places: a new name costs the time of its list.
+"""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from firmware_sim.grammar import source
+from firmware_sim.grammar.automaton import NO_WORD, Grammar, GrammarError, Sentences
+from firmware_sim.grammar.phones import PHONES
+from firmware_sim.grammar.phrase import Phrase, Word
+
+MOST_ARCS: Final = 2_000_000  # of a grammar with its names
+_KEPT: Final = 32  # lists that stay compiled
+_LISTS: Final = len(PHONES)  # the first placeholder's number among phones
+
+Whole = npt.NDArray[np.int64]
+Pronounce = Callable[[str], Sequence[Sequence[int]]]
+
+
+class Network:
+    """The arcs of an automaton over phones, sorted by the states that they leave.
+
+    Args:
+      sentences: what its paths mean.
+      states: their number.
+      arcs: int64 [5, arcs]: state, phone, state after it, slot, word.
+    """
+
+    def __init__(self, sentences: Sentences, states: int, arcs: Whole) -> None:
+        self.sentences = sentences
+        arcs = arcs[:, np.argsort(arcs[0], kind="stable")]
+        # A home of 1,000 names has 340,000 arcs: 8 MB in these types.
+        self.source, self.target, self.word = arcs[[0, 2, 4]].astype(np.int32)
+        self.phone, self.slot = arcs[1].astype(np.int16), arcs[3].astype(np.int16)
+        # A sentence goes on in the same words after the last phone of each.
+        says = np.where(arcs[4] == NO_WORD, 0, arcs[4] * 1009 + arcs[3] + 2)
+        self.says = says.astype(np.int32)
+        first = np.searchsorted(arcs[0], np.arange(states + 1))
+        self.final = np.zeros(states, bool)
+        self.final[list(sentences.finals)] = True
+        # Arcs that may follow each state, one after the other; another sentence may follow a final.
+        begin = np.arange(first[sentences.start], first[sentences.start + 1])
+        own = np.diff(first)
+        counts = own + self.final * len(begin)
+        self.after_first = np.concatenate([[0], np.cumsum(counts)])
+        state = np.repeat(np.arange(states), counts)
+        within = np.arange(len(state)) - self.after_first[state]
+        again = within - own[state]
+        after = np.where(again < 0, first[state] + within, begin[np.maximum(again, 0)])
+        self.after = after.astype(np.int32)
+
+    @classmethod
+    def of(cls, grammar: Grammar) -> "Network":
+        """The arcs of a grammar over phones."""
+        arcs = [
+            (state, phone, target, slot, word)
+            for state, ways in enumerate(grammar.arcs)
+            for phone, each in sorted(ways.items())
+            for slot, word, target in each
+        ]
+        return cls(grammar, len(grammar.arcs), np.array(arcs, np.int64).reshape(-1, 5).T)
+
+
+class OpenGrammar:
+    """Sentences whose lists of names are open.
+
+    Args:
+      grammar: the sentences; the slots `grammar.names` are open, whatever their values are.
+      pronounce: the pronunciations of a word, each a sequence of phones.
+
+    Raises:
+      GrammarError: the sentences are too many.
+    """
+
+    def __init__(self, grammar: source.Grammar, pronounce: Pronounce) -> None:
+        self._grammar, self._pronounce = grammar, pronounce
+        names = {name: f"{{{number}}}" for number, name in enumerate(grammar.names)}
+        slots: dict[str, list[Phrase]] = dict(grammar.slots)
+        slots |= {name: [(Word(x),)] for name, x in names.items()}
+        own = {x: [(_LISTS + number,)] for number, x in enumerate(names.values())}
+        self._held = source.Grammar(
+            grammar.name, grammar.expressions, slots, [], {**grammar.own, **own}
+        ).compile_phones(pronounce)
+        self._arcs: Whole = np.array(self._held["arcs"], np.int64).reshape(-1, 5).T
+        self._list = functools.lru_cache(_KEPT)(self._compiled)
+
+    def fits(self, grammar: source.Grammar) -> bool:
+        """Whether a grammar has the same sentences, but for its names."""
+        mine = self._grammar
+        return (mine.expressions, mine.names) == (grammar.expressions, grammar.names)
+
+    def filled(self, values: Mapping[str, Sequence[Phrase]]) -> Network:
+        """The network with these values of each list.
+
+        Raises:
+          GrammarError: there are too many.
+          PronunciationError: a value cannot be said.
+        """
+        held, vocabulary = self._held, {x: i for i, x in enumerate(_vocabulary(self._held))}
+        is_list = self._arcs[1] >= _LISTS
+        parts = [self._arcs[:, ~is_list]]
+        states, total = held["states"], 0
+        # Places of a list that go on in the same way share its arcs, but for the first ones.
+        places: dict[tuple[int, int, int], list[int]] = {}
+        for origin, number, target, slot, _ in self._arcs[:, is_list].T.tolist():
+            places.setdefault((number - _LISTS, target, slot), []).append(origin)
+        lists = [self._list(tuple(values[name])) for name in self._grammar.names]
+        numbers = [
+            np.array([*(vocabulary.setdefault(x, len(vocabulary)) for x in words), NO_WORD])
+            for words, *_ in lists
+        ]
+        for (number, target, slot), origins in places.items():
+            _, count, arcs, ending = lists[number]
+            word = numbers[number][arcs[4]]
+            inner = np.where(arcs[[0, 2]] == 0, -1, arcs[[0, 2]] - 1 + states)
+            one = np.stack([inner[0], arcs[1], inner[1], np.full_like(word, slot), word])
+            copied = [one[:, ~ending[0]], _to(one[:, ending[1]], target)]
+            first = np.concatenate(copied, axis=1)
+            begins = first[0] < 0
+            parts.append(first[:, ~begins])
+            parts += [_from(first[:, begins], origin) for origin in origins]
+            states += count - 1
+            total += first.shape[1]
+            if total > MOST_ARCS:
+                raise GrammarError(
+                    f"the names of grammar {held['name']} need more than {MOST_ARCS} arcs: "
+                    "expose fewer devices"
+                )
+        sentences = Sentences(
+            name=held["name"],
+            intents=tuple(held["intents"]),
+            slots=tuple(held["slots"]),
+            start=held["start"],
+            finals=dict(held["finals"]),
+            between=None,
+            reject_below=held["reject_below"],
+            vocabulary=tuple(vocabulary),
+        )
+        return Network(sentences, states, np.concatenate(parts, axis=1))
+
+    def _compiled(self, values: tuple[Phrase, ...]) -> tuple[list[Word], int, Whole, Any]:
+        """A list by itself.
+
+        Returns:
+          its words; the number of its states; its arcs, int64 [5, arcs]; bool [2, arcs]: whether
+          nothing follows an arc, and whether a value ends with it.
+        """
+        content = source.Grammar("names", {"": list(values)}, {}).compile_phones(self._pronounce)
+        arcs = np.array(content["arcs"], np.int64).reshape(-1, 5).T
+        final = np.zeros(content["states"], bool)
+        final[[state for state, _ in content["finals"]]] = True
+        goes_on = np.zeros(content["states"], bool)
+        goes_on[arcs[0]] = True
+        ending = np.stack([~goes_on[arcs[2]], final[arcs[2]]])
+        return _vocabulary(content), content["states"], arcs, ending
+
+
+def _vocabulary(content: Mapping[str, Any]) -> list[Word]:
+    """The words of a compiled grammar."""
+    texts = content["words"]
+    none = [""] * len(texts)
+    columns = (texts, content.get("said", none), content.get("values", none))
+    return [Word(*entry) for entry in zip(*columns, strict=True)]
+
+
+def _to(arcs: Whole, target: int) -> Whole:
+    """The arcs, leading to another state."""
+    arcs = arcs.copy()
+    arcs[2] = target
+    return arcs
+
+
+def _from(arcs: Whole, origin: int) -> Whole:
+    """The arcs, leaving another state."""
+    arcs = arcs.copy()
+    arcs[0] = origin
+    return arcs
