@@ -60,9 +60,11 @@ class Recording(Recognizer):
 
     features: list[tuple[npt.NDArray[np.int8], int, int]]
 
-    def recognize(self, features: npt.NDArray[np.int8], start: int, end: int) -> Segment:
+    def recognize(
+        self, features: npt.NDArray[np.int8], start: int, end: int, complete: bool = True
+    ) -> Segment:
         self.features.append((features.copy(), start, end))
-        return super().recognize(features, start, end)
+        return super().recognize(features, start, end, complete)
 
 
 def draw(manifests: Sequence[Path], seed: int) -> Iterator[tuple[Line, str]]:

@@ -101,8 +101,8 @@ class Recognizer:
         else:
             grammar = templates.read(pathlib.Path(grammar), slots)
         compiled = grammar.compile_phones(pronunciations.of)
-        built = grammars.build(compiled, len(phones.names), ())
-        other._grammar, other._phones = built, self._phone_search(built)
+        other._grammar = built = grammars.build(compiled, len(phones.names), ())
+        other._phones = self._phone_search(built)
         other.bundle = dataclasses.replace(self.bundle, grammar=built)
         return other
 
@@ -206,13 +206,16 @@ class Recognizer:
         bundle = self.bundle
         return Endpointer(bundle.frontend, bundle.features, bundle.limits.frames, early)
 
-    def recognize(self, features: npt.NDArray[np.int8], start: int, end: int) -> Segment:
+    def recognize(
+        self, features: npt.NDArray[np.int8], start: int, end: int, complete: bool = True
+    ) -> Segment:
         """Recognises one piece of audio from its features.
 
         Args:
           features: int8 [frames, 40], as `compute_features` gives them; at most the window.
           start: the piece's first sample, for the result.
           end: the sample after its last one.
+          complete: False also takes beginnings of sentences, of a grammar over phones.
         """
         with self._lock:
             begin = encoded = time.perf_counter()
@@ -220,13 +223,13 @@ class Recognizer:
             if len(features):
                 outputs = self._encoder.invoke(encoder_inputs(self.bundle, features))
                 encoded = time.perf_counter()
-                hear = self._hear_phones if self._phones else self._hear_tokens
-                heard = hear(heard, outputs, len(features))
+                heard = self._hear(heard, outputs, len(features), complete)
         return dataclasses.replace(heard, encoder_seconds=encoded - begin)
 
-    def _hear_tokens(self, segment: Segment, outputs: Tensors, frames: int) -> Segment:
-        """The segment with what the decoder makes of the encoder's outputs."""
-        assert self._decoder is not None
+    def _hear(self, segment: Segment, outputs: Tensors, frames: int, complete: bool) -> Segment:
+        """The segment with what is made of the encoder's outputs."""
+        if self._decoder is None or self._phones is not None:
+            return self._hear_phones(segment, outputs, frames, complete)
         hypothesis = self._decoder.decode(outputs, frames)
         tokens, text = hypothesis.tokens, self.bundle.tokenizer.text
         commands: tuple[Command, ...] = ()
@@ -262,14 +265,14 @@ class Recognizer:
         scale = self.bundle.encoder.output("phone_logits").scale
         return PhoneSearch(grammar, self.bundle.phones.blank, 1.0 if scale is None else scale)
 
-    def _hear_phones(self, segment: Segment, outputs: Tensors, frames: int) -> Segment:
+    def _hear_phones(self, heard: Segment, outputs: Tensors, frames: int, whole: bool) -> Segment:
         """The segment with the sentence that the encoder's phones make."""
         phones, grammar = self.bundle.phones, self._grammar
         assert self._phones is not None and phones is not None and grammar is not None
         logits = outputs["phone_logits"][0, : self.bundle.limits.memory_positions(frames)]
-        offset = segment.start / frontend.SAMPLE_RATE
+        offset = heard.start / frontend.SAMPLE_RATE
         path = logits.argmax(axis=1)
-        sentence = self._phones.find(logits)
+        sentence = self._phones.find(logits, whole)
         readings: tuple[Reading, ...] = sentence.readings if sentence else ()
         confidence = math.prod(x.confidence for x in readings) if readings else 0.0
         commands: tuple[Command, ...] = ()
@@ -289,7 +292,7 @@ class Recognizer:
                 for start, end in (self._seconds(offset, x.first, x.last),)
             )
         return dataclasses.replace(
-            segment,
+            heard,
             text=" ".join(x.text for x in commands),
             tokens=sentence.phones if sentence and commands else (),
             score=sentence.score if sentence else 0.0,

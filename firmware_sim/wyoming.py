@@ -2,31 +2,37 @@
 
     python -m firmware_sim.wyoming --uri=tcp://0.0.0.0:10300
     python -m firmware_sim.wyoming --sentences=my_sentences --names=home.yaml
+    python -m firmware_sim.wyoming --home_assistant=http://ADDRESS:8123 --token_file=FILE
 
 It understands the sentences of Home Assistant's intents, or those of `--sentences`: a file or a
-directory in that form, or a grammar file.  Names of devices, areas and floors come from `--names`
-and with each request.  What is no sentence gives an empty transcript, so Home Assistant never acts
-on half of what was said.
+directory in that form, or a grammar file.  Names of devices, areas and floors come from `--names`,
+from Home Assistant's API, and with each request.  What is no sentence gives an empty transcript, so
+Home Assistant never acts on half of what was said.
+
+While speech goes on, the words that two attempts agree on are sent as partial transcripts.  The
+client says where speech ends, unless it asks for the server's own detector by `vad_sensitivity`.
 
 Clients that change their names wait for the new grammar, others do not.  One process serves all.
 """
 
 import asyncio
 import collections
+import contextlib
 import dataclasses
+import functools
 import importlib.metadata
 import logging
 import pathlib
 import sys
 import threading
 import urllib.parse
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 from absl import flags
-from wyoming.asr import Transcribe, Transcript
+from wyoming.asr import Transcribe, Transcript, TranscriptChunk, TranscriptStart, TranscriptStop
 from wyoming.audio import AudioChunk, AudioStart, AudioStop
 from wyoming.error import Error
 from wyoming.event import Event
@@ -39,23 +45,31 @@ from firmware_sim.command_line import tool
 from firmware_sim.grammar import home as homes
 from firmware_sim.grammar import spoken
 from firmware_sim.grammar.automaton import GrammarError
-from firmware_sim.grammar.home import KINDS, Name
+from firmware_sim.grammar.home import KINDS, HomeError, Name
 from firmware_sim.grammar.lexicon import LexiconError
 from firmware_sim.grammar.network import OpenGrammar
-from firmware_sim.grammar.phrase import Choice, Word
 from firmware_sim.grammar.pronunciation import PronunciationError
 from firmware_sim.grammar.source import Grammar
 from firmware_sim.grammar.templates import BUILT_IN, Templates, is_templates
-from firmware_sim.recognizer import Recognizer
+from firmware_sim.recognizer import Recognizer, compute_features
 from firmware_sim.runtimes.runtime import ExecutionError
-from firmware_sim.sound.audio import AudioError, Resampler
-from firmware_sim.sound.frontend import SAMPLE_RATE
+from firmware_sim.search.partial import PartialText
+from firmware_sim.sound.audio import BLOCKS_PER_SECOND, AudioError
+from firmware_sim.sound.pcm import Pcm
+from firmware_sim.sound.stream import Endpointer
+from firmware_sim.sound.utterance import Utterance
 
-LONGEST: Final = 30  # seconds of a request that are kept: the last ones
+ENGLISH: Final = "english"  # the bundle by default
+PARTIAL: Final = 0.5  # seconds from one partial transcript to the next
+# Seconds of quiet that end speech, by `vad_sensitivity`: those of Home Assistant's own detector.
+QUIET: Final = {"aggressive": 0.25, "default": 0.7, "relaxed": 1.25}
+_REFRESH: Final = 1.0  # seconds that a request waits for newer names
 _KEPT: Final = 4  # grammars of different names
 _MOST_NAMES: Final = 2_000  # of a request; more are left out
 _LONGEST_NAME: Final = 100  # characters
 _PROGRAM: Final = "integer-speech-transformer"
+
+Home = Mapping[str, Sequence[Name]]
 
 log = logging.getLogger("wyoming")
 
@@ -67,6 +81,7 @@ class Homes:
       recognizer: of a general bundle.
       sentences: a path for `templates.Templates.read`, or of a grammar file.
       names: what is known of the home.
+      ask: fetches what else is known of it; it may raise HomeError.
 
     Raises:
       GrammarError: the sentences cannot be read.
@@ -77,11 +92,14 @@ class Homes:
         self,
         recognizer: Recognizer,
         sentences: pathlib.Path,
-        names: Mapping[str, Sequence[Name]],
+        names: Home,
+        ask: Callable[[], Awaitable[Home]] | None = None,
     ) -> None:
         if recognizer.bundle.lexicon is None:
             raise BundleError(f"{recognizer.bundle.path} knows only its own commands: name another")
-        self._recognizer, self._names = recognizer, names
+        self._recognizer, self._names, self._ask = recognizer, names, ask
+        self._asked: Home = {}  # the latest answer of Home Assistant
+        self._asking: asyncio.Task[None] | None = None
         self._templates = Templates.read(sentences) if is_templates(sentences) else None
         self._grammar = None if self._templates else Grammar.read(sentences)
         self._open: OpenGrammar | None = None  # the sentences of the latest names
@@ -93,12 +111,29 @@ class Homes:
     def bundle(self) -> bundles.Bundle:
         return self._recognizer.bundle
 
+    def refresh(self) -> None:
+        """Begins to ask Home Assistant for its names, if it is not being asked already."""
+        if self._ask is not None and (self._asking is None or self._asking.done()):
+            self._asking = asyncio.create_task(self._refresh(self._ask))
+
+    async def _refresh(self, ask: Callable[[], Awaitable[Home]]) -> None:
+        try:
+            asked = await ask()
+        except HomeError as error:
+            log.warning("Names stay as they are: %s", error)
+            return
+        if asked != self._asked:
+            self._asked = asked
+            self._kept.clear()
+
     async def recognizer(self, names: Sequence[str]) -> Recognizer:
         """The recogniser for further names; built in another thread, if they are new.
 
         Raises:
           GrammarError: there is nothing to say with these names.
         """
+        if self._asking is not None:
+            await asyncio.wait([self._asking], timeout=_REFRESH)
         key = tuple(sorted({x.strip() for x in names if 0 < len(x.strip()) <= _LONGEST_NAME}))
         key = key[:_MOST_NAMES]
         if key not in self._kept:
@@ -117,7 +152,10 @@ class Homes:
         if self._grammar is not None:
             return self._recognizer.use(self._grammar)
         assert self._templates is not None
-        home = {kind: list(self._names.get(kind, ())) for kind in KINDS.values()}
+        home: dict[str, list[Name]] = {}
+        for kind in KINDS.values():
+            asked = [x for x in self._asked.get(kind, ()) if self._can_be_said(x.text)]
+            home[kind] = [*self._names.get(kind, ()), *asked]
         known = {name.text.lower() for values in home.values() for name in values}
         # The protocol does not say whether a name is a device's or an area's.
         for text in names:
@@ -133,73 +171,51 @@ class Homes:
         return self._recognizer.use(sentences.filled(lists))
 
     def _can_be_said(self, name: str) -> bool:
-        words = [
-            word
-            for item in spoken.phrase(name)
-            for word in ([x[0] for x in item.phrases] if isinstance(item, Choice) else [item])
-            if isinstance(word, Word)
-        ]
+        parts = spoken.parts(name)
         try:
-            for word in words:
-                for part in word.spoken.split():
-                    self._recognizer.pronunciations.of(part)
+            for part in parts:
+                self._recognizer.pronunciations.of(part)
         except PronunciationError as error:
             log.warning("The name %r is left out: %s", name, error)
             return False
-        return bool(words)
+        return bool(parts)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What the server does for every client."""
+
+    partial: bool = True  # transcripts while speech goes on
+    quiet: float | None = None  # seconds that end speech; None: the client says where it ends
 
 
 @dataclasses.dataclass
-class Sound:
-    """PCM of any rate, width and channels, block by block -> int16 [samples] at 16 kHz.
+class Request:
+    """What a client wants, and what it got."""
 
-    Raises:
-      AudioError: there is no such format.
-    """
-
-    rate: int
-    width: int
-    channels: int
-
-    def __post_init__(self) -> None:
-        sizes = (self.rate, self.width, self.channels)
-        if not all(isinstance(x, int) and not isinstance(x, bool) for x in sizes):
-            raise AudioError(f"rate, width and channels are {sizes}, not numbers")
-        if not (1 <= self.width <= 4 and 1 <= self.channels <= 32):
-            raise AudioError(
-                f"{self.width} bytes a sample in {self.channels} channels: 1 to 4 bytes and 1 to "
-                "32 channels are read"
-            )
-        self._resample = Resampler(self.rate)
-        self._rest = b""
-
-    def __call__(self, audio: bytes, last: bool = False) -> npt.NDArray[np.int16]:
-        """The samples that the next bytes complete."""
-        audio = self._rest + audio
-        whole = len(audio) - len(audio) % (self.width * self.channels)
-        self._rest = audio[whole:]
-        parts = np.frombuffer(audio[:whole], np.uint8).reshape(-1, self.width)
-        if self.width == 1:
-            parts = parts ^ np.uint8(128)  # 8 bits are unsigned
-        padded = np.zeros((len(parts), 4), np.uint8)
-        padded[:, 4 - self.width :] = parts
-        values = padded.view("<i4").reshape(-1, self.channels)
-        mono = (values.astype(np.float64).mean(axis=1) / 2**31).astype(np.float32)
-        return self._resample(mono, last)
+    names: Sequence[str] = ()
+    quiet: float | None = None  # seconds that end speech; None: the client says where it ends
+    utterance: Utterance | None = None
+    text: PartialText = dataclasses.field(default_factory=PartialText)
+    started: bool = False  # whether a part of the transcript was written
+    answered: bool = False
 
 
 class Handler(AsyncEventHandler):
     """One client."""
 
     def __init__(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, known: Homes
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        known: Homes,
+        settings: Settings = Settings(),
     ) -> None:
         super().__init__(reader, writer)
-        self._homes = known
-        self._names: list[str] = []
-        self._sound: Sound | None = None
-        self._blocks: collections.deque[npt.NDArray[np.int16]] = collections.deque()
-        self._samples = 0
+        self._homes, self._settings = known, settings
+        self._request = Request(quiet=settings.quiet)
+        self._partial: asyncio.Task[None] | None = None
+        self._next_partial = 0.0  # time of the loop
 
     async def run(self) -> None:
         """Serves the client until it leaves; what it does wrong ends its connection only."""
@@ -209,6 +225,11 @@ class Handler(AsyncEventHandler):
             log.info("A client is gone: %s", error)
         except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
             log.warning("A client sent something else than events: %r", error)
+
+    async def disconnect(self) -> None:
+        """Ends what is done for a client that is gone."""
+        if self._partial is not None:
+            self._partial.cancel()
 
     async def handle_event(self, event: Event) -> bool:
         """Answers an event; False ends the connection."""
@@ -223,52 +244,99 @@ class Handler(AsyncEventHandler):
 
     async def _answer(self, event: Event) -> bool:
         if Describe.is_type(event.type):
-            await self.write_event(info(self._homes.bundle).event())
+            await self.write_event(info(self._homes.bundle, self._settings).event())
         elif Transcribe.is_type(event.type):
             request = Transcribe.from_event(event)
             names = [*(request.transcript_names or ()), *(request.transcript_terms or ())]
             if not all(isinstance(name, str) for name in names):
                 raise TypeError("names have to be texts")
-            self._names = names
-            self._forget()
+            quiet = self._settings.quiet
+            if request.vad_sensitivity is not None:
+                quiet = QUIET.get(str(request.vad_sensitivity), QUIET["default"])
+            self._request = Request(names, quiet)
         elif AudioStart.is_type(event.type):
             start = AudioStart.from_event(event)
-            self._forget()
-            self._sound = Sound(start.rate, start.width, start.channels)
+            self._begin(Pcm(start.rate, start.width, start.channels))
         elif AudioChunk.is_type(event.type):
-            chunk = AudioChunk.from_event(event)
-            if self._sound is None:
-                self._sound = Sound(chunk.rate, chunk.width, chunk.channels)
-            self._keep(self._sound(chunk.audio))
+            await self._hear(AudioChunk.from_event(event))
         elif AudioStop.is_type(event.type):
-            text = await self._transcribe()
-            await self.write_event(Transcript(text=text, language="en").event())
+            if not self._request.answered:
+                await self._transcribe(self._request)
+            self._request = Request(self._request.names, self._request.quiet)
         return True
 
-    async def _transcribe(self) -> str:
-        if self._sound is not None:
-            self._keep(self._sound(b"", last=True))
-        blocks = list(self._blocks)
-        self._forget()
-        recognizer = await self._homes.recognizer(self._names)
-        if not blocks:
-            return ""
-        result = await asyncio.to_thread(recognizer.transcribe, np.concatenate(blocks))
-        return result.text
+    def _begin(self, pcm: Pcm) -> Utterance:
+        """A new utterance, of the same names as the one before."""
+        names, quiet, bundle = self._request.names, self._request.quiet, self._homes.bundle
+        endpointer = None
+        if quiet is not None:
+            frames, blocks = bundle.limits.frames, round(quiet * BLOCKS_PER_SECOND)
+            endpointer = Endpointer(bundle.frontend, bundle.features, frames, hangover=blocks)
+        utterance = Utterance(pcm, endpointer)
+        self._request = Request(names, quiet, utterance)
+        self._next_partial = asyncio.get_running_loop().time() + PARTIAL
+        self._homes.refresh()
+        return utterance
 
-    def _keep(self, samples: npt.NDArray[np.int16]) -> None:
-        self._blocks.append(samples)
-        self._samples += len(samples)
-        while self._samples - len(self._blocks[0]) >= LONGEST * SAMPLE_RATE:
-            self._samples -= len(self._blocks.popleft())
+    async def _hear(self, chunk: AudioChunk) -> None:
+        if self._request.answered:  # its end was found before the client's
+            return
+        utterance = self._request.utterance
+        if utterance is None:
+            utterance = self._begin(Pcm(chunk.rate, chunk.width, chunk.channels))
+        utterance.hear(chunk.audio)
+        if utterance.has_ended:
+            await self._transcribe(self._request)
+            return
+        now = asyncio.get_running_loop().time()
+        idle = self._partial is None or self._partial.done()
+        if self._settings.partial and idle and now >= self._next_partial:
+            self._next_partial = now + PARTIAL
+            self._partial = asyncio.create_task(self._guess(self._request, utterance.samples()))
 
-    def _forget(self) -> None:
-        self._sound = None
-        self._blocks.clear()
-        self._samples = 0
+    async def _guess(self, request: Request, samples: npt.NDArray[np.int16]) -> None:
+        """Writes the words that are certain by now."""
+        if len(samples) > self._homes.bundle.window:
+            return
+        with contextlib.suppress(OSError, ExecutionError, GrammarError, PronunciationError):
+            recognizer = await self._homes.recognizer(request.names)
+            words = await asyncio.to_thread(_beginning, recognizer, samples)
+            if not request.answered:
+                await self._write(request, request.text.agree(words))
+
+    async def _transcribe(self, request: Request) -> None:
+        """Answers a request."""
+        request.answered = True
+        samples = np.zeros(0, np.int16)
+        if request.utterance is not None:
+            request.utterance.hear(b"", last=True)
+            samples = request.utterance.samples()
+        recognizer = await self._homes.recognizer(request.names)
+        text = ""
+        if len(samples):
+            text = (await asyncio.to_thread(recognizer.transcribe, samples)).text
+        if self._settings.partial:
+            await self._write(request, request.text.add(text.split()))
+        await self.write_event(Transcript(text=text, language="en").event())
+        if request.started:
+            await self.write_event(TranscriptStop().event())
+
+    async def _write(self, request: Request, text: str) -> None:
+        """Writes a part of a transcript; the first one comes after its start."""
+        if not request.started:
+            request.started = True
+            await self.write_event(TranscriptStart(language="en").event())
+        if text:
+            await self.write_event(TranscriptChunk(text).event())
 
 
-def info(bundle: bundles.Bundle) -> Info:
+def _beginning(recognizer: Recognizer, samples: npt.NDArray[np.int16]) -> list[str]:
+    """The words of a sentence that may go on."""
+    features = compute_features(recognizer.bundle, samples)
+    return recognizer.recognize(features, 0, len(samples), complete=False).text.split()
+
+
+def info(bundle: bundles.Bundle, settings: Settings) -> Info:
     """What the server says of itself."""
     ours = Attribution(name="The Integer Speech Transformer authors", url="")
     version = importlib.metadata.version(_PROGRAM)
@@ -287,11 +355,13 @@ def info(bundle: bundles.Bundle) -> Info:
         description="Speech recognition with a Transformer in 8-bit integers",
         version=version,
         models=[model],
+        supports_transcript_streaming=settings.partial,
+        requires_external_vad=settings.quiet is None,
     )
     return Info(asr=[program])
 
 
-async def serve(uri: str, known: Homes, zeroconf: str | None) -> None:
+async def serve(uri: str, known: Homes, settings: Settings, zeroconf: str | None) -> None:
     """Runs the server until it is told to stop.
 
     Raises:
@@ -299,6 +369,7 @@ async def serve(uri: str, known: Homes, zeroconf: str | None) -> None:
       OSError: nor can its address.
     """
     server = AsyncServer.from_uri(uri)
+    known.refresh()
     await known.recognizer(())  # so that what is wrong with the sentences is said now
     if zeroconf:
         from wyoming.zeroconf import HomeAssistantZeroconf
@@ -309,7 +380,7 @@ async def serve(uri: str, known: Homes, zeroconf: str | None) -> None:
         host = None if address.hostname in ("0.0.0.0", None) else address.hostname
         await HomeAssistantZeroconf(address.port, zeroconf, host).register_server()
     print(f"listening: {uri}", flush=True)
-    await server.run(lambda reader, writer: Handler(reader, writer, known))
+    await server.run(lambda reader, writer: Handler(reader, writer, known, settings))
 
 
 def main(argv: Sequence[str]) -> int:
@@ -318,12 +389,28 @@ def main(argv: Sequence[str]) -> int:
     if len(argv) > 1:
         print(f"Unexpected argument {argv[1]!r}.", file=sys.stderr)
         return 1
+    if values.bundle == ENGLISH and ENGLISH not in bundles.shipped():
+        print(
+            "No general bundle is shipped yet: train one with the preset english, and name it by "
+            "--bundle=PATH.",
+            file=sys.stderr,
+        )
+        return 1
+    if bool(values.home_assistant) != bool(values.token_file):
+        print("--home_assistant and --token_file belong together.", file=sys.stderr)
+        return 1
     try:
         names = homes.read(pathlib.Path(values.names)) if values.names else {}
+        ask = None
+        if values.home_assistant:
+            token = pathlib.Path(values.token_file).read_text(encoding="utf-8").strip()
+            ask = functools.partial(homes.fetch, values.home_assistant, token)
+            asyncio.run(ask())  # so that a wrong token is said now
         recognizer = Recognizer(bundles.load(values.bundle), num_threads=values.num_threads)
-        known = Homes(recognizer, pathlib.Path(values.sentences), names)
-        asyncio.run(serve(values.uri, known, values.zeroconf))
-    except (BundleError, GrammarError, LexiconError, PronunciationError) as error:
+        known = Homes(recognizer, pathlib.Path(values.sentences), names, ask)
+        settings = Settings(values.partial, QUIET["default"] if values.endpointing else None)
+        asyncio.run(serve(values.uri, known, settings, values.zeroconf))
+    except (BundleError, GrammarError, HomeError, LexiconError, PronunciationError) as error:
         print(error, file=sys.stderr)
         return 1
     except (OSError, ValueError) as error:
@@ -337,9 +424,13 @@ def main(argv: Sequence[str]) -> int:
 def run() -> None:
     """Entry point of the console script."""
     flags.DEFINE_string("uri", "tcp://0.0.0.0:10300", "Address: tcp://, unix:// or stdio://.")
-    flags.DEFINE_string("bundle", "english", "General bundle: its name, directory or .zip.")
+    flags.DEFINE_string("bundle", ENGLISH, "General bundle: its name, directory or .zip.")
     flags.DEFINE_string("sentences", BUILT_IN, "Sentences: YAML file or directory.")
     flags.DEFINE_string("names", None, "YAML file of a home's names.")
+    flags.DEFINE_string("home_assistant", None, "Address to ask for names: http://HOST:8123.")
+    flags.DEFINE_string("token_file", None, "File with a long-lived access token for it.")
+    flags.DEFINE_bool("partial", True, "Write transcripts while speech goes on.")
+    flags.DEFINE_bool("endpointing", False, "Find the end of speech for every client.")
     flags.DEFINE_string("zeroconf", None, "Name under which Home Assistant finds the server.")
     flags.DEFINE_integer("num_threads", 1, "Threads of LiteRT.", lower_bound=1)
     tool.run(main)

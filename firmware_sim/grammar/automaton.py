@@ -68,7 +68,9 @@ class Sentences:
     vocabulary: tuple[Word, ...] = ()  # of a grammar of phones
 
     def commands(self, path: Sequence[tuple[bool, int, int, int]]) -> list[Command]:
-        """The commands along a path of the automaton, from its start to a final state.
+        """The commands along a path of the automaton from its start.
+
+        A last one that is not complete has no intent.
 
         Args:
           path: for each token, whether it leads from one command to the next, its slot, its word
@@ -91,7 +93,7 @@ class Sentences:
                 words.append((i, self.vocabulary[word]))
             state = target
         if path:
-            intent = self.intents[self.finals[state]]
+            intent = self.intents[self.finals[state]] if state in self.finals else ""
             commands.append(Command(intent, first, len(path), slots, tuple(words)))
         return commands
 

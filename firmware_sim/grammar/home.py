@@ -1,8 +1,10 @@
 """The names of a home: its devices, areas and floors, as Home Assistant writes them."""
 
+import asyncio
 import dataclasses
+import itertools
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import yaml
@@ -10,6 +12,11 @@ import yaml
 from firmware_sim.grammar.automaton import GrammarError
 
 KINDS: Final = {"names": "name", "areas": "area", "floors": "floor"}  # in a file, and in templates
+_TIMEOUT: Final = 10.0  # seconds for all answers of Home Assistant
+
+
+class HomeError(Exception):
+    """Home Assistant cannot be asked for names; the message says why."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,3 +80,73 @@ def read_yaml(path: pathlib.Path) -> Any:
         raise GrammarError(f"{path}: {error.strerror}: name a YAML file") from error
     except (UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise GrammarError(f"{path}: not YAML: {str(error).splitlines()[0]}") from error
+
+
+async def fetch(url: str, token: str) -> dict[str, list[Name]]:
+    """Asks Home Assistant for what it exposes to voice assistants, by its websocket API.
+
+    Args:
+      url: http:// or https://, without a path.
+      token: a long-lived access token.
+
+    Raises:
+      HomeError: it cannot be reached, refuses the token, or answers something else.
+    """
+    import aiohttp
+
+    try:
+        return await asyncio.wait_for(_talk(url, token), _TIMEOUT)
+    except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as error:
+        what = str(error) or "no answer in time"
+        raise HomeError(f"{url}: {what}: is Home Assistant there?") from error
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise HomeError(f"{url}: not an answer of Home Assistant: {error!r:.100}") from error
+
+
+async def _talk(url: str, token: str) -> dict[str, list[Name]]:
+    import aiohttp
+
+    address = f"{url.rstrip('/')}/api/websocket"
+    async with (
+        aiohttp.ClientSession() as session,
+        session.ws_connect(address, max_msg_size=0) as socket,
+    ):
+        await socket.receive_json()  # that a token is needed
+        await socket.send_json({"type": "auth", "access_token": token})
+        if (await socket.receive_json())["type"] != "auth_ok":
+            raise HomeError(f"{url} refuses the token: make another in your user's profile")
+        numbers = itertools.count(1)
+
+        async def ask(kind: str, **parts: Any) -> Any:
+            await socket.send_json({"id": next(numbers), "type": kind, **parts})
+            answer = await socket.receive_json()
+            if not answer["success"]:
+                raise HomeError(f"{url} refuses {kind}: use a newer Home Assistant")
+            return answer["result"]
+
+        return await _exposed(ask)
+
+
+async def _exposed(ask: Any) -> dict[str, list[Name]]:
+    """The names, by `ask` for each command of the API."""
+    exposed = (await ask("homeassistant/expose_entity/list"))["exposed_entities"]
+    entities = sorted(x for x, to in exposed.items() if to.get("conversation"))
+    states = {x["entity_id"]: x["attributes"] for x in await ask("get_states")}
+    entries = await ask("config/entity_registry/get_entries", entity_ids=entities)
+    home: dict[str, list[Name]] = {"name": [], "area": [], "floor": []}
+    for entity in entities:
+        entry, domain = entries.get(entity) or {}, entity.partition(".")[0]
+        texts = (states.get(entity, {}).get("friendly_name"), entry.get("name"))
+        name = next(filter(None, (*texts, entry.get("original_name"))), None)
+        home["name"] += _aliases(name, entry, domain)
+    for kind in ("area", "floor"):
+        for entry in await ask(f"config/{kind}_registry/list"):
+            home[kind] += _aliases(entry["name"], entry)
+    return home
+
+
+def _aliases(name: Any, entry: Mapping[str, Any], domain: str = "") -> Iterator[Name]:
+    """A name and its aliases; what has no name is known by its aliases."""
+    texts = [" ".join(x.split()) for x in (name, *(entry.get("aliases") or ())) if x]
+    for text in dict.fromkeys(filter(None, texts)):
+        yield Name(text, texts[0], domain)

@@ -49,16 +49,24 @@ def phrase(text: str) -> Phrase:
     """A text as it is written, with the ways to say each of its words."""
     words: list[Word | Choice] = []
     for token in text.split():
-        written = _STRAY.sub("", token)
-        if not written:
-            continue
-        ways = dict.fromkeys(forms(written))
-        choices = [Word(written.lower(), "" if x == written.lower() else x) for x in ways]
+        written = _STRAY.sub("", token).lower()
+        choices = [Word(written, "" if x == written else x) for x in _ways(token)]
         if len(choices) > 1:
             words.append(Choice(tuple((x,) for x in choices)))
         else:
             words += choices
     return tuple(words)
+
+
+def _ways(token: str) -> list[str]:
+    """The ways to say a word with signs around it."""
+    written = _STRAY.sub("", token)
+    return list(dict.fromkeys(forms(written))) if written else []
+
+
+def parts(written: str) -> list[str]:
+    """The words that may be said of a text, one by one."""
+    return [x for token in written.split() for way in _ways(token) for x in way.split()]
 
 
 def number(value: float) -> Phrase:

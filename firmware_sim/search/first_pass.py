@@ -107,9 +107,13 @@ class PhoneSearch:
         self._grammar, self._blank = self._network.sentences, blank
         self._nats = nats(unit)
 
-    def find(self, logits: Logits) -> Sentence | None:
-        """The likeliest sentence; None if none is complete."""
-        found = self.sentences(logits)
+    def find(self, logits: Logits, complete: bool = True) -> Sentence | None:
+        """The likeliest sentence; None if there is none.
+
+        Args:
+          complete: False also takes beginnings of sentences, of speech that goes on.
+        """
+        found = self.sentences(logits, complete)
         if not found:
             return None
         arcs, score = found[0]
@@ -130,8 +134,8 @@ class PhoneSearch:
         normalizers = np.logaddexp.reduce(unit * logits.astype(np.float64), axis=1)
         return Sentence(phones, unit * score - float(normalizers.sum()), readings)
 
-    def sentences(self, logits: Logits) -> list[tuple[Whole, float]]:
-        """Complete sentences as arcs with their sums of logits, the likeliest first."""
+    def sentences(self, logits: Logits, complete: bool = True) -> list[tuple[Whole, float]]:
+        """Sentences as arcs with their sums of logits, the likeliest first."""
         network = self._network
         none = np.zeros(0, np.int64)
         labels = _Tokens(none, np.zeros(0), none, none)
@@ -149,7 +153,7 @@ class PhoneSearch:
             count += len(parents[-1])
             labels = dataclasses.replace(labels, record=records)
         ended = _joined(dataclasses.replace(labels, place=network.target[labels.place]), blanks)
-        ended = ended.at(network.final[ended.place] & (ended.record != _START))
+        ended = ended.at((network.final[ended.place] | (not complete)) & (ended.record != _START))
         order = np.argsort(-ended.score, kind="stable")
         kept = order[np.sort(np.unique(ended.key[order], return_index=True)[1])]
         parent, arc = np.concatenate(parents), np.concatenate(arcs)

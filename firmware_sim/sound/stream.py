@@ -163,10 +163,15 @@ class Endpointer:
         quantization: FeatureQuantization,
         frames: int,
         early: bool = False,
+        hangover: int = HANGOVER_BLOCKS,
     ) -> None:
-        """`frames`: of the encoder's window; `early`: gives a piece at each pause too."""
+        """Args:
+        frames: of the encoder's window.
+        early: gives a piece at each pause too.
+        hangover: blocks of quiet that end an utterance, at least `POST_ROLL_BLOCKS`.
+        """
         window = sample_count(frames, frontend.window) // BLOCK_SAMPLES
-        self._early = early
+        self._early, self._hangover = early, hangover
         self._ring = RingBuffer(window * BLOCK_SAMPLES)
         self._detector = VoiceDetector()
         self._recent: collections.deque[bool] = collections.deque(maxlen=_ONSET_BLOCKS)
@@ -178,6 +183,11 @@ class Endpointer:
         self._sound = 0  # before speech: start of the audible blocks, across short gaps
         self._sound_end = 0  # after the last of them
         self._window = _Window(frontend, quantization, frames, window)
+
+    @property
+    def speaking(self) -> bool:
+        """Whether speech has begun and not ended."""
+        return self._speaking
 
     def feed(self, samples: npt.NDArray[np.int16]) -> Iterator[Onset | Piece]:
         """Takes the next samples; yields the onsets and pieces that they complete.
@@ -208,7 +218,7 @@ class Endpointer:
         if voiced or audible:
             self._end = self._position
         quiet = (self._position - self._end) // BLOCK_SAMPLES
-        if quiet >= HANGOVER_BLOCKS or (full and quiet >= POST_ROLL_BLOCKS):
+        if quiet >= self._hangover or (full and quiet >= POST_ROLL_BLOCKS):
             return self._complete(Ending.PAUSE)
         if self._early and quiet == EARLY_BLOCKS and not full:
             return self._piece(self._position, self._end, Ending.EARLY)

@@ -117,6 +117,20 @@ def test_a_slot_that_could_be_another_value_is_less_certain(grammar: automaton.G
     assert reading.slot_confidence["count"] < 0.9 * reading.confidence
 
 
+def test_the_words_of_a_beginning_are_known_before_the_sentence_ends(
+    grammar: automaton.Grammar,
+) -> None:
+    search = PhoneSearch(grammar, BLANK)
+    beginning = heard("S EY L T UW K AE")
+    squeezed = search.find(beginning)
+    assert squeezed is not None and squeezed.text == "sell two cats"
+    found = search.find(beginning, complete=False)
+    assert found is not None and found.text == "sell two" and found.score > squeezed.score
+    assert found.readings[0].intent == ""
+    whole = search.find(heard("S EY L T UW K AE T S"), complete=False)
+    assert whole is not None and (whole.text, whole.readings[0].intent) == ("sell two cats", "sell")
+
+
 def test_too_little_speech_is_no_sentence(grammar: automaton.Grammar) -> None:
     assert PhoneSearch(grammar, BLANK).find(heard("S EY")) is None
 
