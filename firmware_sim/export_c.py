@@ -6,8 +6,8 @@
 
 `core.bin` is the block of parameters that the core reads at run time, see `speech_core.h`.
 `grammar.bin` is only the bundle's grammar, for `speech_use` of a core that runs the same model.
-Bundles with grammars over phones have no other form yet.  The sources hold the block as a constant,
-beside the two flatbuffers:
+`c/compiler/` makes the same of a grammar's text on the device.  Bundles with grammars over phones
+have no other form yet.  The sources hold the block as a constant, beside the two flatbuffers:
 
 | file | |
 | --- | --- |

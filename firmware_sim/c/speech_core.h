@@ -33,7 +33,9 @@ enum speech_status {
   SPEECH_ERROR_RUNTIME,      /* TensorFlow Lite Micro cannot load the models */
   SPEECH_ERROR_BEAM,         /* beam is not 1 to the largest */
   SPEECH_ERROR_BLOCK,        /* the block is damaged, of another version, or not 4-aligned */
-  SPEECH_ERROR_MEMORY        /* the buffer is too small, or not 8-aligned */
+  SPEECH_ERROR_MEMORY,       /* the buffer is too small, or not 8-aligned */
+  SPEECH_ERROR_LEXICON,      /* of the compiler: no lexicon, or not all of it */
+  SPEECH_ERROR_GRAMMAR       /* of the compiler: the text is no grammar */
 };
 
 enum speech_section {

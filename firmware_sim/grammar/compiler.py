@@ -326,7 +326,15 @@ def pronounced(
                 states.append(state_of(None, [(x, states[begin + y]) for x, y in node]))
             followers += [(x, states[begin + y]) for x, y in root]
         merged[state] = state_of(automaton.finals.get(state), followers)
+    # The smallest automaton is unique but for its numbers: so any compiler finds the same one.
+    arcs = [dict(sorted(each.items(), key=_order)) for each in arcs]
     return _numbered(merged[0], arcs, finals, range(len(arcs)))
+
+
+def _order(arc: tuple[Label, int]) -> tuple[int, int, int]:
+    """The order of arcs over phones: phone, slot, word."""
+    ((phone, word), slot), _ = arc
+    return phone, slot, word
 
 
 _Node = list[tuple[Label, int]]  # arcs to nodes, or to exits: -1 - number

@@ -24,7 +24,8 @@ _DEEPEST: Final = 60  # brackets and slots in each other
 _MOST_WORDS: Final = 200_000  # of all expressions, their slots written out
 _MOST_LEXEMES: Final = 500_000
 _MOST_NODES: Final = 300_000
-WORD: Final = re.compile(r"[a-z']+")
+WORD: Final = re.compile(r"'*[a-z][a-z']*")
+_MOST_LETTERS: Final = 30  # of a word
 _NAME: Final = r"[\w.]+"
 _LEXEME: Final = re.compile(rf"[\[\](),]|\${_NAME}(?::\w+)?|@{_NAME}|[^\s\[\](),$@]+|[$@]")
 _CLOSING: Final = {"[": "]", "(": ")"}
@@ -307,6 +308,10 @@ class _Reader:
                 node,
                 f"{text!r:.60} cannot be said as it is written: spell it in the letters a to z "
                 "(an apostrophe is allowed), as 'twelve ounce' for '12oz'",
+            )
+        if len(word) > _MOST_LETTERS:
+            raise self.error(
+                node, f"{text!r:.60} has more than {_MOST_LETTERS} letters: write several words"
             )
         return Word(word)
 

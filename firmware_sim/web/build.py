@@ -1,7 +1,9 @@
-"""Builds the WebAssembly module of the browser: the engine, and the C core with what it needs.
+"""Builds the WebAssembly modules of the browser.
 
     pip install 'integer-speech-transformer[wasm-build]'
-    python -m firmware_sim.web.build [--out=FILE]
+    python -m firmware_sim.web.build [--out=DIR]
+
+`speech.wasm` is the engine, and the C core with what it needs.  `compiler.wasm` compiles grammars.
 
 It downloads what the core needs of others, see `c/third_party.py`.  The same sources and
 compiler give the same bytes.  Run it after each change of the engine or the core.
@@ -23,8 +25,10 @@ from firmware_sim.command_line import tool
 
 HERE: Final = pathlib.Path(__file__).parent
 MODULE: Final = HERE / "speech" / "speech.wasm"
+COMPILER: Final = HERE / "speech" / "compiler.wasm"
 _ENGINE: Final = HERE / "engine"
 _CORE: Final = HERE.parent / "c"
+_GRAMMARS: Final = _CORE / "compiler"
 _NOT_CORE: Final = ("speech_example", "speech_self_test")
 _TARGET: Final = ("--target=wasm32-wasi", "-mcpu=baseline+simd128+bulk_memory", "-O3")
 _WARNINGS: Final = ("-Wall", "-Wextra", "-Wconversion", "-Werror", "-pedantic")
@@ -41,19 +45,38 @@ _LINK: Final = (
 
 
 def build(sources: ThirdParty, out: pathlib.Path) -> None:
-    """Compiles and links the module.
+    """Compiles and links the modules, into a directory.
 
     Raises:
       subprocess.CalledProcessError: the compiler failed; it has said why.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        objects = _compile_all(sources, pathlib.Path(scratch))
-        linked = pathlib.Path(scratch, "speech.wasm")
-        _compiler(scratch, *_TARGET, *_LINK, *objects, "-o", linked)
-        out.write_bytes(linked.read_bytes())
+        built = pathlib.Path(scratch)
+        for module, jobs in ((MODULE, _speech(sources, built)), (COMPILER, _grammars())):
+            objects = []
+            for path, options in jobs:
+                objects.append(built / f"{path.name}.o")
+                _compiler(scratch, *_TARGET, *options, "-c", path, "-o", objects[-1])
+            linked = built / module.name
+            _compiler(scratch, *_TARGET, *_LINK, *objects, "-o", linked)
+            (out / module.name).write_bytes(linked.read_bytes())
 
 
-def _compile_all(sources: ThirdParty, scratch: pathlib.Path) -> list[pathlib.Path]:
+_Jobs = list[tuple[pathlib.Path, list[str]]]  # sources, and their options
+
+
+def _grammars() -> _Jobs:
+    """The compiler of grammars: small code, because a page waits for it to load."""
+    options = ["-Oz", f"-I{_CORE}", f"-I{_GRAMMARS}", *_WARNINGS]
+    memory = ["-std=gnu11", "-fno-builtin", *_WARNINGS]
+    jobs = [(path, ["-std=c99", *options]) for path in sorted(_GRAMMARS.glob("*.c"))]
+    jobs += [(_CORE / "speech_core.c", ["-std=c99", *options])]
+    jobs += [(_ENGINE / "compiler.c", ["-std=gnu11", *options])]
+    return [*jobs, (_ENGINE / "memory.c", memory)]
+
+
+def _speech(sources: ThirdParty, scratch: pathlib.Path) -> _Jobs:
+    """The engine and the core; a few headers are written to `scratch`."""
     headers = scratch / "headers"
     headers.mkdir()
     for name in _HEADERS:
@@ -67,12 +90,8 @@ def _compile_all(sources: ThirdParty, scratch: pathlib.Path) -> list[pathlib.Pat
     jobs = [(path, frontend) for path in sources.frontend_sources]
     jobs += [(path, detector) for path in sources.detector_sources]
     jobs += [(path, ["-std=c99", *own]) for path in core]
-    jobs += [(path, ["-std=gnu11", "-fno-builtin", *own]) for path in sorted(_ENGINE.glob("*.c"))]
-    objects = []
-    for path, options in jobs:
-        objects.append(scratch / f"{path.name}.o")
-        _compiler(scratch, *_TARGET, *options, "-c", path, "-o", objects[-1])
-    return objects
+    engine = [path for path in sorted(_ENGINE.glob("*.c")) if path.stem != "compiler"]
+    return [*jobs, *((path, ["-std=gnu11", "-fno-builtin", *own]) for path in engine)]
 
 
 def _compiler(scratch: os.PathLike[str] | str, *arguments: Any) -> None:
@@ -94,12 +113,13 @@ def main(argv: Sequence[str]) -> int:
     except subprocess.CalledProcessError as error:
         print(f"The compiler ended with {error.returncode}; see above.", file=sys.stderr)
         return 1
-    print(f"{out}: {out.stat().st_size:,} bytes")
+    for module in (MODULE, COMPILER):
+        print(f"{out / module.name}: {(out / module.name).stat().st_size:,} bytes")
     return 0
 
 
 def run() -> None:
-    flags.DEFINE_string("out", str(MODULE), "File to write.")
+    flags.DEFINE_string("out", str(MODULE.parent), "Directory to write to.")
     tool.run(main)
 
 

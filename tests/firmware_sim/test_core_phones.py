@@ -19,17 +19,14 @@ from firmware_sim.grammar.phones import PHONES
 from firmware_sim.grammar.pronunciation import Pronunciations
 from firmware_sim.grammar.templates import Templates
 from firmware_sim.runtimes import runtime
-from firmware_sim.runtimes.model import TensorSpec
 from firmware_sim.search import first_pass
 from firmware_sim.search.first_pass import PhoneSearch
-from firmware_sim.search.speech_model import Phones
 from firmware_sim.web import phrases
 from tests.conftest import synthesise
-from tests.firmware_sim import core
+from tests.firmware_sim import compiler, core
 
 SECOND = 16000
 BLANK = len(PHONES)
-SCALE = 0.1  # nats of a unit of the logits
 LISTS = {
     "level": {"range": {"from": 10, "to": 90, "step": 5}},
     "state": {"values": [{"in": "(closed|shut)", "out": "off"}, {"in": "open", "out": "on"}]},
@@ -58,11 +55,7 @@ def compiled(sentences: dict[str, str], pronunciations: Pronunciations) -> Gramm
 
 @pytest.fixture(scope="module")
 def general(loaded: bundle.Bundle) -> bundle.Bundle:
-    """The bundle of digits, with an output of phones that its encoder does not have."""
-    shape = (1, loaded.limits.memory_frames, BLANK + 1)
-    output = TensorSpec("phone_logits", shape, "int8", SCALE, 3)
-    encoder = dataclasses.replace(loaded.encoder, outputs=(*loaded.encoder.outputs, output))
-    return dataclasses.replace(loaded, encoder=encoder, phones=Phones(PHONES))
+    return compiler.general(loaded)
 
 
 @pytest.fixture(scope="module")
@@ -195,7 +188,7 @@ def test_a_search_keeps_no_more_than_it_has_room_for(
 ) -> None:
     monkeypatch.setattr(first_pass, "TOKENS", 7)
     assert home.grammar is not None
-    search = PhoneSearch(home.grammar, BLANK, SCALE)
+    search = PhoneSearch(home.grammar, BLANK, compiler.PHONE_SCALE)
     for logits in (noise(60, 1), np.zeros((60, BLANK + 1), np.int8)):
         search.sentences(logits)
     scores = np.array([5.0] * 9 + [1.0])

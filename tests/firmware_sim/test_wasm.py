@@ -14,7 +14,6 @@ from firmware_sim import bundle, parity, recognizer
 from firmware_sim.c.third_party import ThirdParty
 from firmware_sim.runtimes import fixed_point, lowering, plan, runtime
 from firmware_sim.runtimes.model import BundleError
-from firmware_sim.runtimes.wasm import MODULE
 from tests.conftest import REPOSITORY
 from tests.firmware_sim.test_verifier import Change, operators, packed, tensors
 
@@ -119,6 +118,7 @@ def test_the_module_is_built_from_these_sources(
 ) -> None:
     from firmware_sim.web import build
 
-    build.build(third_party, tmp_path / "speech.wasm")
-    same = (tmp_path / "speech.wasm").read_bytes() == MODULE.read_bytes()
+    build.build(third_party, tmp_path)
+    modules = (build.MODULE, build.COMPILER)
+    same = all((tmp_path / x.name).read_bytes() == x.read_bytes() for x in modules)
     assert same, "build it again: python -m firmware_sim.web.build"

@@ -71,12 +71,15 @@ EXPORT("engine_open") int export_engine_open(uint8_t *plan) { return engine_open
 
 EXPORT("engine_run") void export_engine_run(uint8_t *plan) { engine_run(plan); }
 
-/* Bytes of working memory, or a negative speech_status. */
+/* Bytes of working memory with a grammar, or NULL for the block's own; or a negative
+ * speech_status. */
 EXPORT("recognizer_size")
-int32_t recognizer_size(const void *block, int32_t bytes, int32_t beam) {
+int32_t recognizer_size(const void *block, int32_t bytes, int32_t beam, const void *grammar,
+                        int32_t grammar_bytes) {
   speech_settings settings = {beam, 1};
   size_t size = 0;
-  int status = speech_size(block, (size_t)bytes, &settings, &size);
+  int status = speech_size_with(block, (size_t)bytes, &settings, grammar, (size_t)grammar_bytes,
+                                &size);
   return status == SPEECH_OK ? (int32_t)size : -status;
 }
 
@@ -89,6 +92,11 @@ int recognizer_open(void *memory, int32_t bytes, const void *block, int32_t bloc
   decoder_step = (timed_model){step_plan, 0.0, 0};
   return speech_open(&recognizer, memory, (size_t)bytes, block, (size_t)block_bytes, &settings,
                      &runtime, &listener);
+}
+
+/* NULL: the grammar of the block, or none. Returns a speech_status. */
+EXPORT("recognizer_use") int recognizer_use(const void *grammar, int32_t bytes) {
+  return speech_use(recognizer, grammar, (size_t)bytes);
 }
 
 /* Samples at 16 kHz. Events come before it returns. */
