@@ -15,7 +15,8 @@
     initial: another run's workdir or `weights.npz`, whose float weights this one starts from.
     initial_shared: the same, but only the layers that both models have; others begin untrained.
     bfloat16: the float model multiplies in it; fast on CPUs that can.
-    phone_weight: of the second CTC head, over phones, if the model has one and `ctc_weight` is 1.
+    phone_weight: of the second CTC head, over phones, if the model has one and `ctc_weight` is 1;
+        1 leaves the letters untaught.
 
 and in its `quantization`:
 

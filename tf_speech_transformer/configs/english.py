@@ -69,9 +69,9 @@ def get_config(data: str = "data") -> ConfigDict:
     # Both keep CTC at its blanks for longer; later stages may have them.
     config.train.warp = False
     config.train.spec_augment = False
-    config.train.phone_weight = 0.75
+    config.train.phone_weight = 1.0  # letters join with the decoder
     config.train.optimizer = "muon"
-    config.train.early_layers = (4, 8)
+    config.train.early_layers = (6,)
     config.train.early_weight = 0.4
     config.train.bfloat16 = False
     config.train.dev_steps = 500

@@ -101,8 +101,11 @@ def head_losses(
         heard = tf.sequence_mask(frames, tf.shape(logits)[1], tf.float32)
         return tf.reduce_sum(divergence(taught_logits, logits) * heard, 1)
 
-    by_letters = head(outputs.ctc, taught and taught.ctc, "tokens", "token_lengths")
-    metrics = {"ctc": tf.reduce_sum(by_letters * spelled(batch)) / total["tokens"]}
+    share = config.train.get("phone_weight", 0.0) if outputs.phones is not None else 0.0
+    metrics = {}
+    if share < 1:
+        by_letters = head(outputs.ctc, taught and taught.ctc, "tokens", "token_lengths")
+        metrics["ctc"] = tf.reduce_sum(by_letters * spelled(batch)) / total["tokens"]
     if outputs.phones is None:
         return metrics["ctc"], metrics
     by_phones = head(outputs.phones, taught and taught.phones, "phones", "phone_lengths")
@@ -111,8 +114,7 @@ def head_losses(
         early = [head(x, None, "phones", "phone_lengths") for x in outputs.early_phones]
         metrics["early"] = tf.reduce_sum(early) / (len(early) * total["phones"])
         phones += config.train.early_weight * (metrics["early"] - phones)
-    share = config.train.phone_weight
-    return share * phones + (1 - share) * metrics["ctc"], metrics
+    return share * phones + (1 - share) * metrics.get("ctc", 0.0), metrics
 
 
 def decoder_losses(
@@ -215,16 +217,11 @@ def gradients(
     ctc: Callable[..., tf.Tensor] = sparse_ctc,
     total: dict[str, tf.Tensor] | None = None,
     teacher: SpeechTransformer | None = None,
-) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
-    """Of each trained variable, and the `losses`."""
+) -> tuple[list[tf.Tensor | None], dict[str, tf.Tensor]]:
+    """Of each trained variable, None for those of a decoder that waits; and the `losses`."""
     with tf.GradientTape() as tape:
         metrics = losses(config, model, tokenizer, batch, True, ctc, total, teacher)
-    changes = tape.gradient(
-        metrics["loss"],
-        model.trained_variables,
-        unconnected_gradients=tf.UnconnectedGradients.ZERO,  # a decoder that waits for its stage
-    )
-    return changes, metrics
+    return tape.gradient(metrics["loss"], model.trained_variables), metrics
 
 
 def update(
@@ -239,5 +236,6 @@ def update(
 ) -> dict[str, tf.Tensor]:
     """One step of training: changes the weights, and returns their `losses` before."""
     changes, metrics = gradients(config, model, tokenizer, batch, ctc, total, teacher)
-    optimizer.apply_gradients(zip(changes, model.trained_variables, strict=True))
+    pairs = zip(changes, model.trained_variables, strict=True)
+    optimizer.apply_gradients([(change, v) for change, v in pairs if change is not None])
     return metrics

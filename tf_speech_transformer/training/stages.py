@@ -244,7 +244,8 @@ def make_step(
                 config, model, tokenizer, batch, total=total, teacher=teacher
             )
             for sum_, gradient in zip(totals, changes, strict=True):
-                sum_.assign_add(tf.convert_to_tensor(gradient) / accumulate)
+                if gradient is not None:
+                    sum_.assign_add(tf.convert_to_tensor(gradient) / accumulate)
         return metrics | {"frames": tf.reduce_sum(tf.cast(batch["frames"], tf.float32))}
 
     train_step = cluster.function(train_part, signature)
