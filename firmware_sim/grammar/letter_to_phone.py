@@ -6,6 +6,9 @@ file give the cost of a label after the labels before it (joint-sequence model; 
 the same ones.
 """
 
+import bisect
+import itertools
+from collections.abc import Iterator
 from typing import Final
 
 from firmware_sim.grammar.lexicon import COST_STEPS, LETTERS, Lexicon, Pronunciation
@@ -14,6 +17,7 @@ BEAM: Final = 16  # hypotheses
 MARGIN: Final = 8 * COST_STEPS  # a hypothesis that costs so much more than the best is dropped
 
 Labels = tuple[int, ...]
+Hypothesis = tuple[int, Labels, Labels]  # cost, labels that matter to what follows, all labels
 Arc = tuple[int, int, Labels]  # cost, label, and the labels that matter to what follows
 
 
@@ -24,7 +28,10 @@ class LetterToPhone:
         self._lexicon, self._beam = lexicon, beam
         self._boundary = len(lexicon.labels)
         self._nodes: dict[Labels, int] = {}  # -1: the trie has nothing after these labels
-        self._arcs: dict[tuple[Labels, str], list[Arc]] = {}
+        self._arcs: dict[tuple[Labels, int], list[Arc]] = {}  # by context and first label
+        # The last word, which often begins as the next one does, and the beam before each letter.
+        start: Hypothesis = (0, self._known((self._boundary,)), ())
+        self._last: tuple[str, list[list[Hypothesis]]] = ("", [[start]])
 
     def pronounce(self, word: str, most: int) -> list[tuple[int, Pronunciation]]:
         """The cheapest pronunciations of a word, with their costs in steps of 1 / 16 nat.
@@ -36,23 +43,16 @@ class LetterToPhone:
             word: letters a to z and apostrophes.
             most: number of pronunciations, at least 1.
         """
-        start = self._known((self._boundary,))
-        hypotheses: list[tuple[int, Labels, Labels]] = [(0, start, ())]
-        for letter in word:
-            following = [
-                (cost + more, rank, label, context)
-                for rank, (cost, before, _) in enumerate(hypotheses)
-                for more, label, context in self._after(before, letter)
-            ]
-            following.sort(key=lambda x: x[:3])
-            limit = following[0][0] + MARGIN
-            hypotheses = [
-                (cost, context, (*hypotheses[rank][2], label))
-                for cost, rank, label, context in following[: self._beam]
-                if cost <= limit
-            ]
+        last, beams = self._last
+        pairs = zip(word, last, strict=False)
+        shared = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+        beams = beams[: shared + 1]
+        for letter in word[shared:]:
+            beams.append(self._extended(beams[-1], letter))
+        self._last = word, beams
+        hypotheses, end = beams[-1], self._boundary
         ended = [
-            (cost + self._arc(context, self._boundary)[0], rank)
+            (cost + self._after(context, end, end + 1)[0][0], rank)
             for rank, (cost, context, _) in enumerate(hypotheses)
         ]
         result: dict[Pronunciation, int] = {}
@@ -63,28 +63,49 @@ class LetterToPhone:
                 result.setdefault(phones, cost)
         return [(cost, phones) for phones, cost in list(result.items())[:most]]
 
-    def _after(self, context: Labels, letter: str) -> list[Arc]:
-        """The labels of a letter."""
-        arcs = self._arcs.get((context, letter))
+    def _extended(self, hypotheses: list[Hypothesis], letter: str) -> list[Hypothesis]:
+        """By the labels of a letter, the best first."""
+        number = LETTERS.index(letter)
+        first, last = self._lexicon.first_label[number : number + 2]
+        arcs = [self._after(context, first, last) for _, context, _ in hypotheses]
+        costs = [cost for cost, _, _ in hypotheses]
+        limit = min(x + y[0][0] for x, y in zip(costs, arcs, strict=True)) + MARGIN
+        following = [
+            (cost + more, rank, label, context)
+            for rank, cost in enumerate(costs)
+            for more, label, context in _up_to(arcs[rank], limit - cost)
+        ]
+        following.sort()  # a rank and a label occur together once
+        return [
+            (cost, context, (*hypotheses[rank][2], label))
+            for cost, rank, label, context in following[: self._beam]
+        ]
+
+    def _after(self, context: Labels, first: int, last: int) -> list[Arc]:
+        """The labels from `first` to before `last`, the cheapest first."""
+        arcs = self._arcs.get((context, first))
         if arcs is None:
-            number = LETTERS.index(letter)
-            first, last = self._lexicon.first_label[number : number + 2]
-            arcs = [self._arc(context, label) for label in range(first, last)]
-            self._arcs[context, letter] = arcs
+            arcs = self._arcs[context, first] = sorted(self._arcs_after(context, first, last))
         return arcs
 
-    def _arc(self, context: Labels, label: int) -> Arc:
+    def _arcs_after(self, context: Labels, first: int, last: int) -> Iterator[Arc]:
         levels, cost = self._lexicon.levels, 0
-        while context:
+        missing = set(range(first, last))
+        while context and missing:
             node = self._node(context)
             if node >= 0:
                 level, below = levels[len(context) - 1 : len(context) + 1]
-                place = below.labels.find(label, level.first[node], level.first[node + 1])
-                if place >= 0:
-                    return cost + below.costs[place], label, self._known((*context, label))
+                place, end = level.first[node], level.first[node + 1]
+                place = bisect.bisect_left(below.labels, first, place, end)
+                while place < end and (label := below.labels[place]) < last:
+                    if label in missing:
+                        missing.discard(label)
+                        yield cost + below.costs[place], label, self._known((*context, label))
+                    place += 1
                 cost += level.backoffs[node]
             context = context[1:]
-        return cost + levels[0].costs[label], label, self._known((label,))
+        for label in missing:
+            yield cost + levels[0].costs[label], label, self._known((label,))
 
     def _known(self, labels: Labels) -> Labels:
         """The most of the last labels that the trie has something after."""
@@ -112,3 +133,8 @@ class LetterToPhone:
             found = levels[len(labels) - 1].labels
             place = found.find(labels[-1], first[parent], first[parent + 1])
         return levels[len(labels) - 1].parents[place] if place >= 0 else -1
+
+
+def _up_to(arcs: list[Arc], limit: int) -> list[Arc]:
+    """Those that cost at most so much."""
+    return arcs[: bisect.bisect_right(arcs, limit, key=lambda arc: arc[0])]

@@ -109,5 +109,6 @@ def variants(word: str, pronunciation: Pronunciation) -> list[Pronunciation]:
         for spelling, pattern, replacement in rules:
             if re.search(spelling, word):
                 changed = re.sub(pattern, replacement, changed)
-        result.append(tuple(ids(changed.split())))
+        if changed != phones:
+            result.append(tuple(ids(changed.split())))
     return [x for x in dict.fromkeys(result) if x and x != pronunciation]

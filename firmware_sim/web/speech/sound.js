@@ -2,11 +2,12 @@
 
 export const SAMPLE_RATE = 16000;
 
-// The filter of a resampler: flat to 91 % of the lower Nyquist frequency, 100 dB down at all of it.
-const LOBES = 74; // on each side
-const STEPS = 256; // of its table, in a lobe
-const ROLL_OFF = 0.957; // where it is halfway down
-const BETA = 10.06; // of the Kaiser window
+// The filter of a resampler: flat to 91 % of the lower Nyquist frequency, 120 dB down at all of it.
+// Fitted to soxr's high quality, which Python resamples by.
+const LOBES = 90.4; // on each side
+const STEPS = 512; // of its table, in a lobe
+const ROLL_OFF = 0.95687; // where it is halfway down
+const BETA = 12.315; // of the Kaiser window
 
 // Rounds as Python does, halves to even.
 function rounded(x) {
@@ -30,7 +31,7 @@ function bessel(x) {
 
 // One side of a sinc under a Kaiser window; the last value is 0.
 function makeFilter() {
-  const table = new Float64Array(LOBES * STEPS + 2);
+  const table = new Float64Array(Math.ceil(LOBES * STEPS) + 2);
   for (let i = 0; i < LOBES * STEPS; i++) {
     const x = i / STEPS;
     const sinc = i === 0 ? 1 : Math.sin(Math.PI * x) / (Math.PI * x);
