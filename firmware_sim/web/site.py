@@ -52,6 +52,7 @@ def files(bundle: Bundle, name: str, examples: Sequence[pathlib.Path]) -> dict[s
         "encoder.plan": lowering.lower(bundle.encoder),
         "decoder_step.plan": lowering.lower(bundle.decoder_step),
     }
+    lexicon = b"" if bundle.phones is None else bundle.lexicon or b""
     recordings = _read_examples(examples)
     sentences, slots = phrases.samples(bundle, _SENTENCES)
     loaded = len(content["speech/speech.wasm"]) + sum(map(len, parts.values()))
@@ -61,9 +62,12 @@ def files(bundle: Bundle, name: str, examples: Sequence[pathlib.Path]) -> dict[s
         "window": bundle.window / SAMPLE_RATE,
         "sentences": sentences,
         "slots": slots,
+        "lexicon": len(lexicon),
         "examples": [{"file": file, "text": _text(file)} for file in recordings],
     }
     parts["bundle.json"] = json.dumps(description, indent=1).encode()
+    if lexicon:  # it is loaded for the first grammar
+        parts["lexicon.bin"] = lexicon
     content |= {f"bundle/{file}": data for file, data in {**parts, **recordings}.items()}
     content["service.js"] = _service(content)
     return content
@@ -104,6 +108,7 @@ def single(content: Mapping[str, bytes]) -> bytes:
             if name.startswith(prefix)
         },
         "wasm": encoded(content["speech/speech.wasm"]),
+        "compiler": encoded(content["speech/compiler.wasm"]),
         "worker": encoded(content["speech/worker.js"]),
         "worklet": encoded(_joined(content, "speech/sound.js", "speech/worklet.js")),
     }

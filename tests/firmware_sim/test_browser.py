@@ -49,6 +49,38 @@ async (sounds) => {
   return all;
 }
 """
+# The events of a WAV file after several grammars, in both forms.
+USE = """
+async (sound) => {
+  const {createRecognizer} = await import('/speech/recognizer.js');
+  const recognizer = await createRecognizer({bundle: '/bundle/'});
+  const long = Array.from({length: 20}, (_, i) => `${'please '.repeat(i)} go`).join('\\n');
+  const memory = [];
+  for (let i = 0; i < 6; i++) {
+    await recognizer.use(long);
+    const refused = await recognizer.use('go (').catch((error) => error.code);
+    if (refused !== 'grammar') throw new Error(refused);
+    const phrase = ['one [two, three] (four)', 'blork'];
+    await recognizer.use({context: {expressions: {phrase}}});
+    memory.push(recognizer.memory);
+  }
+  if (new Set(memory).size > 1) throw new Error(memory.join());
+  const bytes = Uint8Array.from(atob(sound), (c) => c.charCodeAt(0));
+  const events = await recognizer.transcribe(bytes.buffer);
+  await recognizer.use(null);
+  await recognizer.close();
+  return events.map(({samples, ...event}) => event);
+}
+"""
+REFUSED = """
+async () => {
+  const {createRecognizer} = await import('/speech/recognizer.js');
+  const recognizer = await createRecognizer({bundle: '/bundle/'});
+  const refused = await recognizer.use('go').catch(({code, message}) => [code, message]);
+  await recognizer.close();
+  return refused;
+}
+"""
 
 
 def recording(name: str, number: int) -> NDArray[np.int16]:
@@ -103,6 +135,20 @@ def address(
     """Where the page of `barista` is served."""
     folder = tmp_path_factory.mktemp("site")
     content = site.files(barista.bundle, "barista", sorted((site.EXAMPLES / "barista").iterdir()))
+    site.write(content, folder)
+    with web.server(folder, site.policy(content), 0) as serving:
+        threading.Thread(target=serving.serve_forever, daemon=True).start()
+        yield f"http://localhost:{serving.server_address[1]}/"
+        serving.shutdown()
+
+
+@pytest.fixture(scope="module")
+def general_address(
+    general: pathlib.Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """Where the page of a general bundle is served."""
+    folder = tmp_path_factory.mktemp("general-site")
+    content = site.files(bundles.load(general), "general", [])
     site.write(content, folder)
     with web.server(folder, site.policy(content), 0) as serving:
         threading.Thread(target=serving.serve_forever, daemon=True).start()
@@ -180,6 +226,47 @@ def test_the_microphone_is_heard_and_let_go(page: Any) -> None:
     assert orders.all_text_contents()[-2:] == [
         "make me a large dark roast latte with some sugar",
         "can i get a medium mocha with skim milk",
+    ]
+
+
+def test_phrases_that_are_typed_hold_the_model(
+    browser: Any, general_address: str, general: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    """An untrained model hears no command for sure, but the same one in both."""
+    page = browser.new_page()
+    page.goto(general_address)
+    wait_for(page, "#state", "Ready")
+    page.get_by_text("Other phrases").click()
+    page.get_by_label("A phrase in each line").fill("one two\nturn [on, off\n")
+    page.get_by_role("button", name="Listen for these").click()
+    wait_for(page, "#phrases-error", 'Line 2: "]" is missing: close the bracket.')
+    assert page.evaluate("() => document.querySelector('#phrases').selectionStart") == 21
+    page.get_by_label("A phrase in each line").fill("one [two, three] (four)\nblork")
+    page.get_by_role("button", name="Listen for these").click()
+    wait_for(page, "#phrases-state", re.compile("These phrases are understood now"))
+    playwright.expect(page.locator("#phrases-error")).to_be_hidden()
+    sound = recording("barista", 0)
+    (tmp_path / "grammar.yaml").write_text(
+        "context: {expressions: {phrase: ['one [two, three] (four)', blork]}}"
+    )
+    held = firmware_sim.load(general, runtime="wasm").use(tmp_path / "grammar.yaml")
+    expected = [core.converted(event) for event in held.listen([sound], early=True)]
+    page.set_input_files("#file", {"name": "a.wav", "mimeType": "audio/wav",
+                                   "buffer": base64.b64decode(wav(sound))})  # fmt: skip
+    playwright.expect(page.locator("#results .rejected")).to_have_count(
+        sum(event.kind == "rejected" for event in expected), timeout=PATIENCE
+    )
+    assert {event.kind for event in expected} >= {"rejected", "early_text"}
+    found = page.evaluate(USE, wav(sound))
+    core.assert_same_events([*map(converted, found)], expected)
+    page.close()
+
+
+def test_a_bundle_that_was_trained_for_its_grammar_takes_no_other(page: Any) -> None:
+    playwright.expect(page.locator("#own")).to_be_hidden()
+    assert page.evaluate(REFUSED) == [
+        "trained",
+        "This bundle understands only what it was trained for: take a general one.",
     ]
 
 

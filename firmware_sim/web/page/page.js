@@ -123,6 +123,39 @@ function showGrammar({sentences, slots}) {
   }
 }
 
+// What the field says about its phrases: what they are for, or what is wrong with them.
+function showPhrases(state, error) {
+  $('phrases-state').textContent = state;
+  $('phrases-error').textContent = error;
+  $('phrases-error').hidden = !error;
+}
+
+async function usePhrases(text) {
+  showPhrases('Reading the phrases', '');
+  try {
+    const milliseconds = await recognizer.use(text);
+    const listening = text === null ? 'As before' : 'These phrases are understood now';
+    showPhrases(`${listening}: ${milliseconds.toFixed(0)} ms`, '');
+    setFigures({Memory: megabytes(recognizer.memory)});
+  } catch (error) {
+    showPhrases('', error.line ? `Line ${error.line}: ${error.message}.` : error.message);
+    if (error.position === undefined) return;
+    const before = new TextEncoder().encode(text).slice(0, error.position);
+    const at = new TextDecoder().decode(before).length;
+    $('phrases').focus();
+    $('phrases').setSelectionRange(at, text.length);
+  }
+}
+
+function connectPhrases() {
+  $('own').hidden = !recognizer.bundle.lexicon;
+  $('phrases-form').onsubmit = (event) => {
+    event.preventDefault();
+    usePhrases($('phrases').value);
+  };
+  $('reset').onclick = () => usePhrases(null);
+}
+
 let recognizer;
 
 async function open(sound, name) {
@@ -232,6 +265,7 @@ function embedded() {
     bundle,
     parts: {
       wasm: bytes(files.wasm),
+      compiler: bytes(files.compiler),
       worker: URL.createObjectURL(source),
       // Pages from file:// may not load a worklet from a blob.
       worklet: `data:text/javascript;base64,${files.worklet}`,
@@ -252,6 +286,7 @@ async function start() {
   document.title = `${bundle.name}: speech recognition`;
   $('title').textContent = bundle.name;
   connect();
+  connectPhrases();
   showGrammar(bundle);
   showExamples(bundle.examples, async (file) =>
     own ? own.bundle[file].slice().buffer : (await fetch(`bundle/${file}`)).arrayBuffer(),

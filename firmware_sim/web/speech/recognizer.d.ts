@@ -33,6 +33,8 @@ export interface BundleDescription {
   /** Some values of each slot. */
   slots: Record<string, string[]>;
   examples: {file: string; text: string}[];
+  /** Bytes of the lexicon, which is loaded for the first grammar; 0: the bundle takes none. */
+  lexicon: number;
 }
 
 /** `message` says what is wrong and what to do. */
@@ -47,7 +49,12 @@ export class SpeechError extends Error {
     | 'unplugged'
     | 'silent'
     | 'file'
+    | 'grammar'
+    | 'trained'
     | 'failed';
+  /** Of `grammar`: where it is in the text, a line from 1 on and bytes of UTF-8. */
+  line?: number;
+  position?: number;
 }
 
 export interface Level {
@@ -61,7 +68,7 @@ export interface Options {
   /** The folder that `python -m firmware_sim.web` writes, or its files by name. */
   bundle: string | URL | Record<string, Uint8Array>;
   /** Where the parts of this module are, if not beside it. */
-  parts?: {wasm?: Uint8Array; worker?: string | URL; worklet?: string | URL};
+  parts?: {wasm?: Uint8Array; compiler?: Uint8Array; worker?: string | URL; worklet?: string | URL};
   /** Hypotheses of the search; 0: as many as the bundle says. */
   beam?: number;
   /** Whether to give `early_text`. */
@@ -86,7 +93,7 @@ interface Events {
 
 export class Recognizer extends EventTarget {
   readonly bundle: BundleDescription;
-  /** Bytes of WebAssembly memory; it does not grow after opening. */
+  /** Bytes of WebAssembly memory; only larger grammars make it grow after opening. */
   readonly memory: number;
   readonly listening: boolean;
   /** Hz of the microphone's sound as the browser gives it; null if it is off. */
@@ -98,6 +105,10 @@ export class Recognizer extends EventTarget {
   stop(): Promise<void>;
   /** All events of a recording: a file, or int16 samples at 16 kHz. Throws a SpeechError. */
   transcribe(sound: Blob | ArrayBuffer | Int16Array): Promise<SpeechEvent[]>;
+  /** Holds what is heard from now on to a grammar: a phrase in each line, with `[a, b]` for
+   * alternatives and `(c)` for optional words; or what a YAML parser makes of a grammar's file. null:
+   * back to the bundle's own. Resolves to milliseconds of computing. Throws a SpeechError. */
+  use(grammar: string | object | null): Promise<number>;
   /** Ends the worker. */
   close(): Promise<void>;
 

@@ -20,10 +20,11 @@ const STOP_MILLISECONDS = 1000; // that a microphone may take to hand out its la
 
 // What is wrong, in words for whoever uses the page. `code` is for programs.
 export class SpeechError extends Error {
-  constructor(code, message) {
+  constructor(code, message, place = {}) {
     super(message);
     this.name = 'SpeechError';
     this.code = code;
+    Object.assign(this, place);
   }
 }
 
@@ -89,22 +90,31 @@ export async function createRecognizer({bundle, parts = {}, beam = 0, early = tr
   const own = (name) => new URL(name, import.meta.url);
   const wasm = (progress) =>
     parts.wasm ? parts.wasm.slice().buffer : read(own('speech.wasm'), progress);
-  const {description, ...files} = await load(reader(bundle), wasm, onProgress);
+  const compiler = () =>
+    parts.compiler ? parts.compiler.slice().buffer : read(own('compiler.wasm'), () => {});
+  const readPart = reader(bundle);
+  const {description, ...files} = await load(readPart, wasm, onProgress);
   const worker = new Worker(parts.worker ?? own('worker.js'));
   const worklet = parts.worklet ?? own('worklet.js');
-  const recognizer = new Recognizer(worker, worklet, description);
+  const compilerParts = async () => {
+    const bundleParts = ['core.bin', 'lexicon.bin'].map((name) => readPart(name, () => {}));
+    return Promise.all([compiler(), ...bundleParts]);
+  };
+  const recognizer = new Recognizer(worker, worklet, description, compilerParts);
   await recognizer.open(files, {beam, early: Number(early)});
   return recognizer;
 }
 
 export class Recognizer extends EventTarget {
-  constructor(worker, worklet, description) {
+  constructor(worker, worklet, description, compilerParts) {
     super();
     this.bundle = description;
     this.memory = 0; // bytes
     this.listening = false;
     this.worker = worker;
     this.worklet = worklet;
+    this.compilerParts = compilerParts;
+    this.canCompile = false; // whether the worker has these parts
     this.waiting = null; // who waits for the worker's next answer
     worker.onmessage = ({data}) => this.take(data);
     worker.onerror = (event) => {
@@ -137,7 +147,10 @@ export class Recognizer extends EventTarget {
     } else {
       const {waiting} = this;
       this.waiting = null;
-      const error = type === 'error' && new SpeechError('failed', message.message);
+      const {grammar, line, position} = message;
+      const error =
+        type === 'error' &&
+        new SpeechError(grammar ? 'grammar' : 'failed', message.message, {line, position});
       if (error && waiting) waiting.reject(error);
       else if (error) this.send('error', error);
       else waiting?.resolve(message);
@@ -146,6 +159,27 @@ export class Recognizer extends EventTarget {
 
   send(type, detail) {
     this.dispatchEvent(new CustomEvent(type, {detail}));
+  }
+
+  async use(grammar) {
+    if (this.waiting || this.heard) {
+      throw new SpeechError('busy', 'It is computing already: wait for that first.');
+    }
+    if (grammar !== null && !this.bundle.lexicon) {
+      throw new SpeechError(
+        'trained',
+        'This bundle understands only what it was trained for: take a general one.',
+      );
+    }
+    const text = grammar === null || typeof grammar === 'string' ? grammar : JSON.stringify(grammar);
+    const message = {type: 'use', text};
+    if (grammar !== null && !this.canCompile) {
+      message.compiler = await this.compilerParts();
+      this.canCompile = true;
+    }
+    const used = this.answer();
+    this.worker.postMessage(message, message.compiler ?? []);
+    return (await used).milliseconds;
   }
 
   async transcribe(sound) {

@@ -8,34 +8,31 @@ const CERTAIN = 65536;
 const KEPT = 30 * RATE; // samples that are kept, to be saved
 const AROUND = 0.3 * RATE; // samples saved on each side of speech
 const CHUNK = 1600; // samples between two looks at the level
+const LEAST_ROOM = 1 << 18; // bytes in which a grammar is compiled first
+const MOST_ROOM = 1 << 28;
+const ERROR_MESSAGE = 12; // bytes before the message in a grammar's error
 const HEADER_MEMORY = 3; // number of the field in a plan's header
-const STATUS = {7: 'its parameters are damaged or of another version', 8: 'memory is too small'};
+const STATUS = {
+  7: 'its parameters are damaged or of another version',
+  8: 'memory is too small',
+  9: 'its lexicon is damaged',
+};
+const NO_MEMORY = 8;
+const NO_GRAMMAR = 10;
 
-/** The module with a bundle: samples in, events out. */
-class Core {
-  constructor(wasm, {core, encoder, step}, {beam, early}, onEvent) {
-    this.onEvent = onEvent;
-    const host = {event: (...values) => this.take(...values), clock: () => performance.now()};
-    const module = new WebAssembly.Module(wasm);
-    this.exports = new WebAssembly.Instance(module, {host}).exports;
+/** A module and its memory, which is handed out from its beginning to its end. */
+class Instance {
+  constructor(wasm, imports) {
+    this.exports = new WebAssembly.Instance(new WebAssembly.Module(wasm), imports).exports;
     this.end = this.exports.__heap_base.value;
-    const plans = [encoder, step].map((plan) => this.open(plan));
-    const block = this.put(core, core.byteLength);
-    const size = this.exports.recognizer_size(block, core.byteLength, beam);
-    if (size < 0) this.fail(-size);
-    const memory = this.room(size);
-    this.samples = this.room(2 * CHUNK);
-    const blockOf = [block, core.byteLength];
-    this.fail(this.exports.recognizer_open(memory, size, ...blockOf, beam, early, ...plans));
     this.decoder = new TextDecoder();
-    this.times = this.counters();
   }
 
   get bytes() {
     return this.exports.memory.buffer.byteLength;
   }
 
-  // Memory of `size` bytes, which is never given back.
+  // Memory of `size` bytes.
   room(size) {
     const at = Math.ceil(this.end / 16) * 16;
     this.end = at + size;
@@ -44,25 +41,104 @@ class Core {
     return at;
   }
 
-  put(content, size) {
-    const at = this.room(size);
-    new Uint8Array(this.exports.memory.buffer).set(new Uint8Array(content), at);
-    return at;
+  // Where a copy of some bytes is, and how many.
+  put(content) {
+    const bytes = new Uint8Array(content);
+    const at = this.room(bytes.length);
+    new Uint8Array(this.exports.memory.buffer).set(bytes, at);
+    return [at, bytes.length];
+  }
+
+  string(at) {
+    const bytes = new Uint8Array(this.exports.memory.buffer, at);
+    return this.decoder.decode(bytes.slice(0, bytes.indexOf(0)));
+  }
+}
+
+/** The compiler: the block of a grammar's text, as bytes. All its memory is given back. */
+function compile(wasm, core, lexicon, text) {
+  const compiler = new Instance(wasm, {});
+  const contents = [core, lexicon, new TextEncoder().encode(text)];
+  const given = contents.flatMap((content) => compiler.put(content));
+  const free = compiler.end;
+  for (let room = LEAST_ROOM; room <= MOST_ROOM; room *= 2) {
+    compiler.end = free;
+    const at = compiler.room(room);
+    const {memory} = compiler.exports;
+    const size = compiler.exports.grammar_compile(...given, at, room);
+    if (size > 0) return new Uint8Array(memory.buffer, at, size).slice();
+    if (-size === NO_GRAMMAR) {
+      const place = compiler.exports.grammar_error();
+      const [, position, line] = new Uint32Array(memory.buffer, place, 3);
+      const error = new Error(compiler.string(place + ERROR_MESSAGE));
+      throw Object.assign(error, {grammar: true, position, line});
+    }
+    if (-size !== NO_MEMORY) fail(-size);
+  }
+  throw new Error('The grammar is too large for this page: use fewer words.');
+}
+
+function fail(status) {
+  if (status) {
+    const reason = STATUS[status] ?? `status ${status}`;
+    throw new Error(`The bundle cannot be used: ${reason}. Write it again.`);
+  }
+}
+
+/** The module with a bundle: samples in, events out. */
+class Core extends Instance {
+  constructor(wasm, {core, encoder, step}, {beam, early}, onEvent) {
+    const host = {event: (...values) => this.take(...values), clock: () => performance.now()};
+    super(wasm, {host});
+    this.onEvent = onEvent;
+    this.plans = [encoder, step].map((plan) => this.open(plan));
+    this.block = this.put(core);
+    this.settings = [beam, early];
+    this.samples = this.room(2 * CHUNK);
+    this.fixed = this.end; // the recogniser's memory and its grammar come after it
+    this.begin(this.size(0, 0));
+    this.times = this.counters();
+  }
+
+  // Bytes of the recogniser's memory with a grammar.
+  size(grammar, bytes) {
+    const size = this.exports.recognizer_size(...this.block, this.settings[0], grammar, bytes);
+    if (size < 0) fail(-size);
+    return size;
+  }
+
+  // Makes the recogniser, without a grammar of its own.
+  begin(size) {
+    this.end = this.fixed;
+    this.memory = [this.room(size), size];
+    const given = [...this.memory, ...this.block, ...this.settings, ...this.plans];
+    fail(this.exports.recognizer_open(...given));
+    this.grammar = this.end;
+  }
+
+  // Holds what is heard from now on to a grammar's block; null: to the bundle's own. `finish` is
+  // called if the recogniser has to begin again, in more memory.
+  use(grammar, finish) {
+    fail(this.exports.recognizer_use(0, 0));
+    if (!grammar) return;
+    this.end = this.grammar;
+    let given = this.put(grammar);
+    const size = this.size(...given);
+    if (size > this.memory[1]) {
+      finish();
+      this.begin(size);
+      given = this.put(grammar);
+    }
+    fail(this.exports.recognizer_use(...given));
   }
 
   open(plan) {
-    const at = this.put(plan, new Int32Array(plan, 0, HEADER_MEMORY + 1)[HEADER_MEMORY]);
+    const at = this.room(new Int32Array(plan, 0, HEADER_MEMORY + 1)[HEADER_MEMORY]);
+    new Uint8Array(this.exports.memory.buffer).set(new Uint8Array(plan), at);
     if (this.exports.engine_open(at)) {
       throw new Error('The bundle was written for another version of this module: write it again.');
     }
     return at;
-  }
-
-  fail(status) {
-    if (status) {
-      const reason = STATUS[status] ?? `status ${status}`;
-      throw new Error(`The bundle cannot be used: ${reason}. Write it again.`);
-    }
   }
 
   feed(samples) {
@@ -70,13 +146,13 @@ class Core {
       const part = samples.subarray(at, at + CHUNK);
       new Int16Array(this.exports.memory.buffer, this.samples, part.length).set(part);
       this.begun = performance.now();
-      this.fail(this.exports.recognizer_feed(this.samples, part.length));
+      fail(this.exports.recognizer_feed(this.samples, part.length));
     }
   }
 
   finish() {
     this.begun = performance.now();
-    this.fail(this.exports.recognizer_finish());
+    fail(this.exports.recognizer_finish());
   }
 
   counters() {
@@ -86,11 +162,6 @@ class Core {
       decoder: e.step_milliseconds(),
       steps: e.step_runs(),
     };
-  }
-
-  string(at) {
-    const bytes = new Uint8Array(this.exports.memory.buffer, at);
-    return this.decoder.decode(bytes.slice(0, bytes.indexOf(0)));
   }
 
   // An event of recognizer.c.
@@ -184,6 +255,7 @@ class Stream {
 
 let core;
 let stream;
+let parts; // of the compiler: its module, the bundle's block and lexicon
 
 const handlers = {
   open({wasm, files, settings}) {
@@ -200,6 +272,16 @@ const handlers = {
     stream = new Stream(core);
     postMessage({type: 'finished', memory: core.bytes});
   },
+  use({text, compiler}) {
+    const begin = performance.now();
+    parts = compiler ?? parts;
+    const grammar = text === null ? null : compile(...parts, text);
+    core.use(grammar, () => {
+      core.finish();
+      stream = new Stream(core);
+    });
+    postMessage({type: 'used', milliseconds: performance.now() - begin, memory: core.bytes});
+  },
   listen({port}) {
     port.onmessage = ({data}) => {
       guarded(() => {
@@ -215,7 +297,8 @@ function guarded(call) {
   try {
     call();
   } catch (error) {
-    postMessage({type: 'error', message: error.message});
+    const {message, grammar, position, line} = error;
+    postMessage({type: 'error', message, grammar, position, line});
   }
 }
 
