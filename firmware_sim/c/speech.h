@@ -20,7 +20,8 @@
  *   5. At the end of a stream, ask for what is left. The next samples begin a new stream.
  *        speech_finish(recognizer);
  *   6. With a general model, change the grammar as you like: speech_use. Ask speech_size_with how
- *      much memory the largest one takes before step 3.
+ *      much memory the largest one takes before step 3. compiler/speech_compiler.h makes a grammar of
+ *      a text.
  *
  * Memory. The library allocates nothing and keeps nothing outside `buffer`. Block, buffer and
  * runtime belong to the caller and must outlive the recogniser; there is nothing to close. What an
