@@ -126,24 +126,32 @@ class Homes:
             self._asked = asked
             self._kept.clear()
 
-    async def recognizer(self, names: Sequence[str]) -> Recognizer:
-        """The recogniser for further names; built in another thread, if they are new.
+    def prepare(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Begins to build the recogniser for further names in another thread, if they are new.
 
-        Raises:
-          GrammarError: there is nothing to say with these names.
+        Returns:
+          its key.
         """
-        if self._asking is not None:
-            await asyncio.wait([self._asking], timeout=_REFRESH)
         key = tuple(sorted({x.strip() for x in names if 0 < len(x.strip()) <= _LONGEST_NAME}))
         key = key[:_MOST_NAMES]
         if key not in self._kept:
             self._kept[key] = asyncio.create_task(asyncio.to_thread(self._build, key))
             while len(self._kept) > _KEPT:
                 self._kept.popitem(last=False)
-        task = self._kept[key]
         self._kept.move_to_end(key)
+        return key
+
+    async def recognizer(self, names: Sequence[str]) -> Recognizer:
+        """The recogniser for further names.
+
+        Raises:
+          GrammarError: there is nothing to say with these names.
+        """
+        if self._asking is not None:
+            await asyncio.wait([self._asking], timeout=_REFRESH)
+        key = self.prepare(names)
         try:
-            return await asyncio.shield(task)
+            return await asyncio.shield(self._kept[key])
         except (GrammarError, PronunciationError):
             self._kept.pop(key, None)
             raise
@@ -254,6 +262,7 @@ class Handler(AsyncEventHandler):
             if request.vad_sensitivity is not None:
                 quiet = QUIET.get(str(request.vad_sensitivity), QUIET["default"])
             self._request = Request(names, quiet)
+            self._homes.prepare(names)  # while the client speaks
         elif AudioStart.is_type(event.type):
             start = AudioStart.from_event(event)
             self._begin(Pcm(start.rate, start.width, start.channels))
