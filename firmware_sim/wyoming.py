@@ -27,6 +27,7 @@ import sys
 import threading
 import urllib.parse
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent import futures
 from typing import Any, Final
 
 import numpy as np
@@ -65,6 +66,7 @@ PARTIAL: Final = 0.5  # seconds from one partial transcript to the next
 QUIET: Final = {"aggressive": 0.25, "default": 0.7, "relaxed": 1.25}
 _REFRESH: Final = 1.0  # seconds that a request waits for newer names
 _KEPT: Final = 4  # grammars of different names
+_THREADS: Final = 3  # one recognises at a time, and others build grammars
 _MOST_NAMES: Final = 2_000  # of a request; more are left out
 _LONGEST_NAME: Final = 100  # characters
 _PROGRAM: Final = "integer-speech-transformer"
@@ -171,12 +173,10 @@ class Homes:
                 for values in home.values():
                     values.append(Name(text))
         grammar = self._templates.grammar(home)
-        lists = {name: grammar.slots[name] for name in grammar.names}
         with self._lock:
             if self._open is None or not self._open.fits(grammar):
                 self._open = OpenGrammar(grammar, self._recognizer.pronunciations.of)
-            sentences = self._open
-        return self._recognizer.use(sentences.filled(lists))
+            return self._recognizer.use(self._open.filled(grammar.names))
 
     def _can_be_said(self, name: str) -> bool:
         parts = spoken.parts(name)
@@ -316,13 +316,10 @@ class Handler(AsyncEventHandler):
     async def _transcribe(self, request: Request) -> None:
         """Answers a request."""
         request.answered = True
-        samples = np.zeros(0, np.int16)
+        recognizer, text = await self._homes.recognizer(request.names), ""
         if request.utterance is not None:
             request.utterance.hear(b"", last=True)
             samples = request.utterance.samples()
-        recognizer = await self._homes.recognizer(request.names)
-        text = ""
-        if len(samples):
             text = (await asyncio.to_thread(recognizer.transcribe, samples)).text
         if self._settings.partial:
             await self._write(request, request.text.add(text.split()))
@@ -378,6 +375,7 @@ async def serve(uri: str, known: Homes, settings: Settings, zeroconf: str | None
       OSError: nor can its address.
     """
     server = AsyncServer.from_uri(uri)
+    asyncio.get_running_loop().set_default_executor(futures.ThreadPoolExecutor(_THREADS))
     known.refresh()
     await known.recognizer(())  # so that what is wrong with the sentences is said now
     if zeroconf:
@@ -415,6 +413,7 @@ def main(argv: Sequence[str]) -> int:
             token = pathlib.Path(values.token_file).read_text(encoding="utf-8").strip()
             ask = functools.partial(homes.fetch, values.home_assistant, token)
             asyncio.run(ask())  # so that a wrong token is said now
+        tool.share_heap()
         recognizer = Recognizer(bundles.load(values.bundle), num_threads=values.num_threads)
         known = Homes(recognizer, pathlib.Path(values.sentences), names, ask)
         settings = Settings(values.partial, QUIET["default"] if values.endpointing else None)

@@ -21,7 +21,7 @@ MOST_ARCS: Final = 2_000_000  # of a grammar with its names
 _KEPT: Final = 32  # lists that stay compiled
 _LISTS: Final = len(PHONES)  # the first placeholder's number among phones
 
-Whole = npt.NDArray[np.int64]
+Whole = npt.NDArray[np.int32]
 Pronounce = Callable[[str], Sequence[Sequence[int]]]
 
 
@@ -31,18 +31,17 @@ class Network:
     Args:
       sentences: what its paths mean.
       states: their number.
-      arcs: int64 [5, arcs]: state, phone, state after it, slot, word.
+      arcs: int32 [5, arcs]: state, phone, state after it, slot, word.
     """
 
     def __init__(self, sentences: Sentences, states: int, arcs: Whole) -> None:
         self.sentences = sentences
         arcs = arcs[:, np.argsort(arcs[0], kind="stable")]
         # A home of 1,000 names has 340,000 arcs: 8 MB in these types.
-        self.source, self.target, self.word = arcs[[0, 2, 4]].astype(np.int32)
+        self.source, self.target, self.word = arcs[[0, 2, 4]]
         self.phone, self.slot = arcs[1].astype(np.int16), arcs[3].astype(np.int16)
         # A sentence goes on in the same words after the last phone of each.
-        says = np.where(arcs[4] == NO_WORD, 0, arcs[4] * 1009 + arcs[3] + 2)
-        self.says = says.astype(np.int32)
+        self.says = np.where(arcs[4] == NO_WORD, 0, arcs[4] * 1009 + arcs[3] + 2)
         first = np.searchsorted(arcs[0], np.arange(states + 1))
         self.final = np.zeros(states, bool)
         self.final[list(sentences.finals)] = True
@@ -66,7 +65,7 @@ class Network:
             for phone, each in sorted(ways.items())
             for slot, word, target in each
         ]
-        return cls(grammar, len(grammar.arcs), np.array(arcs, np.int64).reshape(-1, 5).T)
+        return cls(grammar, len(grammar.arcs), np.array(arcs, np.int32).reshape(-1, 5).T)
 
 
 class OpenGrammar:
@@ -89,16 +88,18 @@ class OpenGrammar:
         self._held = source.Grammar(
             grammar.name, grammar.expressions, slots, [], {**grammar.own, **own}
         ).compile_phones(pronounce)
-        self._arcs: Whole = np.array(self._held["arcs"], np.int64).reshape(-1, 5).T
+        self._arcs: Whole = np.array(self._held["arcs"], np.int32).reshape(-1, 5).T
         self._list = functools.lru_cache(_KEPT)(self._compiled)
 
     def fits(self, grammar: source.Grammar) -> bool:
         """Whether a grammar has the same sentences, but for its names."""
         mine = self._grammar
-        return (mine.expressions, mine.names) == (grammar.expressions, grammar.names)
+        return mine.expressions == grammar.expressions and list(mine.names) == list(grammar.names)
 
-    def filled(self, values: Mapping[str, Sequence[Phrase]]) -> Network:
-        """The network with these values of each list.
+    def filled(self, values: Mapping[str, Sequence[Sequence[Phrase]]]) -> Network:
+        """The network with the values of each list, which may come in several parts.
+
+        A part that stays as it was is not compiled again.
 
         Raises:
           GrammarError: there are too many.
@@ -112,23 +113,26 @@ class OpenGrammar:
         places: dict[tuple[int, int, int], list[int]] = {}
         for origin, number, target, slot, _ in self._arcs[:, is_list].T.tolist():
             places.setdefault((number - _LISTS, target, slot), []).append(origin)
-        lists = [self._list(tuple(values[name])) for name in self._grammar.names]
-        numbers = [
-            np.array([*(vocabulary.setdefault(x, len(vocabulary)) for x in words), NO_WORD])
-            for words, *_ in lists
-        ]
+
+        def part(phrases: Sequence[Phrase]) -> tuple[int, Whole, Any]:
+            """States, arcs with words of the whole vocabulary, and how the arcs go on."""
+            words, count, arcs, ending = self._list(tuple(phrases))
+            numbers = [vocabulary.setdefault(x, len(vocabulary)) for x in words]
+            word = np.array([*numbers, NO_WORD], np.int32)[arcs[4]]
+            return count, np.concatenate([arcs[:4], word[None]]), ending
+
+        lists = [[part(x) for x in values[name]] for name in self._grammar.names]
         for (number, target, slot), origins in places.items():
-            _, count, arcs, ending = lists[number]
-            word = numbers[number][arcs[4]]
-            inner = np.where(arcs[[0, 2]] == 0, -1, arcs[[0, 2]] - 1 + states)
-            one = np.stack([inner[0], arcs[1], inner[1], np.full_like(word, slot), word])
-            copied = [one[:, ~ending[0]], _to(one[:, ending[1]], target)]
-            first = np.concatenate(copied, axis=1)
-            begins = first[0] < 0
-            parts.append(first[:, ~begins])
-            parts += [_from(first[:, begins], origin) for origin in origins]
-            states += count - 1
-            total += first.shape[1]
+            for count, arcs, ending in lists[number]:
+                one = arcs.copy()
+                one[[0, 2]] = np.where(arcs[[0, 2]] == 0, -1, arcs[[0, 2]] - 1 + states)
+                one[3] = slot
+                one = np.concatenate([one[:, ~ending[0]], _to(one[:, ending[1]], target)], axis=1)
+                begins = one[0] < 0
+                parts.append(one[:, ~begins])
+                parts += [_from(one[:, begins], x) for x in origins]
+                states += count - 1
+                total += one.shape[1]
             if total > MOST_ARCS:
                 raise GrammarError(
                     f"the names of grammar {held['name']} need more than {MOST_ARCS} arcs: "
@@ -150,11 +154,11 @@ class OpenGrammar:
         """A list by itself.
 
         Returns:
-          its words; the number of its states; its arcs, int64 [5, arcs]; bool [2, arcs]: whether
+          its words; the number of its states; its arcs, int32 [5, arcs]; bool [2, arcs]: whether
           nothing follows an arc, and whether a value ends with it.
         """
         content = source.Grammar("names", {"": list(values)}, {}).compile_phones(self._pronounce)
-        arcs = np.array(content["arcs"], np.int64).reshape(-1, 5).T
+        arcs = np.array(content["arcs"], np.int32).reshape(-1, 5).T
         final = np.zeros(content["states"], bool)
         final[[state for state, _ in content["finals"]]] = True
         goes_on = np.zeros(content["states"], bool)

@@ -80,7 +80,7 @@ class Grammar:
     ) -> None:
         self.collisions, self.own = collisions, own or {}
         self.left_out: list[str] = []  # templates that need names or free words
-        self.names: list[str] = []  # slots whose values are names of a home
+        self.names: dict[str, list[list[Phrase]]] = {}  # of a home, by slot and domain
         self.name, self.expressions, self.slots = name, expressions, slots
         self.intents = list(expressions)
         names = labels(itertools.chain(*expressions.values()), slots)

@@ -84,12 +84,15 @@ class Templates:
         """
         slots: dict[str, list[Phrase]] = {}
         expressions: dict[str, list[Phrase]] = {}
+        names: dict[str, list[list[Phrase]]] = {}
         left_out: list[str] = []
         for name, data, sentence in self._sentences():
             where = f"{self.where}, {name}, {sentence.text!r}"
             lists = {**self.intents.slot_lists, **data.slot_lists}
             rules = {**self.intents.expansion_rules, **data.expansion_rules}
-            converter = _Converter(where, rules, lists, home or {}, data.requires_context, slots)
+            converter = _Converter(
+                where, rules, lists, home or {}, data.requires_context, slots, names
+            )
             phrase = converter.phrase([sentence.expression])
             if phrase is None:
                 left_out.append(f"{name}: {sentence.text}")
@@ -101,7 +104,7 @@ class Templates:
             raise GrammarError(f"{self.where}: all sentences need names that are not there")
         result = Grammar(pathlib.Path(self.where).stem, expressions, slots, collisions=[])
         result.left_out = left_out
-        result.names = [x for x in slots if x.split()[0] in (home or {})]
+        result.names = names
         return result
 
     def _sentences(self) -> Iterator[tuple[str, Any, Any]]:
@@ -190,6 +193,7 @@ class _Converter:
       home: values that replace a list's.
       context: what the sentence requires, such as a domain.
       slots: takes the values of lists as they are needed.
+      names: takes those of the home, by domain.
     """
 
     def __init__(
@@ -200,9 +204,10 @@ class _Converter:
         home: Home,
         context: Mapping[str, Any],
         slots: dict[str, list[Phrase]],
+        names: dict[str, list[list[Phrase]]],
     ) -> None:
         self._where, self._rules, self._lists, self._home = where, rules, lists, home
-        self._context, self._slots = context, slots
+        self._context, self._slots, self._names = context, slots, names
 
     def phrase(self, expressions: Sequence[Any]) -> Phrase | None:
         """Expressions one after the other; None if one cannot be said."""
@@ -348,7 +353,12 @@ class _Converter:
                 first, last, step = item.get_inline_range()
                 phrases = _range(range(first, last + 1, step), None)
             elif name in self._home:
-                phrases = _named(tuple(x for x in self._home[name] if _fits(x.domain, allowed)))
+                fitting = (x for x in self._home[name] if _fits(x.domain, allowed))
+                parts: dict[str, list[Name]] = {}
+                for each in fitting:
+                    parts.setdefault(each.domain, []).append(each)
+                self._names[key] = [_named(tuple(x)) for x in parts.values()]
+                phrases = list(dict.fromkeys(itertools.chain(*self._names[key])))
             elif name in self._lists:
                 phrases = self._values(self._lists[name], allowed)
             elif name in KINDS.values():
@@ -356,6 +366,7 @@ class _Converter:
             else:
                 raise GrammarError(f"{self._where}: there is no list {{{name}}}")
             if not phrases:
+                self._names.pop(key, None)
                 return None
             self._slots[key] = phrases
         return (Slot(key, item.slot_name),)

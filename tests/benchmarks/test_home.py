@@ -45,8 +45,12 @@ def test_sentences_and_other_speech_are_counted(
         (tmp_path / folder / "0000_espeak.txt").write_text("what time is it\n")
     figures = home.accuracy(str(general), tmp_path, str(tmp_path), [10])
     assert set(figures["names"]) == {40, 50}
-    for found in figures["names"].values():  # an untrained model is sure of nothing
-        assert (found["sentences"], found["right"], found["rejected"]) == (1, 0.0, 100.0)
-    assert figures["near misses"] == {"of": 1, "taken": []}
-    assert figures["other speech"] == {"of": 2, "taken": []}
+    for found in figures["names"].values():
+        ((said, text),) = found["wrong"]  # the model is not trained
+        assert (said, found["sentences"], found["right"]) == ("what time is it", 1, 0.0)
+        assert found["rejected"] == (0.0 if text else 100.0)
+    text = figures["names"][40]["wrong"][0][1]
+    taken = [text] if text else []  # the same recording is no sentence here
+    assert figures["near misses"] == {"of": 1, "taken": taken}
+    assert figures["other speech"] == {"of": 2, "taken": 2 * taken}
     assert home.rows(figures)[0] == ["40 names: right of 1", "0.0 %"]

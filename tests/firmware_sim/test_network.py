@@ -44,7 +44,7 @@ def opened(at_home: Grammar, pronunciations: Pronunciations) -> OpenGrammar:
 
 
 def filled(opened: OpenGrammar, grammar: Grammar) -> PhoneSearch:
-    return PhoneSearch(opened.filled({x: grammar.slots[x] for x in grammar.names}), BLANK)
+    return PhoneSearch(opened.filled(grammar.names), BLANK)
 
 
 def emission(words: str, pronunciations: Pronunciations, seed: int) -> npt.NDArray[np.float32]:
