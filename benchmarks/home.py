@@ -202,9 +202,8 @@ def at_home(recognizer: Recognizer, further: int) -> tuple[Recognizer, float]:
     return asyncio.run(build())
 
 
-def heard(recognizer: Recognizer, folder: Path) -> Figures:
+def heard(recognizer: Recognizer, folder: Path, understand: HomeAssistant) -> Figures:
     """Sentences that Home Assistant takes as they were meant, of 100, by voices."""
-    understand = HomeAssistant()
     results: dict[str, list[bool]] = {}
     seconds = taken = 0.0
     wrong: list[list[str]] = []
@@ -244,10 +243,11 @@ def other_speech(folder: Path) -> list[Samples]:
 def accuracy(bundle: str, folder: Path, others: str | None, further: Sequence[int]) -> Figures:
     """All figures of `accuracy`."""
     recognizer = Recognizer(bundles.load(bundle))
+    understand = HomeAssistant()
     figures: Figures = {"names": {}}
     for count in (0, *further):
         held, seconds = at_home(recognizer, count)
-        found = {**heard(held, folder / "sentences"), "seconds_a_name": seconds}
+        found = {**heard(held, folder / "sentences", understand), "seconds_a_name": seconds}
         figures["names"][sum(map(len, HOME.values())) + count] = found
         if count == 0:
             misses = [x for *_, x in recordings(folder / "near_misses")]
