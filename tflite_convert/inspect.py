@@ -15,7 +15,7 @@ from absl import app, flags
 from ai_edge_litert import schema_py_generated as schema
 
 from firmware_sim.command_line import tool
-from tf_speech_transformer.model.integer import Grid, is_portable
+from firmware_sim.runtimes.fixed_point import Grid, is_portable
 
 ALLOWED_DTYPES = {"int8", "int32"}
 # Operators that leave the integers, or that nobody can vouch for.

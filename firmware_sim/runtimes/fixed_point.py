@@ -14,6 +14,13 @@ ONE: Final = 2**31 - 1  # 1.0 without integer bits, saturated
 Integers = npt.NDArray[np.int64]
 
 
+class Grid(NamedTuple):
+    """Maps an int8 q to the real number scale * (q - zero_point)."""
+
+    scale: float
+    zero_point: int
+
+
 class Multiplier(NamedTuple):
     """A positive real number: mantissa / 2^31 * 2^shift."""
 
@@ -48,6 +55,23 @@ def multiplied(x: npt.ArrayLike, by: Multiplier) -> Integers:
     """x * by, rounded twice (MultiplyByQuantizedMultiplier)."""
     enlarged = np.asarray(x, np.int64) << max(by.shift, 0)
     return halved(high_product(enlarged, by.mantissa), max(-by.shift, 0))
+
+
+def multipliers(left: float, right: float, output: float) -> tuple[float, float]:
+    """The multipliers of MUL: LiteRT's, in single precision, and TFLite Micro's, in double."""
+    scales = [np.float32(x) for x in (left, right, output)]
+    return float(scales[0] * scales[1] / scales[2]), left * right / output
+
+
+def is_portable(left: Grid, right: Grid, output: Grid) -> bool:
+    """Whether MUL gives the same on LiteRT and TFLite Micro, for all 65,536 pairs of inputs."""
+    values = [np.arange(-128, 128) - x.zero_point for x in (left, right)]
+    products = np.multiply.outer(*values)
+    one, other = (
+        np.clip(multiplied(products, multiplier(x)) + output.zero_point, -128, 127)
+        for x in multipliers(left.scale, right.scale, output.scale)
+    )
+    return np.array_equal(one, other)
 
 
 def saturated(x: npt.ArrayLike) -> Integers:

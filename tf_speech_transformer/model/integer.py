@@ -12,7 +12,7 @@ Operators of one or two values are tables of all their 256 or 65,536 results.
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,16 +20,9 @@ import tensorflow as tf
 import tf_keras as keras
 
 from firmware_sim.runtimes import fixed_point
-from firmware_sim.runtimes.fixed_point import ONE
+from firmware_sim.runtimes.fixed_point import ONE, Grid
 
 LOWEST, HIGHEST = -128, 127  # of int8
-
-
-class Grid(NamedTuple):
-    """Maps an int8 q to the real number scale * (q - zero_point)."""
-
-    scale: float
-    zero_point: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -246,25 +239,8 @@ def add(left: Quantized, right: Quantized, output: Grid) -> Quantized:
 
 def multiply(left: Quantized, right: Quantized, output: Grid) -> Quantized:
     """MUL."""
-    multiplier, _ = multipliers(left.scale, right.scale, output.scale)
+    multiplier, _ = fixed_point.multipliers(left.scale, right.scale, output.scale)
     return tabulated(lambda x, y: clipped(multiplied(x * y, multiplier), output), left, right)
-
-
-def multipliers(left: float, right: float, output: float) -> tuple[float, float]:
-    """The multipliers of MUL: LiteRT's, in single precision, and TFLite Micro's, in double."""
-    scales = [np.float32(x) for x in (left, right, output)]
-    return float(scales[0] * scales[1] / scales[2]), left * right / output
-
-
-def is_portable(left: Grid, right: Grid, output: Grid) -> bool:
-    """Whether MUL gives the same on LiteRT and TFLite Micro, for all 65,536 pairs of inputs."""
-    values = [tf.range(LOWEST, HIGHEST + 1, dtype=tf.int64) - x.zero_point for x in (left, right)]
-    products = values[0][:, None] * values[1]
-    results = [
-        clipped(multiplied(products, multiplier), output).stored
-        for multiplier in multipliers(left.scale, right.scale, output.scale)
-    ]
-    return bool(tf.reduce_all(results[0] == results[1]))
 
 
 def reciprocal_sqrt(x: Quantized, output: Grid) -> Quantized:

@@ -16,9 +16,11 @@ import tensorflow as tf
 import tensorflow_model_optimization as tfmot
 import tf_keras as keras
 
+from firmware_sim.runtimes import fixed_point
+from firmware_sim.runtimes.fixed_point import Grid
 from tf_speech_transformer.corpora import features
 from tf_speech_transformer.model import integer
-from tf_speech_transformer.model.integer import Grid, Quantized, Weights
+from tf_speech_transformer.model.integer import Quantized, Weights
 
 RANGE_DECAY = 0.9  # of the moving average, Bie et al.
 SCORE_LIMIT = 6.0  # of attention scores, in float too: 8 bits are fine enough, and e^-12 is nothing
@@ -274,11 +276,11 @@ def exact() -> Iterator[None]:
 def settle(product: EightBitLayer, left: EightBitLayer, right: EightBitLayer) -> None:
     """Widens the output range of a MUL, by 2^-11 at a time, until all runtimes agree.
 
-    LiteRT and TFLite Micro divide its scales in different precisions (`integer.multipliers`). Their
-    results differ if a product lies on a tie.
+    LiteRT and TFLite Micro divide its scales in different precisions (`fixed_point.multipliers`).
+    Their results differ if a product lies on a tie.
     """
     variables = product._output_quantizer_vars
-    while not integer.is_portable(left.grid(), right.grid(), product.grid()):
+    while not fixed_point.is_portable(left.grid(), right.grid(), product.grid()):
         for end in variables.values():
             end.assign(end * (1 + 2**-11))
 

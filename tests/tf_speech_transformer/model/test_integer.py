@@ -11,8 +11,9 @@ import tensorflow as tf
 from ai_edge_litert import interpreter as litert
 from ai_edge_litert import schema_py_generated as schema
 
+from firmware_sim.runtimes.fixed_point import Grid
 from tf_speech_transformer.model import integer, quantization
-from tf_speech_transformer.model.integer import Grid, Quantized, Weights
+from tf_speech_transformer.model.integer import Quantized, Weights
 
 CODES = schema.BuiltinOperator
 SEEDS = range(4)

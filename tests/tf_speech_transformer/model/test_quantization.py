@@ -8,8 +8,9 @@ import pytest
 import tensorflow as tf
 import tensorflow_model_optimization as tfmot
 
+from firmware_sim.runtimes import fixed_point
 from tests.tf_speech_transformer.model.test_transformer import TINY
-from tf_speech_transformer.model import integer, quantization
+from tf_speech_transformer.model import quantization
 from tf_speech_transformer.model.layers import Dropout, HeadLinear, bounded
 from tf_speech_transformer.model.transformer import SpeechTransformer, build
 from tf_speech_transformer.training import weights
@@ -165,12 +166,12 @@ def test_products_are_settled_to_what_all_runtimes_compute_alike() -> None:
         variables["min"].assign((-128 - zero_point) * step)
         variables["max"].assign((127 - zero_point) * step)
 
-    def grids() -> list[integer.Grid]:
+    def grids() -> list[fixed_point.Grid]:
         return [layer.grid() for layer in (norm.centre, norm.reciprocal, norm.normalise)]
 
     before = grids()
-    assert not integer.is_portable(*before)
+    assert not fixed_point.is_portable(*before)
     norm.settle()
-    assert integer.is_portable(*grids())
+    assert fixed_point.is_portable(*grids())
     assert grids()[:2] == before[:2]
     assert 1 < grids()[2].scale / before[2].scale < 1.01
