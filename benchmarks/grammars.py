@@ -52,12 +52,9 @@ class Writer:
         """What a grammar's file holds."""
         chance = self.chance
         context: dict[str, Any] = {"expressions": self.expressions()}
-        for kind, names in (("slots", self.slots), ("macros", self.macros)):
-            lists = {
-                name: [self.phrase(names[:i], []) for _ in range(chance.randint(1, 2))]
-                for i, name in enumerate(names)
-            }
-            context |= {kind: lists} if lists else {}
+        slots = {x: self.phrases(self.slots[:i], []) for i, x in enumerate(self.slots)}
+        macros = {x: self.phrases(self.slots, self.macros[:i]) for i, x in enumerate(self.macros)}
+        context |= {kind: x for kind, x in (("slots", slots), ("macros", macros)) if x}
         if chance.random() < 0.2:
             context["pronunciations"] = PRONUNCIATIONS
         if chance.random() < 0.125:
@@ -79,6 +76,10 @@ class Writer:
         if len(made) > 1 and chance.random() < 0.1:
             made["intent1"].append(chance.choice(made["intent0"]))
         return made
+
+    def phrases(self, slots: Sequence[str], macros: Sequence[str]) -> list[str]:
+        """Values of a slot, or a macro."""
+        return [self.phrase(slots, macros) for _ in range(self.chance.randint(1, 2))]
 
     def phrase(self, slots: Sequence[str], macros: Sequence[str], depth: int = 0) -> str:
         """A phrase that may use these slots and macros."""
