@@ -56,7 +56,7 @@ from tf_speech_transformer.training.runs import (
     read_weights,
     set_seed,
 )
-from tf_speech_transformer.training.stages import stages, train_stage
+from tf_speech_transformer.training.stages import make_dev_step, stages, train_stage
 from tf_speech_transformer.training.weights import (
     by_path,
     copy_weights,
@@ -93,7 +93,7 @@ def _train(config: ml_collections.ConfigDict, workdir: Path, cluster: Cluster) -
             set_weights(values, model, only_shared=name == "initial_shared")
     data = (tokenizer, training_caches, dev_cache, workdir, cluster)
     float_stage, ptq_stage, qat_stage = stages(config)
-    train_stage(config, float_stage, model, *data)
+    train_stage(config, float_stage, model, make_dev_step(config, model, tokenizer), *data)
     if averaged(config, float_stage.name) > 1:
         restore_average(model, workdir / float_stage.name, averaged(config, float_stage.name))
     if cluster.chief:
@@ -105,9 +105,10 @@ def _train(config: ml_collections.ConfigDict, workdir: Path, cluster: Cluster) -
     copy_weights(model, quantized)
     if quiet.rotated:
         rotation.rotate(by_path(quantized), bool(dims.decoder_convolutions))
-    train_stage(config, ptq_stage, quantized, *data)
+    dev_step = make_dev_step(config, quantized, tokenizer)
+    train_stage(config, ptq_stage, quantized, dev_step, *data)
     teacher = model if config.quantization.get("distillation", False) else None
-    train_stage(config, qat_stage, quantized, *data, teacher)
+    train_stage(config, qat_stage, quantized, dev_step, *data, teacher)
 
 
 def main(argv: list[str]) -> None:

@@ -54,9 +54,9 @@ class Cluster:
         if self.replicas == 1:
             return tf.function(step, input_signature=signature, autograph=False)
 
-        @tf.function(reduce_retracing=True, autograph=False)
-        def together(batch):
-            parts = self.strategy.run(step, args=(batch,))
+        @tf.function(input_signature=[list(signature) * len(self.local)], autograph=False)
+        def together(parts):
+            parts = self.strategy.run(step, args=(self._by_replica(parts),))
             return tf.nest.map_structure(
                 lambda x: self.strategy.reduce(tf.distribute.ReduceOp.SUM, x, axis=None), parts
             )
@@ -65,8 +65,9 @@ class Cluster:
 
     def spread(self, parts: Sequence[dict[str, tf.Tensor]]) -> Any:
         """The parts of a batch for this process's replicas, as `function` takes them."""
-        if self.replicas == 1:
-            return parts[0]
+        return parts[0] if self.replicas == 1 else list(parts)
+
+    def _by_replica(self, parts: Sequence[Any]) -> Any:
         by_replica = dict(zip(self.local, parts, strict=True))
         return self.strategy.experimental_distribute_values_from_function(
             lambda context: by_replica[context.replica_id_in_sync_group]
@@ -81,8 +82,9 @@ class Cluster:
     def barrier(self) -> None:
         """Returns when every worker has come here."""
         if self.replicas > len(self.local):
-            one = self.spread([{"one": tf.constant(1.0)} for _ in self.local])
-            self.function(lambda batch: batch["one"], [])(one).numpy()
+            ones = self.spread([{"one": tf.constant(1.0)} for _ in self.local])
+            signature = [{"one": tf.TensorSpec([], tf.float32)}]
+            self.function(lambda batch: batch["one"], signature)(ones).numpy()
 
 
 ALONE = Cluster(tf.distribute.get_strategy())

@@ -140,6 +140,7 @@ def train_stage(
     config: ml_collections.ConfigDict,
     stage: Stage,
     model: SpeechTransformer,
+    dev_step: Callable[[Any], dict[str, tf.Tensor]],
     tokenizer: Tokenizer,
     training_caches: list[Any],
     dev_cache: Any,
@@ -149,6 +150,7 @@ def train_stage(
 ) -> None:
     """Runs one stage to its end, from its last checkpoint if there is one.
 
+    `dev_step`: of `make_dev_step`, the same for all stages of a model, since tracing takes long.
     `teacher`: whose outputs the model learns, instead of the texts.
     """
     with cluster.strategy.scope():
@@ -163,9 +165,7 @@ def train_stage(
         print(f"{stage.name}: going on from step {int(step_variable)} of {stage.steps}")
     elif cluster.chief:
         print(f"{stage.name} training: {stage.steps} steps")
-    signature = [dataset.batch_signature(model.dims.feature_channels, model.dims.phones)]
-    take_step = make_step(config, stage, model, optimizer, tokenizer, cluster, signature, teacher)
-    dev_step = make_dev_step(config, model, tokenizer, signature)
+    take_step = make_step(config, stage, model, optimizer, tokenizer, cluster, teacher)
     log = MetricsLog(workdir, stage.name, int(step_variable)) if cluster.chief else None
     batches = endless_batches(config, training_caches, tokenizer, checkpoint.position, cluster)
     running = Means()
@@ -196,15 +196,17 @@ def train_stage(
     cluster.barrier()
 
 
+def signature_of(model: SpeechTransformer) -> list[dict[str, tf.TensorSpec]]:
+    """Of a function of a batch for the model."""
+    return [dataset.batch_signature(model.dims.feature_channels, model.dims.phones)]
+
+
 def make_dev_step(
-    config: ml_collections.ConfigDict,
-    model: SpeechTransformer,
-    tokenizer: Tokenizer,
-    signature: list[dict[str, tf.TensorSpec]],
+    config: ml_collections.ConfigDict, model: SpeechTransformer, tokenizer: Tokenizer
 ) -> Callable[[Any], dict[str, tf.Tensor]]:
     """The losses of a batch as evaluation sees them."""
 
-    @tf.function(input_signature=signature, autograph=False)
+    @tf.function(input_signature=signature_of(model), autograph=False)
     def dev_step(batch):
         return losses(config, model, tokenizer, batch, training=False)
 
@@ -218,7 +220,6 @@ def make_step(
     optimizer: keras.optimizers.Optimizer,
     tokenizer: Tokenizer,
     cluster: Cluster,
-    signature: list[dict[str, tf.TensorSpec]],
     teacher: SpeechTransformer | None,
 ) -> Callable[[Iterator[Any], Means], None]:
     """One step of a stage: takes its batches from an iterator, adds their metrics to means.
@@ -248,7 +249,7 @@ def make_step(
                     sum_.assign_add(tf.convert_to_tensor(gradient) / accumulate)
         return metrics | {"frames": tf.reduce_sum(tf.cast(batch["frames"], tf.float32))}
 
-    train_step = cluster.function(train_part, signature)
+    train_step = cluster.function(train_part, signature_of(model))
 
     def apply_part():
         changes = [sum_.read_value() for sum_ in totals]
