@@ -1,6 +1,8 @@
 """What tests of several packages need: the shipped bundle, and speech."""
 
 import ast
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -8,8 +10,10 @@ import pathlib
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from typing import Any
+import types
+from collections.abc import Callable, Iterator
+from typing import IO, Any
+from unittest import mock
 
 import numpy as np
 import numpy.typing as npt
@@ -60,6 +64,49 @@ def pipe_module(
     """The same, in bytes."""
     command = [sys.executable, "-m", module, *map(str, arguments)]
     return subprocess.run(command, cwd=REPOSITORY, input=stdin, capture_output=True, check=False)
+
+
+def ended(command: types.ModuleType, **flags: Any) -> str:
+    """The sentence with which a command's `main` ends.
+
+    In this process: another one would load TensorFlow first.
+    """
+    given = mock.patch("absl.flags.FLAGS", types.SimpleNamespace(**flags))
+    with given, pytest.raises(SystemExit) as end:
+        command.main([""])
+    return str(end.value)
+
+
+@contextlib.contextmanager
+def one_at_a_time(path: pathlib.Path) -> Iterator[IO[str]]:
+    """Keeps other processes of a test run out; yields a file beside `path` that says what is."""
+    with path.with_name(f"{path.name}.lock").open("a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        yield file
+
+
+MadeOnce = Callable[[str, Callable[[pathlib.Path], object]], pathlib.Path]
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> MadeOnce:
+    """Makes the folder of a name once: each process of pytest-xdist has a session of its own."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+
+    def once(name: str, make: Callable[[pathlib.Path], object]) -> pathlib.Path:
+        folder = root / name
+        with one_at_a_time(folder) as state:
+            if not state.read():
+                shutil.rmtree(folder, ignore_errors=True)  # of another process, which failed
+                folder.mkdir()
+                make(folder)
+                state.write("made")
+        return folder
+
+    return once
 
 
 @pytest.fixture(scope="session")
@@ -116,22 +163,27 @@ def synthesise(text: str, speaker: str = "en-us+m3") -> npt.NDArray[np.int16]:
 
 
 @pytest.fixture(scope="session")
-def speech() -> npt.NDArray[np.int16]:
+def speech(made_once: MadeOnce) -> npt.NDArray[np.int16]:
     """ "one two three" by espeak-ng: int16 [samples], 16 kHz.
 
     In a process of its own: what espeak-ng says depends on what it said before.
     """
-    code = "import sys, tests.conftest as x; sys.stdout.buffer.write(x.synthesise('one two three'))"
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.PIPE, check=True)
-    return np.frombuffer(done.stdout, np.int16).copy()
+    code = "import sys, tests.conftest as x; x.synthesise('one two three').tofile(sys.argv[1])"
+
+    def make(folder: pathlib.Path) -> None:
+        command = [sys.executable, "-c", code, str(folder / "samples")]
+        subprocess.run(command, cwd=REPOSITORY, check=True)
+
+    return np.fromfile(made_once("speech", make) / "samples", np.int16)
 
 
 @pytest.fixture(scope="session")
-def general(
-    tmp_path_factory: pytest.TempPathFactory, speech: npt.NDArray[np.int16]
-) -> pathlib.Path:
+def general(made_once: MadeOnce, speech: npt.NDArray[np.int16]) -> pathlib.Path:
     """The bundle of an untrained model with phones."""
+    return made_once("general", lambda folder: make_general(folder / "bundle", speech)) / "bundle"
+
+
+def make_general(directory: pathlib.Path, speech: npt.NDArray[np.int16]) -> None:
     import ml_collections
     import tensorflow as tf
 
@@ -156,12 +208,9 @@ def general(
         "frames": tf.constant([len(features)]),
         "tokens": tf.constant([[tokenizer.start, 4, 5]]),
     }
-    for _ in range(3):
-        quantized(inputs, training=True)  # the ranges
+    quantized(inputs, training=True)  # the ranges
     quantized.settle()
-    directory = tmp_path_factory.mktemp("general") / "bundle"
     convert.write(quantized, tokenizer, config, directory, {})
-    return directory
 
 
 @pytest.fixture

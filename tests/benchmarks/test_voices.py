@@ -1,7 +1,9 @@
 """What a voice adds: rows without it, of the same length, trained and measured alike."""
 
 import json
+import types
 from pathlib import Path
+from typing import Any
 
 import ml_collections
 import numpy as np
@@ -15,11 +17,7 @@ from tf_speech_transformer.configs import commands
 from tf_speech_transformer.training import preset
 
 HOME = REPOSITORY / "grammars" / "home.yaml"
-SMALL = [
-    f"--config.model.{name}={value}"
-    for name, value in {**TINY_MODEL, "conv_channels": "(4, 8)"}.items()
-    if name not in ("feature_channels", "strided")
-]
+SMALL = {k: v for k, v in TINY_MODEL.items() if k not in ("feature_channels", "strided")}
 
 
 @pytest.fixture
@@ -58,7 +56,12 @@ def test_voices_that_are_not_there_cannot_be_left_out(
         voices.config_of(preset.read(config), "espeak", 10, 20)
 
 
-def test_rows_are_trained_measured_and_compared(speech: np.ndarray, tmp_path: Path) -> None:
+def test_rows_are_trained_measured_and_compared(
+    speech: np.ndarray,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     made = run_module(
         "tf_speech_transformer.commands", f"--grammar={HOME}", "--voices=espeak", "--count=6",
         f"--out={tmp_path / 'voices' / 'flite'}",
@@ -73,28 +76,41 @@ def test_rows_are_trained_measured_and_compared(speech: np.ndarray, tmp_path: Pa
     label = {"intent": "order", "slots": {"drink": "coffee"}}
     (data / "labels.json").write_text(json.dumps({"one": label}))
     out = tmp_path / "out.json"
-    arguments = (
-        f"--data={data}", f"--config=tf_speech_transformer/configs/commands.py:{HOME}",
-        f"--config.voices={tmp_path / 'voices'}", f"--out={tmp_path / 'runs'}", f"--json={out}",
-        "--rows=all,flite", "--steps=1", "--examples=4", *SMALL,
-    )  # fmt: skip
-    done = run_module("benchmarks.voices", *arguments)
-    assert done.returncode == 0, done.stderr
+    config = commands.get_config(str(HOME))
+    config.voices = str(tmp_path / "voices")
+    config.model.update(SMALL)
+    places = {"data": str(data), "out": str(tmp_path / "runs"), "json": str(out)}
+    monkeypatch.setattr(voices, "LAYERS", 1)
+
+    def call(**changes: Any) -> tuple[int, str, str]:
+        """Status, output and errors; in this process, which has TensorFlow loaded."""
+        given = {"rows": ["all", "flite"], "steps": 1, "examples": 4, "seed": 1, **changes}
+        flags = types.SimpleNamespace(config=config, **places, **given)
+        monkeypatch.setattr("absl.flags.FLAGS", flags)
+        return voices.main([""]), *capfd.readouterr()
+
+    status, said, errors = call()
+    assert status == 0, errors
     rows = json.loads(out.read_text())["rows"]
     assert rows == {row: dict.fromkeys(voices.CONDITIONS, 0.0) for row in ("all", "flite")}
-    assert done.stdout.splitlines()[-1].split() == ["without", "flite", *["0.0"] * 4, "+0.0"]
+    assert said.splitlines()[-1].split() == ["without", "flite", *["0.0"] * 4, "+0.0"]
     bundle = tmp_path / "runs" / "flite" / "bundle_float32" / "manifest.json"
     assert json.loads(bundle.read_text())["precision"] == "float32"
 
     written = bundle.stat().st_mtime_ns
-    again = run_module("benchmarks.voices", *arguments)  # nothing is left to train
-    assert again.returncode == 0 and bundle.stat().st_mtime_ns == written
+    status, _, errors = call()  # nothing is left to train
+    assert status == 0 and bundle.stat().st_mtime_ns == written, errors
 
-    longer = run_module("benchmarks.voices", *arguments, "--steps=2")
-    assert longer.returncode == 1
-    assert "config.json holds another configuration" in longer.stderr
+    status, _, errors = call(steps=2)
+    assert status == 1
+    assert "config.json holds another configuration" in errors
 
-    missing = run_module("benchmarks.voices", *arguments[1:], f"--data={tmp_path / 'nowhere'}")
+    missing = run_module(
+        "benchmarks.voices", f"--config=tf_speech_transformer/configs/commands.py:{HOME}",
+        f"--config.voices={tmp_path / 'voices'}", f"--data={tmp_path / 'nowhere'}",
+        f"--out={tmp_path / 'runs'}", f"--json={out}", "--rows=all,flite", "--steps=1",
+        "--examples=4", *(f"--config.model.{k}={v}" for k, v in SMALL.items()),
+    )  # fmt: skip
     assert missing.returncode == 1
     assert "labels.json does not exist" in missing.stderr
     assert "Traceback" not in missing.stderr

@@ -7,7 +7,7 @@ import pytest
 
 from firmware_sim import bundle
 from firmware_sim.c.third_party import ThirdParty
-from tests.conftest import add_grammar, digit_grammar
+from tests.conftest import MadeOnce, add_grammar, digit_grammar
 from tests.firmware_sim import core
 
 DIGITS = """
@@ -48,25 +48,27 @@ def content(loaded: bundle.Bundle) -> bytes:
 
 
 @pytest.fixture(scope="session")
-def third_party(tmp_path_factory: pytest.TempPathFactory) -> ThirdParty:
+def third_party(made_once: MadeOnce) -> ThirdParty:
     """Sources of others that the core needs."""
-    return core.fetch(tmp_path_factory.mktemp("third_party"))
+    return core.fetch(made_once("third_party", core.fetch))
 
 
 @pytest.fixture(scope="session")
-def fuzz(third_party: ThirdParty, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+def fuzz(third_party: ThirdParty, made_once: MadeOnce) -> pathlib.Path:
     """The program of `firmware/fuzz.c` under sanitizers."""
-    program = tmp_path_factory.mktemp("fuzz") / "fuzz"
+    return made_once("fuzz", lambda folder: make_fuzz(third_party, folder / "fuzz")) / "fuzz"
+
+
+def make_fuzz(third_party: ThirdParty, program: pathlib.Path) -> None:
     flags = ["-std=c99", "-O1", *core.WARNINGS, *core.SANITIZERS, *core.includes(third_party)]
     sources = [core.SOURCES / f"{name}.c" for name in core.CORE]
     sources.append(pathlib.Path(__file__).parent / "firmware" / "fuzz.c")
     others = core.compile_third_party(third_party, "gcc", "g++", "-fPIC")
     libraries = ("-lstdc++", "-lm", "-o", program)
     core.run_command("gcc", *flags, f"-I{core.SOURCES}", *sources, *others, *libraries)
-    return program
 
 
 @pytest.fixture(scope="session")
-def core_library(third_party: ThirdParty, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+def core_library(third_party: ThirdParty, made_once: MadeOnce) -> pathlib.Path:
     """The C core as a shared library."""
-    return core.build(third_party, tmp_path_factory.mktemp("core"))
+    return made_once("core", lambda folder: core.build(third_party, folder)) / "core.so"

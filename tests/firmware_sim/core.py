@@ -22,7 +22,7 @@ from firmware_sim.recognizer import Recognizer as PythonRecognizer
 from firmware_sim.runtimes import runtime
 from firmware_sim.runtimes.model import Model
 from firmware_sim.search import results
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, one_at_a_time
 
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g"]
 SOURCES = REPOSITORY / "firmware_sim" / "c"
@@ -56,10 +56,11 @@ def compile_third_party(sources: ThirdParty, c: str, cpp: str, *target: str) -> 
     jobs += [(command, source) for source in sources.detector_sources]
     options = [*target, "-O2", "-w", "-ffunction-sections", "-fdata-sections", "-c"]
     objects = []
-    for command, source in jobs:
-        objects.append(str(out / f"{source.name}.o"))
-        if not pathlib.Path(objects[-1]).exists():
-            subprocess.run([*command, *options, str(source), "-o", objects[-1]], check=True)
+    with one_at_a_time(out):
+        for command, source in jobs:
+            objects.append(str(out / f"{source.name}.o"))
+            if not pathlib.Path(objects[-1]).exists():
+                subprocess.run([*command, *options, str(source), "-o", objects[-1]], check=True)
     return objects
 
 

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 import tensorflow as tf
 
-from tests.conftest import TINY_MODEL, synthesise
+from tests.conftest import TINY_MODEL, MadeOnce, synthesise
 from tf_speech_transformer.corpora.features import as_float, microfrontend
 from tf_speech_transformer.model import transformer
 from tf_speech_transformer.text.tokenizer import CharacterTokenizer
@@ -27,9 +27,12 @@ TEXTS = ("one two", "three", "nine four")
 
 
 @pytest.fixture(scope="session")
-def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+def tiny_run(made_once: MadeOnce) -> pathlib.Path:
     """Workdir with checkpoints `float` and `qat` of untrained weights, and their bundles."""
-    workdir = tmp_path_factory.mktemp("run")
+    return made_once("run", make_run)
+
+
+def make_run(workdir: pathlib.Path) -> None:
     runs.prepare(CONFIG, workdir)
     tokenizer = CharacterTokenizer()
     tokenizer.save(workdir / "tokenizer")
@@ -44,8 +47,7 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
         "frames": tf.constant([len(features)]),
         "tokens": tf.constant([[tokenizer.start, *tokenizer.encode(TEXTS[0])]]),
     }
-    for _ in range(3):
-        quantized(inputs, training=True)  # the ranges
+    quantized(inputs, training=True)  # the ranges
     quantized.settle()
     for stage, model in (("float", in_float), ("qat", quantized)):
         checkpoint = tf.train.Checkpoint(model=model)
@@ -61,7 +63,6 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     metrics[0]["loss"] = float("inf")
     lines = "".join(json.dumps(line) + "\n" for line in metrics)
     (workdir / "metrics.jsonl").write_text(lines)
-    return workdir
 
 
 @pytest.fixture(scope="session")

@@ -41,8 +41,7 @@ def model(request: pytest.FixtureRequest) -> SpeechTransformer:
     runs.set_seed(1)
     dims, quantized = request.param
     built = build(dims, quantized)
-    for _ in range(3):  # gives the quantizers their ranges
-        built(batch(), training=True)
+    built(batch(), training=True)  # gives the quantizers their ranges
     return built
 
 

@@ -6,7 +6,8 @@ from typing import Any
 import ml_collections
 import pytest
 
-from tests.conftest import REPOSITORY, run_module
+from tests.conftest import REPOSITORY, ended
+from tf_speech_transformer import train
 from tf_speech_transformer.configs import commands, digits, digits_people, paper, speechocean
 from tf_speech_transformer.training import preset
 
@@ -137,13 +138,8 @@ def test_every_preset_without_arguments_is_read(tmp_path: Path) -> None:
 
 
 def test_the_command_names_the_flag_that_is_missing(tmp_path: Path) -> None:
-    done = run_module(
-        "tf_speech_transformer.train", f"--workdir={tmp_path / 'run'}",
-        f"--config=tf_speech_transformer/configs/commands.py:{HOME}",
-    )  # fmt: skip
-    assert done.returncode == 1
-    last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("train: config.voices is not set: add --config.voices=")
+    said = ended(train, config=commands.get_config(str(HOME)), workdir=str(tmp_path / "run"))
+    assert said.startswith("train: config.voices is not set: add --config.voices=")
     assert not (tmp_path / "run").exists()
 
 
