@@ -9,17 +9,19 @@
 - `sentences`: 30 short words of speakers that training held out, right of 100. Each is cut from its
   sentence where the bundle itself aligns the sentence's phones, so words that it does not find are
   cut badly; a quarter of a second of silence lies around;
-- `others`: speech that is no command, held to each of `grammars/`: utterances with a command;
+- `others`: speech that is no command, held to each of `grammars/`: utterances with a command.
+  All of these by several thresholds of confidence, `reject_below` of a grammar;
 - how long a grammar takes to become a bundle's, also one of 10,000 names.
 
 Orders of the barista benchmark: `compile` the grammar onto the bundle, then `benchmarks.commands`.
 """
 
+import functools
 import itertools
 import random
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -52,6 +54,7 @@ MARGIN: Final = 0.04  # seconds around a word
 SILENCE: Final = 0.25  # seconds around what was cut
 NOISE_DB: Final = 12.0
 NAMES: Final = 10_000
+THRESHOLDS: Final = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3)
 GRAMMARS: Final = tuple(sorted((Path(__file__).parents[1] / "grammars").glob("*.yaml")))
 _SECONDS_A_FRAME: Final = 0.04  # of the encoder's memory
 
@@ -84,17 +87,25 @@ def of_words(words: Sequence[str]) -> Grammar:
     return grammar_of(f"context: {{expressions: {{say: [$word]}}, slots: {{word: [{values}]}}}}")
 
 
-def heard(recognizer: Recognizer, samples: Samples) -> str:
-    """A sentence of the grammar; "" if none is found, or it is rejected."""
+def heard(recognizer: Recognizer, samples: Samples) -> tuple[str, float]:
+    """The likeliest sentence of the grammar, and how certain it is; "" if there is none."""
     features = compute_features(recognizer.bundle, samples)[: recognizer.bundle.limits.frames]
-    return recognizer.recognize(features, 0, len(samples)).text
+    segment = recognizer.recognize(features, 0, len(samples))
+    return segment.text, segment.confidence or 0.0
+
+
+def by_threshold(function: Callable[[float], float]) -> dict[str, float]:
+    """A figure at each of the thresholds."""
+    return {str(threshold): function(threshold) for threshold in THRESHOLDS}
 
 
 def digits(recognizer: Recognizer, manifest: Path, noise: Samples | None) -> Figures:
-    """WER of strings of digits, without and with noise."""
-    held = recognizer.use(of_digits())
+    """WER of strings of digits, without and with noise, by threshold."""
+    held = recognizer.use(of_digits(), reject_below=0.0)
     said: list[str] = []
-    texts = {name: list[str]() for name in ("clean", "12 dB")[: 1 if noise is None else 2]}
+    texts = {
+        name: list[tuple[str, float]]() for name in ("clean", "12 dB")[: 1 if noise is None else 2]
+    }
     for utterance in tqdm(corpus.read_manifest(manifest), "digits", unit="file", disable=None):
         samples = utterance.audio()
         said.append(utterance.text.replace("oh", "zero"))
@@ -102,10 +113,12 @@ def digits(recognizer: Recognizer, manifest: Path, noise: Samples | None) -> Fig
         if noise is not None:
             mixed = commands.mix(samples, noise, NOISE_DB, utterance.source.name)
             texts["12 dB"].append(heard(held, mixed))
-    return {
-        name: 100 * jiwer.wer(said, [x.replace("oh", "zero") for x in found])
-        for name, found in texts.items()
-    }
+
+    def wer(found: list[tuple[str, float]], threshold: float) -> float:
+        kept = [text if sure >= threshold else "" for text, sure in found]
+        return 100 * jiwer.wer(said, [text.replace("oh", "zero") for text in kept])
+
+    return {name: by_threshold(functools.partial(wer, found)) for name, found in texts.items()}
 
 
 def cut_words(
@@ -159,25 +172,37 @@ def word_spans(
 
 
 def single_words(recognizer: Recognizer, manifests: Sequence[Path]) -> Figures:
-    """How many are right, of 100."""
-    held = recognizer.use(of_words(WORDS))
-    results = [heard(held, x) == word for word, x in cut_words(recognizer, manifests, WORDS)]
-    return {"right": 100 * float(np.mean(results)) if results else 0.0, "words": len(results)}
+    """How many are right, of 100, by threshold."""
+    held = recognizer.use(of_words(WORDS), reject_below=0.0)
+    pairs = [(word, heard(held, x)) for word, x in cut_words(recognizer, manifests, WORDS)]
+    right = [sure for word, (text, sure) in pairs if text == word]
+    count = max(1, len(pairs))
+    shares = by_threshold(lambda least: 100 * sum(sure >= least for sure in right) / count)
+    return {"words": len(pairs), "right": shares}
 
 
 def others(recognizer: Recognizer, manifests: Sequence[Path]) -> Figures:
-    """Utterances of each manifest that a grammar takes for a command, by grammar."""
+    """Utterances of each manifest that a grammar takes for a command, by grammar and threshold."""
     figures: Figures = {}
-    held = {path.stem: recognizer.use(path) for path in GRAMMARS}
+    held = {path.stem: recognizer.use(path, reject_below=0.0) for path in GRAMMARS}
     for manifest in manifests:
         utterances = corpus.read_manifest(manifest)
-        accepted = dict.fromkeys(held, 0)
+        found: dict[str, list[float]] = {name: [] for name in held}
         for utterance in tqdm(utterances, manifest.parent.name, unit="file", disable=None):
             samples = utterance.audio()
             for name, each in held.items():
-                accepted[name] += bool(each.transcribe(samples).commands)
-        figures[manifest.parent.name] = {"utterances": len(utterances), **accepted}
+                pieces = each.transcribe(samples).segments
+                found[name].append(max((x.command_confidence for x in pieces), default=0.0))
+        figures[manifest.parent.name] = {
+            "utterances": len(utterances),
+            **{name: by_threshold(functools.partial(_taken, sure)) for name, sure in found.items()},
+        }
     return figures
+
+
+def _taken(confidences: list[float], threshold: float) -> int:
+    """How many are no less certain, of those that are commands at all."""
+    return sum(x > 0 and x >= threshold for x in confidences)
 
 
 def compile_seconds(recognizer: Recognizer) -> Figures:
@@ -198,17 +223,21 @@ def compile_seconds(recognizer: Recognizer) -> Figures:
 
 
 def rows(figures: Figures) -> list[list[str]]:
-    """Lines of the table."""
-    lines = [["compile " + name, f"{x:.2f} s"] for name, x in figures["compile"].items()]
+    """Lines of the table: seconds, then figures at each threshold."""
+    empty = [""] * (len(THRESHOLDS) - 1)
+    lines = [["compile " + name, f"{x:.2f} s", *empty] for name, x in figures["compile"].items()]
+    lines.append(["rejected below", *(f"{x:g}" for x in THRESHOLDS)])
     for name, wer in figures.get("digits", {}).items():
-        lines.append([f"digits, {name}, WER", f"{wer:.1f} %"])
+        lines.append([f"digits, {name}, WER", *(f"{x:.1f} %" for x in wer.values())])
     if "words" in figures:
         found = figures["words"]
-        lines.append([f"single words, right of {found['words']}", f"{found['right']:.1f} %"])
+        shares = (f"{x:.1f} %" for x in found["right"].values())
+        lines.append([f"single words, right of {found['words']}", *shares])
     for name, found in figures.get("others", {}).items():
         count = found["utterances"]
         for grammar in (x for x in found if x != "utterances"):
-            lines.append([f"{name}, commands of {grammar} in {count}", str(found[grammar])])
+            label = f"{name}, commands of {grammar} in {count}"
+            lines.append([label, *map(str, found[grammar].values())])
     return lines
 
 
@@ -231,7 +260,7 @@ def main(argv: Sequence[str]) -> int:
     except (OSError, ValueError) as error:
         return report.fail(error)
     print(report.heading(f"{arguments.bundle} on {arguments.runtime}", figures["machine"]))
-    print(report.table(["line", "figure"], rows(figures)))
+    print(report.table(["line", "figure", *[""] * (len(THRESHOLDS) - 1)], rows(figures)))
     return 0
 
 

@@ -10,7 +10,9 @@ too.  `home-assistant` are that project's own sentences.  `--names` has the name
 Prints the size of the grammar, then a line for each of some random sentences: text, intent, and
 slots.  With `--out` it writes a copy of the bundle that understands the grammar.  It names words
 whose pronunciation was guessed, words that the model takes for one another, and sentences that are
-too long.  The exit status is 1 if the file cannot be used; the message names its line.
+too long.  `--reject_below` is the confidence below which speech is no command: a higher one takes
+less other speech for commands, and misses more of them.  The exit status is 1 if the file cannot be
+used; the message names its line.
 """
 
 import json
@@ -31,7 +33,7 @@ from firmware_sim.grammar.automaton import GrammarError
 from firmware_sim.grammar.confusion import confusable
 from firmware_sim.grammar.lexicon import LexiconError
 from firmware_sim.grammar.pronunciation import PronunciationError, Pronunciations
-from firmware_sim.grammar.source import Command, Grammar
+from firmware_sim.grammar.source import REJECT_BELOW, Command, Grammar
 from firmware_sim.sound.frontend import SAMPLE_RATE
 from firmware_sim.storage.writing import described, write_whole
 
@@ -58,8 +60,16 @@ def line(command: Command) -> str:
     return f"{command.text}\t{command.intent}({slots})"
 
 
-def compile_onto(grammar: Grammar, bundle: bundles.Bundle, out: pathlib.Path) -> Findings:
+def compile_onto(
+    grammar: Grammar,
+    bundle: bundles.Bundle,
+    out: pathlib.Path,
+    reject_below: float = REJECT_BELOW,
+) -> Findings:
     """Writes a copy of a general bundle that understands the grammar.
+
+    Args:
+      reject_below: confidence, 0 to 1, below which speech is no command.
 
     Returns:
       what may go wrong with it.
@@ -69,7 +79,7 @@ def compile_onto(grammar: Grammar, bundle: bundles.Bundle, out: pathlib.Path) ->
       OSError: the copy cannot be written; nothing of it stays.
     """
     pronunciations = bundle.pronunciations()
-    compiled = grammar.compile_phones(pronunciations.of)
+    compiled = grammar.compile_phones(pronunciations.of, reject_below)
     files = {**bundle.files, "grammar.json": f"{json.dumps(compiled)}\n".encode()}
     manifest = {
         **bundle.manifest,
@@ -136,7 +146,8 @@ def main(argv: Sequence[str]) -> int:
         report("sentences have two intents; the first holds", grammar.collisions or ())
         if values.out:
             out = pathlib.Path(values.out)
-            for what, cases in compile_onto(grammar, bundles.load(values.bundle), out):
+            bundle = bundles.load(values.bundle)
+            for what, cases in compile_onto(grammar, bundle, out, values.reject_below):
                 report(what, cases)
             print(f"bundle: {out}")
     except (GrammarError, BundleError, LexiconError, PronunciationError, OSError) as error:
@@ -164,6 +175,9 @@ def run() -> None:
     flags.DEFINE_string("names", None, "YAML file of a home's names, for Home Assistant's form.")
     flags.DEFINE_string("bundle", None, "General bundle: its name, directory or .zip.")
     flags.DEFINE_string("out", None, "Directory of the new bundle.")
+    flags.DEFINE_float(
+        "reject_below", REJECT_BELOW, "Confidence below which speech is no command.", 0.0, 1.0
+    )
     flags.DEFINE_integer("sample", 10, "Random commands to print.", 0)
     flags.DEFINE_integer("seed", 1, "Seed of the random commands.", 0)
     tool.run(main)

@@ -75,6 +75,7 @@ class Recognizer:
         self,
         grammar: str | os.PathLike[str] | source.Grammar | Network,
         slots: Mapping[str, Iterable[str]] | None = None,
+        reject_below: float = source.REJECT_BELOW,
     ) -> "Recognizer":
         """A recogniser of other commands, which shares the loaded models with this one.
 
@@ -84,6 +85,7 @@ class Recognizer:
           grammar: a YAML file, one or a directory in Home Assistant's form, or what
             `grammar.templates.read` made of it; or a network, which is checked no more.
           slots: further values by slot, such as the names of contacts.
+          reject_below: confidence, 0 to 1, below which speech is no command; a network has its own.
 
         Raises:
           GrammarError: the file is no grammar, or there is no such slot.
@@ -100,7 +102,7 @@ class Recognizer:
             grammar = grammar.with_values(slots or {})
         else:
             grammar = templates.read(pathlib.Path(grammar), slots)
-        compiled = grammar.compile_phones(pronunciations.of)
+        compiled = grammar.compile_phones(pronunciations.of, reject_below)
         other._grammar = built = grammars.build(compiled, len(phones.names), ())
         other._phones = self._phone_search(built)
         other.bundle = dataclasses.replace(self.bundle, grammar=built)

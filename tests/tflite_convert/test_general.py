@@ -78,6 +78,8 @@ def test_an_untrained_model_rejects_speech(
     result = recogniser.transcribe(speech[:20000])
     assert result.text == "" and not result.commands
     assert all(set((x.free_text or "").split()) <= set(PHONES) for x in result.segments)
+    sentence = recogniser.use(HOME, reject_below=0.0).transcribe(speech[:20000])
+    assert sentence.text and sentence.commands[0].confidence < 0.3
     kinds = [event.kind for event in recogniser.listen([speech[:20000]])]
     assert kinds[0] == EventKind.SPEECH_BEGAN
     assert set(kinds[1:]) == {EventKind.SPEECH_ENDED, EventKind.REJECTED}
@@ -122,12 +124,15 @@ def test_words_that_no_lexicon_has_are_named(general: pathlib.Path, tmp_path: pa
     grammar.write_text("context:\n  expressions:\n    buy:\n      - buy flumbrix\n")
     done = run_module(
         "firmware_sim.compile",
+        "--reject_below=0.25",
         f"--grammar={grammar}",
         f"--bundle={general}",
         f"--out={tmp_path / 'out'}",
     )
     assert done.returncode == 0
     assert "  flumbrix: F L AH M B R IH K S" in done.stdout
+    held = bundles.load(tmp_path / "out").grammar
+    assert held is not None and held.reject_below == 0.25
 
 
 def test_a_grammar_over_phones_needs_no_decoder_on_a_device(at_home: pathlib.Path) -> None:
