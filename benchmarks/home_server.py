@@ -37,11 +37,12 @@ from wyoming.client import AsyncTcpClient
 from wyoming.error import Error
 
 from benchmarks import home, report
+from firmware_sim.grammar.home import KINDS
 from firmware_sim.sound import audio
+from firmware_sim.sound.frontend import SAMPLE_RATE
+from firmware_sim.wyoming import QUIET
 
 CHUNK: Final = 1024  # samples, as a satellite sends them
-RATE: Final = 16_000
-QUIET: Final = 0.7  # seconds after speech, which Home Assistant waits for
 CLIENTS: Final = 20
 PIECE: Final = 30  # seconds of noise in a request
 LATENCY_MS: Final = 150.0
@@ -100,15 +101,15 @@ async def ask(
     """
     async with AsyncTcpClient("127.0.0.1", port) as client:
         await client.write_event(Transcribe(transcript_names=list(names or ())).event())
-        await client.write_event(AudioStart(RATE, 2, 1).event())
+        await client.write_event(AudioStart(SAMPLE_RATE, 2, 1).event())
         if live:
-            samples = np.pad(samples, (0, round(QUIET * RATE)))
+            samples = np.pad(samples, (0, round(QUIET["default"] * SAMPLE_RATE)))
         begin = time.perf_counter()
         for start in range(0, len(samples), CHUNK):
             chunk = samples[start : start + CHUNK]
-            await client.write_event(AudioChunk(RATE, 2, 1, chunk.tobytes()).event())
+            await client.write_event(AudioChunk(SAMPLE_RATE, 2, 1, chunk.tobytes()).event())
             if live:
-                left = begin + (start + CHUNK) / RATE - time.perf_counter()
+                left = begin + (start + CHUNK) / SAMPLE_RATE - time.perf_counter()
                 await asyncio.sleep(max(0.0, left))
         begin = time.perf_counter()
         await client.write_event(AudioStop().event())
@@ -133,7 +134,7 @@ async def latency(port: int, sounds: Sequence[Samples]) -> Figures:
 async def new_names(server: Server) -> Figures:
     """Seconds until a name more counts, with so many names in each request."""
     figures: Figures = {}
-    quiet = np.zeros(RATE // 10, np.int16)
+    quiet = np.zeros(SAMPLE_RATE // 10, np.int16)
     for count in (10, 100, 1000):
         names = [x.text for x in home.further_names(count)]
         _, first = await ask(server.port, quiet, names)
@@ -178,7 +179,7 @@ def pieces(folder: Path, seconds: float) -> Iterator[Samples]:
     files = sorted(x for x in folder.rglob("*") if x.suffix in home.SOUND)
     noise = np.concatenate([audio.read(x) for x in files])
     for number in range(round(seconds / PIECE)):
-        start = number * PIECE * RATE + np.arange(PIECE * RATE)
+        start = number * PIECE * SAMPLE_RATE + np.arange(PIECE * SAMPLE_RATE)
         yield noise.take(start, mode="wrap")
 
 
@@ -255,7 +256,7 @@ def rows(figures: Figures) -> list[list[str]]:
 
 def names_file(folder: Path) -> Path:
     """The home as a file of names."""
-    kinds = {"name": "names", "area": "areas", "floor": "floors"}
+    kinds = {kind: field for field, kind in KINDS.items()}
     lines = [
         f"{kinds[kind]}: ["
         + ", ".join(f'{{name: "{x.text}", domain: "{x.domain}"}}' for x in names)

@@ -307,18 +307,24 @@ def _names(content: Mapping[str, Any], field: str) -> tuple[str, ...]:
     return tuple(names)
 
 
+def vocabulary(content: Mapping[str, Any]) -> tuple[Word, ...]:
+    """The words of what `Grammar.compile_phones` makes, which is not checked."""
+    texts = content["words"]
+    none = [""] * len(texts)
+    columns = (texts, content.get("said", none), content.get("values", none))
+    return tuple(Word(*entry) for entry in zip(*columns, strict=True))
+
+
 def _vocabulary(content: Mapping[str, Any]) -> tuple[Word, ...]:
     texts = content.get("words")
     if not _are_names(texts, ""):
         raise GrammarError(f"words is {texts!r:.200}, not a list of names")
     assert isinstance(texts, list)
-    columns = [texts]
     for field in ("said", "values"):
         column = content.get(field, [""] * len(texts))
         if not _are_names(column, None) or len(column) != len(texts):
             raise GrammarError(f"{field} is {column!r:.200}, not a list of as many texts as words")
-        columns.append(column)
-    words = tuple(Word(*entry) for entry in zip(*columns, strict=True))
+    words = vocabulary(content)
     if len(set(words)) != len(words):
         raise GrammarError(f"words has a name twice: {texts!r:.200}")
     return words

@@ -13,7 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from firmware_sim.grammar import source
-from firmware_sim.grammar.automaton import NO_WORD, Grammar, GrammarError, Sentences
+from firmware_sim.grammar.automaton import (
+    NO_WORD,
+    Grammar,
+    GrammarError,
+    Sentences,
+    vocabulary,
+)
 from firmware_sim.grammar.phones import PHONES
 from firmware_sim.grammar.phrase import Phrase, Word
 
@@ -105,7 +111,7 @@ class OpenGrammar:
           GrammarError: there are too many.
           PronunciationError: a value cannot be said.
         """
-        held, vocabulary = self._held, {x: i for i, x in enumerate(_vocabulary(self._held))}
+        held, numbers = self._held, {x: i for i, x in enumerate(vocabulary(self._held))}
         is_list = self._arcs[1] >= _LISTS
         parts = [self._arcs[:, ~is_list]]
         states, total = held["states"], 0
@@ -117,8 +123,8 @@ class OpenGrammar:
         def part(phrases: Sequence[Phrase]) -> tuple[int, Whole, Any]:
             """States, arcs with words of the whole vocabulary, and how the arcs go on."""
             words, count, arcs, ending = self._list(tuple(phrases))
-            numbers = [vocabulary.setdefault(x, len(vocabulary)) for x in words]
-            word = np.array([*numbers, NO_WORD], np.int32)[arcs[4]]
+            own = [numbers.setdefault(x, len(numbers)) for x in words]
+            word = np.array([*own, NO_WORD], np.int32)[arcs[4]]
             return count, np.concatenate([arcs[:4], word[None]]), ending
 
         lists = [[part(x) for x in values[name]] for name in self._grammar.names]
@@ -127,10 +133,11 @@ class OpenGrammar:
                 one = arcs.copy()
                 one[[0, 2]] = np.where(arcs[[0, 2]] == 0, -1, arcs[[0, 2]] - 1 + states)
                 one[3] = slot
-                one = np.concatenate([one[:, ~ending[0]], _to(one[:, ending[1]], target)], axis=1)
+                last = _with(one[:, ending[1]], 2, target)
+                one = np.concatenate([one[:, ~ending[0]], last], axis=1)
                 begins = one[0] < 0
                 parts.append(one[:, ~begins])
-                parts += [_from(one[:, begins], x) for x in origins]
+                parts += [_with(one[:, begins], 0, x) for x in origins]
                 states += count - 1
                 total += one.shape[1]
             if total > MOST_ARCS:
@@ -146,11 +153,11 @@ class OpenGrammar:
             finals=dict(held["finals"]),
             between=None,
             reject_below=held["reject_below"],
-            vocabulary=tuple(vocabulary),
+            vocabulary=tuple(numbers),
         )
         return Network(sentences, states, np.concatenate(parts, axis=1))
 
-    def _compiled(self, values: tuple[Phrase, ...]) -> tuple[list[Word], int, Whole, Any]:
+    def _compiled(self, values: tuple[Phrase, ...]) -> tuple[tuple[Word, ...], int, Whole, Any]:
         """A list by itself.
 
         Returns:
@@ -164,26 +171,11 @@ class OpenGrammar:
         goes_on = np.zeros(content["states"], bool)
         goes_on[arcs[0]] = True
         ending = np.stack([~goes_on[arcs[2]], final[arcs[2]]])
-        return _vocabulary(content), content["states"], arcs, ending
+        return vocabulary(content), content["states"], arcs, ending
 
 
-def _vocabulary(content: Mapping[str, Any]) -> list[Word]:
-    """The words of a compiled grammar."""
-    texts = content["words"]
-    none = [""] * len(texts)
-    columns = (texts, content.get("said", none), content.get("values", none))
-    return [Word(*entry) for entry in zip(*columns, strict=True)]
-
-
-def _to(arcs: Whole, target: int) -> Whole:
-    """The arcs, leading to another state."""
+def _with(arcs: Whole, row: int, state: int) -> Whole:
+    """The arcs with another state in a row: 0, which they leave; 2, which they lead to."""
     arcs = arcs.copy()
-    arcs[2] = target
-    return arcs
-
-
-def _from(arcs: Whole, origin: int) -> Whole:
-    """The arcs, leaving another state."""
-    arcs = arcs.copy()
-    arcs[0] = origin
+    arcs[row] = state
     return arcs

@@ -357,8 +357,10 @@ class _Converter:
                 parts: dict[str, list[Name]] = {}
                 for each in fitting:
                     parts.setdefault(each.domain, []).append(each)
-                self._names[key] = [_named(tuple(x)) for x in parts.values()]
-                phrases = list(dict.fromkeys(itertools.chain(*self._names[key])))
+                named = [_named(tuple(x)) for x in parts.values()]
+                phrases = list(dict.fromkeys(itertools.chain(*named)))
+                if phrases:
+                    self._names[key] = named
             elif name in self._lists:
                 phrases = self._values(self._lists[name], allowed)
             elif name in KINDS.values():
@@ -366,7 +368,6 @@ class _Converter:
             else:
                 raise GrammarError(f"{self._where}: there is no list {{{name}}}")
             if not phrases:
-                self._names.pop(key, None)
                 return None
             self._slots[key] = phrases
         return (Slot(key, item.slot_name),)
