@@ -8,12 +8,20 @@ or a test set of connected digits, by voices of espeak-ng that training never he
 
     python -m tf_speech_transformer.synthesise --digits=1000 --out=test
 
+or lines of general English, drawn as the preset `english` draws them. Kokoro's are each by one of
+`SPEAKERS` blends and accents; the voices of `kokoro.HELD_OUT` are in none, and are left for tests:
+
+    KOKORO_VOICES=package/voices python -m tf_speech_transformer.synthesise --voices=kokoro \
+        --english=4000 --out=DATA/kokoro --processes=2
+
 `--out` gets 16 kHz mono FLAC files and `manifest.tsv` (`audio`, `text`, `speaker`; audio relative
 to it). The same command goes on where a killed one stopped, and another command into the same
 directory adds to it. The manifest is kept up to date while the run goes on, so it can be used at
 any time.
 """
 
+import itertools
+import random
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,8 +30,12 @@ from absl import app, flags
 
 from firmware_sim.command_line import tool
 from tf_speech_transformer import voices
-from tf_speech_transformer.corpora import digit_strings
+from tf_speech_transformer.configs import english
+from tf_speech_transformer.corpora import digit_strings, readers, recipes
 from tf_speech_transformer.voices import kokoro, reading
+
+SPEAKERS = 400
+LINE_LETTERS = 75  # the longest line: a voice takes up to 5 s for it
 
 
 def choose_speakers(
@@ -59,12 +71,40 @@ def read_texts(path: Path) -> list[str]:
     return list(filter(None, lines))
 
 
+def english_lines(count: int, seed: int, out: Path) -> list[str]:
+    """Lines of words that exist; the sentences among them are kept in a file of `out`.
+
+    Raises CorpusError: the texts of the preset are not installed.
+    """
+    source = {"kind": "read", "texts": english.TEXTS, "excluded": english.GRAMMARS}
+    lines = readers.sentences_of(recipes.write_sentences(source, out), english.GRAMMARS)
+    chance = random.Random(seed)
+    drawn = iter(lambda: lines.draw(chance).text, object())
+    short = (text for text in drawn if text is not None and len(text) <= LINE_LETTERS)
+    return list(itertools.islice(short, count))
+
+
+def english_speakers(chosen: flags.FlagValues, seed: int) -> list[str]:
+    """Those of `--speakers`, or as various ones as the engine has."""
+    synthesiser = reading.make_engine(chosen.voices, chosen.kokoro_voices, english_only=False)
+    if chosen.speakers:
+        return list(chosen.speakers)
+    if isinstance(synthesiser, kokoro.Kokoro):
+        names = [x for x in synthesiser.speakers() if x not in kokoro.HELD_OUT]
+        return kokoro.varied_speakers(names, SPEAKERS, seed)
+    return voices.speaker_split(synthesiser.speakers(), seed=0)[0]
+
+
 def speak_texts(chosen: flags.FlagValues, out: Path) -> str:
     """Makes the corpus that the flags describe; returns what was made, in a sentence."""
-    texts = read_texts(Path(chosen.texts))
     synthesiser = reading.make_engine(chosen.voices, chosen.kokoro_voices)
     seed = 1 if chosen.seed is None else chosen.seed
-    speakers = choose_speakers(synthesiser, chosen.speakers, chosen.blends, chosen.part, seed)
+    if chosen.english is None:
+        texts = read_texts(Path(chosen.texts))
+        speakers = choose_speakers(synthesiser, chosen.speakers, chosen.blends, chosen.part, seed)
+    else:
+        texts = english_lines(chosen.english, seed, out)
+        speakers = english_speakers(chosen, seed)
     rates, pitches = _limits("rate", chosen.rate), _limits("pitch", chosen.pitch)
     readings = reading.plan(synthesiser.name, texts, speakers, chosen.takes, rates, pitches, seed)
     made = reading.synthesise_corpus(
@@ -79,8 +119,8 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"unknown argument {argv[1]!r}")
     chosen = flags.FLAGS
     out = Path(chosen.out)
-    if (chosen.texts is None) == (chosen.digits is None):
-        raise app.UsageError("give either --texts or --digits")
+    if sum(x is not None for x in (chosen.texts, chosen.digits, chosen.english)) != 1:
+        raise app.UsageError("give either --texts or --digits or --english")
     try:
         if chosen.digits is None:
             print(speak_texts(chosen, out))
@@ -98,6 +138,7 @@ def run() -> None:
     flags.DEFINE_enum("voices", "espeak", voices.ENGINES, "Engine that speaks.")
     flags.DEFINE_string("texts", None, "File of texts, one to a line.")
     flags.DEFINE_integer("digits", None, "Strings of a test set of digits, instead of --texts.", 1)
+    flags.DEFINE_integer("english", None, "Lines of general English, instead of --texts.", 1)
     flags.DEFINE_string("out", None, "Directory of the audio and its manifest.")
     flags.DEFINE_list("speakers", [], "Speakers (commas between); default: all.")
     flags.DEFINE_enum(

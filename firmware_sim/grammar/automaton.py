@@ -248,19 +248,19 @@ def _read(content: Mapping[str, Any], tokens: int, special: Collection[int]) -> 
     intents, slots = _names(content, "intents"), _names(content, "slots")
     words = _vocabulary(content) if content["version"] == PHONE_VERSION else ()
 
-    def text_token(value: Any, what: str) -> int:
-        if _whole(value, 0, tokens, what) in special:
-            raise GrammarError(f"{what} is {value}, which is no part of a text")
+    def text_token(value: Any, what: str, arc: Any = "") -> int:
+        if _whole(value, 0, tokens, what, arc) in special:
+            raise GrammarError(f"{what}{arc} is {value}, which is no part of a text")
         return int(value)
 
     arcs: list[dict[int, list[Way]]] = [{} for _ in range(states)]
     for arc in _rows(content, "arcs", 5 if words else 4):
         source, token, target, slot, word = arc if words else (*arc, NO_WORD)
         for state in (source, target):
-            _whole(state, 0, states, f"a state of the arc {arc}")
-        text_token(token, f"the token of the arc {arc}")
-        _whole(slot, NO_SLOT, len(slots), f"the slot of the arc {arc}")
-        _whole(word, NO_WORD, max(1, len(words)), f"the word of the arc {arc}")
+            _whole(state, 0, states, "a state of the arc ", arc)
+        text_token(token, "the token of the arc ", arc)
+        _whole(slot, NO_SLOT, len(slots), "the slot of the arc ", arc)
+        _whole(word, NO_WORD, max(1, len(words)), "the word of the arc ", arc)
         ways = arcs[source].setdefault(token, [])
         if any(way[:2] == (slot, word) for way in ways):
             raise GrammarError(f"two arcs from state {source} have token {token} and slot {slot}")
@@ -346,9 +346,11 @@ def _rows(content: Mapping[str, Any], field: str, length: int) -> list[list[Any]
     return rows
 
 
-def _whole(value: Any, low: int, limit: int, what: str) -> int:
+def _whole(value: Any, low: int, limit: int, what: str, arc: Any = "") -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value < limit:
-        raise GrammarError(f"{what} is {value!r:.60}, not a whole number from {low} to {limit - 1}")
+        raise GrammarError(
+            f"{what}{arc} is {value!r:.60}, not a whole number from {low} to {limit - 1}"
+        )
     return value
 
 

@@ -4,7 +4,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import run_module
+from tf_speech_transformer import synthesise
+from tf_speech_transformer.configs import english
 from tf_speech_transformer.corpora import corpus
 
 
@@ -38,3 +42,15 @@ def test_command_makes_a_test_set_of_digits(tmp_path: Path) -> None:
         "tf_speech_transformer.synthesise", "--digits=3", "--texts=x.txt", f"--out={tmp_path}"
     )
     assert both.returncode != 0 and "either --texts or --digits" in both.stdout + both.stderr
+
+
+def test_lines_of_english_are_short_the_same_again_and_no_commands_of_the_grammars(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tales").write_text("The old man sat by the sea. Turn on the kitchen light.\n")
+    monkeypatch.setattr(english, "TEXTS", (str(tmp_path / "tales"),))
+    lines = synthesise.english_lines(300, 1, tmp_path / "out")
+    assert lines[:50] == synthesise.english_lines(50, 1, tmp_path / "out")
+    assert max(map(len, lines)) <= synthesise.LINE_LETTERS
+    assert "the old man sat by the sea" in lines
+    assert "turn on the kitchen light" not in lines  # of grammars/home.yaml

@@ -68,6 +68,8 @@ ACCENTS_OF_LANGUAGE = {
     "p": ("spanish", "casual"),
     "z": ("chinese", "casual"),
 }
+# Of both accents and sexes: general English trains on no blend of them, and is tested on them.
+HELD_OUT = ("af_kore", "am_liam", "am_puck", "bf_lily", "bm_daniel", "af_sky")
 _TOKENS = 510  # the longest input, and the rows of a voice's table
 _WIDTH = 256
 _TIMBRE = 128  # the first half makes the sound, the other pitch and durations (StyleTTS 2)
