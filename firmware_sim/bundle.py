@@ -62,12 +62,21 @@ class Bundle(SpeechModel):
     files: Mapping[str, bytes]  # all that the manifest lists
     lexicon: bytes | None = None  # for `grammar.pronunciation`
     confusions: Confusions | None = None
+    free_text: bool = True  # False: it understands the commands of a grammar only
     frontend: Frontend = field(default_factory=MicroFrontend)
 
     @property
     def window(self) -> int:
         """Most samples of 16 kHz audio that the encoder takes at once."""
         return frontend.sample_count(self.limits.frames, self.frontend.window)
+
+    def needs_grammar(self) -> BundleError:
+        """The error of a bundle without `free_text` that has no grammar."""
+        return BundleError(
+            f"{self.path} understands phrases, no free text: put a grammar on it by python -m "
+            f"firmware_sim.compile --bundle={self.path.name} --grammar=FILE.yaml --out=DIR, or "
+            "by Recognizer.use."
+        )
 
     def pronunciations(self) -> Pronunciations:
         """How the words of a grammar are said, for `compile_phones`.
@@ -140,6 +149,7 @@ def load(path: str | pathlib.Path) -> Bundle:
         phones=phones,
         lexicon=lexicon,
         confusions=_confusions(manifest, content),
+        free_text=_understands_text(manifest),
         manifest=manifest.content,
         files=content,
         frontend=features_by,
@@ -156,6 +166,15 @@ def _name(section: Section, key: str) -> str:
     if not value.isprintable():
         section.refuse(f"{section.label(key)} is {value!r:.60}, which cannot be printed")
     return str(value)
+
+
+def _understands_text(manifest: Section) -> bool:
+    if "understands" not in manifest.content:
+        return True
+    understands = manifest.value("understands", str)
+    if understands not in ("text", "phrases"):
+        manifest.refuse(f"understands is {understands!r:.60}, not 'text' or 'phrases'")
+    return bool(understands == "text")
 
 
 def _frontend(manifest: Section) -> Frontend:

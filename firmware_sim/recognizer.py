@@ -66,7 +66,7 @@ class Recognizer:
         self._decoder: Decoder | None = None
         if bundle.phones and grammar:
             self._phones = self._phone_search(grammar)
-        else:
+        elif bundle.free_text:
             self._step = runtime.load(runtime_name, bundle.decoder_step, num_threads)
             self._decoder = Decoder(bundle, self._step, options)
         self._lock = threading.Lock()  # a runtime has one set of input tensors
@@ -145,6 +145,7 @@ class Recognizer:
             file or stream, opened.
 
         Raises:
+          BundleError: if the bundle needs a grammar, and has none.
           AudioError: if the file cannot be decoded.
           ValueError: if an array is not int16 [samples].
           ExecutionError: if the runtime fails.
@@ -155,6 +156,7 @@ class Recognizer:
           >>> result.text, result.commands, result.audio_seconds
           ('', (), 1.0)
         """
+        self.check_grammar()
         recording = audio if isinstance(audio, sound.Recording) else _opened(audio)
         begin = time.perf_counter()
         window = self.bundle.window
@@ -204,9 +206,19 @@ class Recognizer:
             yield from self._events(piece)
 
     def endpointer(self, early: bool = False) -> Endpointer:
-        """Finds the utterances of one stream for this recogniser."""
+        """Finds the utterances of one stream for this recogniser.
+
+        Raises:
+          BundleError: if the bundle needs a grammar, and has none.
+        """
+        self.check_grammar()
         bundle = self.bundle
         return Endpointer(bundle.frontend, bundle.features, bundle.limits.frames, early)
+
+    def check_grammar(self) -> None:
+        """Raises BundleError if the bundle needs a grammar, and has none."""
+        if self._phones is None and self._decoder is None:
+            raise self.bundle.needs_grammar()
 
     def recognize(
         self, features: npt.NDArray[np.int8], start: int, end: int, complete: bool = True

@@ -38,6 +38,7 @@ class General:
     phones: Sequence[str]  # of the encoder's second head, without blank
     lexicon: bytes  # their order in words, for `firmware_sim.grammar.pronunciation`
     confusions: Confusions | None  # of phones by the model, where they were measured
+    free_text: bool  # False: the decoder has learned nothing, so it needs a grammar
 
     def parts(self) -> Iterator[tuple[str, str, bytes, dict[str, Any]]]:
         """Section of the manifest, file, content, and further fields of the section."""
@@ -101,6 +102,8 @@ def write_bundle(
         if content:
             files[file] = content
             manifest[section] = {"file": file, **fields}
+    if general and not general.free_text:
+        manifest["understands"] = "phrases"
     manifest["files"] = described(files)
     write_whole(directory.resolve(), files, manifest)
 

@@ -94,7 +94,8 @@ def write(
     }
     general = None
     if model.phones is not None:
-        general = bundle.General(PHONES, ENGLISH.read_bytes(), heard)
+        learned = config.train.ctc_weight < 1  # else nobody has taught the decoder
+        general = bundle.General(PHONES, ENGLISH.read_bytes(), heard, free_text=learned)
     bundle.write_bundle(
         directory,
         preset=config.preset,

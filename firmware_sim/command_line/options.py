@@ -70,4 +70,6 @@ def recognizer(runtime: str | None = None) -> Recognizer:
         grammar=GRAMMAR.value,
         language_weight=LANGUAGE_WEIGHT.value,
     )
-    return Recognizer(loaded, runtime or RUNTIME.value, options, NUM_THREADS.value)
+    recognizer = Recognizer(loaded, runtime or RUNTIME.value, options, NUM_THREADS.value)
+    recognizer.check_grammar()
+    return recognizer

@@ -19,6 +19,7 @@ from tflite_convert import convert
 CONFIG = ml_collections.ConfigDict(
     {
         "preset": "tiny",
+        "train": {"ctc_weight": 0.3},
         "model": TINY_MODEL,
         "limits": {"frames": 128, "tokens": 8},
     }

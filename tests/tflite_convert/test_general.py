@@ -2,11 +2,13 @@
 
 import json
 import pathlib
+import shutil
 import subprocess
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+import soundfile
 
 from firmware_sim import bundle as bundles
 from firmware_sim import fit, parity
@@ -188,3 +190,23 @@ def test_confusions_of_another_size_are_refused(
     copy = add_file(general, tmp_path / "b", "confusions", {"file": "confusions.bin"}, bytes(9))
     with pytest.raises(bundles.BundleError, match=r"confusions\.bin: 9 bytes instead of 1599"):
         bundles.load(copy)
+
+
+def test_a_bundle_whose_decoder_learned_nothing_asks_for_a_grammar(
+    general: pathlib.Path, speech: npt.NDArray[np.int16], tmp_path: pathlib.Path
+) -> None:
+    taught = shutil.copytree(general, tmp_path / "phrases")
+    manifest = json.loads((taught / "manifest.json").read_text())
+    (taught / "manifest.json").write_text(json.dumps({**manifest, "understands": "phrases"}))
+    recogniser = Recognizer(bundles.load(taught))
+    for attempt in (lambda: recogniser.transcribe(speech), recogniser.endpointer):
+        with pytest.raises(BundleError, match=r"firmware_sim.compile --bundle=phrases"):
+            attempt()
+    assert recogniser.arena_bytes["decoder_step"] == 0
+    assert recogniser.use(HOME).transcribe(speech[:20000]).segments
+    soundfile.write(tmp_path / "order.wav", speech, 16_000)
+    done = run_module("firmware_sim.transcribe", f"--bundle={taught}", f"{tmp_path}/order.wav")
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert "understands phrases, no free text" in done.stderr
+    site = run_module("firmware_sim.web", f"--bundle={taught}", f"--out={tmp_path / 'site'}")
+    assert site.returncode == 1 and "understands phrases, no free text" in site.stderr
