@@ -4,8 +4,9 @@
     python -m firmware_sim.compile --grammar=FILE.yaml --bundle=english --out=home.bundle
     python -m firmware_sim.compile --grammar=home-assistant --names=home.yaml
 
-The file is in the form of `grammar/source.py`, or in Home Assistant's, which may be a directory
-too.  `home-assistant` are that project's own sentences.  `--names` has the names of a home.
+The file is in the form of `grammar/source.py`, or FILE.txt with a phrase in each line, or in Home
+Assistant's form, which may be a directory too.  `home-assistant` are that project's own sentences.
+`--names` has the names of a home.
 
 Prints the size of the grammar, then a line for each of some random sentences: text, intent, and
 slots.  With `--out` it writes a copy of the bundle that understands the grammar.  It names words
@@ -171,7 +172,9 @@ def report(what: str, lines: Sequence[str]) -> None:
 
 def run() -> None:
     """Entry point of the console script."""
-    flags.DEFINE_string("grammar", None, "YAML file, or home-assistant.", required=True)
+    flags.DEFINE_string(
+        "grammar", None, "YAML file, .txt of phrases, or home-assistant.", required=True
+    )
     flags.DEFINE_string("names", None, "YAML file of a home's names, for Home Assistant's form.")
     flags.DEFINE_string("bundle", None, "General bundle: its name, directory or .zip.")
     flags.DEFINE_string("out", None, "Directory of the new bundle.")

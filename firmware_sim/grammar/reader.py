@@ -1,5 +1,7 @@
 """Reads a grammar's file: YAML, and the language of its expressions; see `source`.
 
+A file that ends in .txt has a phrase in each line instead, and one intent, "phrase".
+
 Every limit is there so that any file of up to 1 MB gives an answer in seconds.
 """
 
@@ -146,7 +148,7 @@ class _Reader:
             text = data.decode("utf-8-sig")
             if len(data) > _LARGEST:
                 raise GrammarError(f"{self.path} has more than {_LARGEST} bytes: make it smaller")
-            return self.nodes(text)
+            return _lines(text) if self.path.suffix == ".txt" else self.nodes(text)
         except OSError as error:
             raise GrammarError(f"{self.path}: {error.strerror}: name a grammar file") from error
         except UnicodeDecodeError as error:
@@ -370,6 +372,16 @@ def _used(phrases: Sequence[Phrase]) -> Any:
 def _label(name: str) -> str:
     kind = "macro" if name.startswith(MACRO) else "slot"
     return f"{kind} {name.removeprefix(MACRO):.60}"
+
+
+def _lines(text: str) -> _Node:
+    """What the YAML of a grammar with these lines would be."""
+    lines = text.splitlines()
+    phrases = [_Node(n, line) for n, line in enumerate(lines, 1) if line.strip()]
+    node = _Node(1, phrases)
+    for name in ("phrase", "expressions", "context"):
+        node = _Node(1, [(_Node(1, name), node)])
+    return node
 
 
 def _pairs(node: _Node) -> bool:

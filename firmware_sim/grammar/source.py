@@ -14,7 +14,8 @@ A grammar is a YAML file in the form of Picovoice's speech-to-intent benchmark:
 slot's values and puts its words into the result as `name`.  Values may use the same syntax; a word
 belongs to the innermost name around it.  In an expression, a `$slot` without a name has its own
 name; in a value it is a part of that value.  Nothing may contain itself, so every grammar is
-finite.  It may have billions of sentences, so they are never listed.
+finite.  It may have billions of sentences, so they are never listed.  A file that ends in .txt has
+expressions only, one in each line, all of the intent "phrase".
 
 A word that is said in another way than the lexicon has it may be written down in phones, those of
 the CMU Pronouncing Dictionary.  The models that were trained for their grammar do not need it.

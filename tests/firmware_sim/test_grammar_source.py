@@ -144,6 +144,20 @@ def test_a_compiled_grammar_accepts_the_tokens_of_samples_alone(coffee: Grammar)
         assert len(labels) == len(set(labels))
 
 
+def test_a_text_file_has_a_phrase_in_each_line(tmp_path: Path):
+    lines = tmp_path / "phrases.txt"
+    lines.write_text("Stop (it)\r\n\n  turn [on, off] the light\n", encoding="utf-8-sig")
+    phrases = Grammar.read(lines)
+    assert phrases.name == "phrases" and phrases.intents == ["phrase"]
+    assert all_texts(phrases) == {"stop", "stop it", "turn on the light", "turn off the light"}
+    lines.write_text("stop\n\nturn [on the light\n")
+    with pytest.raises(GrammarError, match=r"phrases.txt, line 3: "):
+        Grammar.read(lines)
+    lines.write_text(" \n")
+    with pytest.raises(GrammarError, match="add what people say"):
+        Grammar.read(lines)
+
+
 def test_billions_of_sentences_are_counted_not_listed(tmp_path: Path):
     expression = " ".join(["[zero, one, two, three, four, five, six, seven, eight, nine]"] * 30)
     text = f'context:\n  expressions:\n    number: ["{expression}"]\n'
