@@ -3,12 +3,14 @@
     python -m benchmarks.people --spoken_digits=DIR --out=digits_people
     python -m benchmarks.general --bundle=english --json=OUT.json \
         [--digits=digits_people/manifest.tsv] [--noise=kitchen.flac] \
-        [--sentences=MANIFEST,...] [--others=MANIFEST,...]
+        [--sentences=MANIFEST,...] [--commands=GRAMMAR=MANIFEST,...] [--others=MANIFEST,...]
 
 - `digits`: strings of 1 to 7 digits, WER, clean and with the noise at 12 dB;
 - `sentences`: 30 short words of speakers that training held out, right of 100. Each is cut from its
   sentence where the bundle itself aligns the sentence's phones, so words that it does not find are
   cut badly; a quarter of a second of silence lies around;
+- `commands`: those that mean what was said, of 100, of recordings that a grammar accepts, such as
+  `phrases.txt` or a file of `grammars/`, read by voices that no training heard;
 - `others`: speech that is no command, held to each of `grammars/`: utterances with a command.
   All of these by several thresholds of confidence, `reject_below` of a grammar;
 - how long a grammar takes to become a bundle's, also one of 10,000 names.
@@ -33,6 +35,7 @@ from tqdm import tqdm
 
 from benchmarks import commands, people, report
 from firmware_sim import bundle as bundles
+from firmware_sim.grammar import templates
 from firmware_sim.grammar.pronunciation import PronunciationError
 from firmware_sim.grammar.source import Grammar
 from firmware_sim.recognizer import Recognizer, compute_features, encoder_inputs
@@ -181,6 +184,25 @@ def single_words(recognizer: Recognizer, manifests: Sequence[Path]) -> Figures:
     return {"words": len(pairs), "right": shares}
 
 
+def command_share(recognizer: Recognizer, grammar: Path, manifest: Path) -> Figures:
+    """How many commands are right, intent and slots, of 100, by threshold.
+
+    Raises ValueError: the grammar does not accept a text of the manifest.
+    """
+    held, accepted = recognizer.use(grammar, reject_below=0.0), templates.read(grammar)
+    utterances = corpus.read_manifest(manifest)
+    right: list[float] = []
+    for utterance in tqdm(utterances, grammar.stem, unit="file", disable=None):
+        meant = accepted.parse(utterance.text)
+        if meant is None:
+            raise ValueError(f"{manifest}: {utterance.text!r} is no command of {grammar}")
+        found = held.transcribe(utterance.audio())
+        if [(x.intent, x.slots) for x in found.commands] == [(meant.intent, meant.slots)]:
+            right.append(found.commands[0].confidence)
+    shares = by_threshold(lambda least: 100 * sum(x >= least for x in right) / len(utterances))
+    return {"commands": len(utterances), "right": shares}
+
+
 def others(recognizer: Recognizer, manifests: Sequence[Path]) -> Figures:
     """Utterances of each manifest that a grammar takes for a command, by grammar and threshold."""
     figures: Figures = {}
@@ -233,6 +255,9 @@ def rows(figures: Figures) -> list[list[str]]:
         found = figures["words"]
         shares = (f"{x:.1f} %" for x in found["right"].values())
         lines.append([f"single words, right of {found['words']}", *shares])
+    for name, found in figures.get("commands", {}).items():
+        shares = (f"{x:.1f} %" for x in found["right"].values())
+        lines.append([f"{name}, right of {found['commands']}", *shares])
     for name, found in figures.get("others", {}).items():
         count = found["utterances"]
         for grammar in (x for x in found if x != "utterances"):
@@ -254,6 +279,10 @@ def main(argv: Sequence[str]) -> int:
             figures["digits"] = digits(recognizer, Path(arguments.digits), noise)
         if arguments.sentences:
             figures["words"] = single_words(recognizer, [Path(x) for x in arguments.sentences])
+        figures["commands"] = {
+            Path(grammar).stem: command_share(recognizer, Path(grammar), Path(manifest))
+            for grammar, _, manifest in (pair.partition("=") for pair in arguments.commands)
+        }
         if arguments.others:
             figures["others"] = others(recognizer, [Path(x) for x in arguments.others])
         report.write_json(arguments.json, figures)
@@ -270,6 +299,7 @@ def run() -> None:
     flags.DEFINE_string("digits", None, "Manifest of strings of digits (benchmarks.people).")
     flags.DEFINE_string("noise", None, "Recording of noise, 16 kHz, for the digits.")
     flags.DEFINE_list("sentences", [], "Manifests with held-out speakers, for single words.")
+    flags.DEFINE_list("commands", [], "GRAMMAR=MANIFEST of what voices say of a grammar.")
     flags.DEFINE_list("others", [], "Manifests of speech that is no command.")
     flags.DEFINE_string("json", None, "Where to write the figures.")
     app.run(main)

@@ -42,15 +42,19 @@ def test_the_command_measures_digits_and_other_speech(
     manifest = tmp_path / "manifest.tsv"
     manifest.write_text("audio\ttext\tspeaker\none.wav\tone two\tann\n")
     out = tmp_path / "out.json"
+    phrases = tmp_path / "phrases.txt"
+    phrases.write_text("one two\n")
     done = run_module(
         "benchmarks.general", f"--bundle={general}", f"--digits={manifest}",
-        f"--others={manifest}", f"--json={out}",
+        f"--others={manifest}", f"--json={out}", f"--commands={phrases}={manifest}",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     figures = json.loads(out.read_text())
     thresholds = {str(x) for x in benchmark.THRESHOLDS}
     assert set(figures["digits"]["clean"]) == thresholds
     assert figures["digits"]["clean"]["0.3"] == 100.0  # an untrained model is sure of nothing
+    assert figures["commands"]["phrases"]["commands"] == 1
+    assert figures["commands"]["phrases"]["right"]["0.3"] == 0
     (others,) = figures["others"].values()
     assert others.pop("utterances") == 1 and set(others) == {"barista", "calendar", "home"}
     assert all(set(x) == thresholds and x["0.3"] == 0 for x in others.values())
