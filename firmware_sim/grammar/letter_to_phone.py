@@ -18,7 +18,7 @@ MARGIN: Final = 8 * COST_STEPS  # a hypothesis that costs so much more than the 
 
 Labels = tuple[int, ...]
 Hypothesis = tuple[int, Labels, Labels]  # cost, labels that matter to what follows, all labels
-Arc = tuple[int, int, Labels]  # cost, label, and the labels that matter to what follows
+Arc = tuple[int, int]  # cost and label
 
 
 class LetterToPhone:
@@ -71,14 +71,14 @@ class LetterToPhone:
         costs = [cost for cost, _, _ in hypotheses]
         limit = min(x + y[0][0] for x, y in zip(costs, arcs, strict=True)) + MARGIN
         following = [
-            (cost + more, rank, label, context)
+            (cost + more, rank, label)
             for rank, cost in enumerate(costs)
-            for more, label, context in _up_to(arcs[rank], limit - cost)
+            for more, label in _up_to(arcs[rank], limit - cost)
         ]
-        following.sort()  # a rank and a label occur together once
+        following.sort()
         return [
-            (cost, context, (*hypotheses[rank][2], label))
-            for cost, rank, label, context in following[: self._beam]
+            (cost, self._known((*hypotheses[rank][1], label)), (*hypotheses[rank][2], label))
+            for cost, rank, label in following[: self._beam]
         ]
 
     def _after(self, context: Labels, first: int, last: int) -> list[Arc]:
@@ -100,12 +100,12 @@ class LetterToPhone:
                 while place < end and (label := below.labels[place]) < last:
                     if label in missing:
                         missing.discard(label)
-                        yield cost + below.costs[place], label, self._known((*context, label))
+                        yield cost + below.costs[place], label
                     place += 1
                 cost += level.backoffs[node]
             context = context[1:]
         for label in missing:
-            yield cost + levels[0].costs[label], label, self._known((label,))
+            yield cost + levels[0].costs[label], label
 
     def _known(self, labels: Labels) -> Labels:
         """The most of the last labels that the trie has something after."""
