@@ -72,6 +72,8 @@ class _Reader:
 
     def error(self, node: _Node | None, problem: str) -> GrammarError:
         where = f", line {node.line}" if node is not None else ""
+        # A name in the file may be of several lines; the message is one.
+        problem = "".join(x if x.isprintable() else repr(x)[1:-1] for x in problem)
         return GrammarError(f"{self.path}{where}: {problem}")
 
     def content(self) -> Content:
@@ -163,7 +165,7 @@ class _Reader:
             raise GrammarError(f"{self.path}{where}: not YAML: {problem}") from error
 
     def nodes(self, text: str) -> _Node | None:
-        """The first document, built from events: depth and aliases cannot exhaust anything."""
+        """The document, built from events: depth and aliases cannot exhaust anything."""
         root: list[_Node] = []
         open_: list[list[_Node]] = [root]  # the items of each collection that is not closed
         collections: list[tuple[_Node, bool]] = []  # and its node, and whether it is a mapping
@@ -171,6 +173,8 @@ class _Reader:
         count = 0
         for event in yaml.parse(text, Loader=_LOADER):
             line = event.start_mark.line + 1
+            if isinstance(event, yaml.DocumentStartEvent) and root:
+                raise self.error(_Node(line, ""), "a second document begins: put all into one")
             if isinstance(event, (yaml.SequenceEndEvent, yaml.MappingEndEvent)):
                 items = open_.pop()
                 node, is_mapping = collections.pop()
@@ -183,8 +187,6 @@ class _Reader:
                     raise self.error(_Node(line, ""), f"*{event.anchor:.60} stands for nothing")
                 open_[-1].append(anchors[event.anchor])
                 continue
-            if isinstance(event, yaml.DocumentEndEvent):
-                break
             if not isinstance(event, yaml.NodeEvent):
                 continue
             node = _Node(line, None)

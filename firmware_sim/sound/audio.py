@@ -11,7 +11,7 @@ import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import BinaryIO, Final
 
 import numpy as np
@@ -29,10 +29,12 @@ _BLOCK_VALUES: Final = 1 << 16  # of all channels
 _QUALITY: Final = "HQ"  # of soxr
 # libsndfile shortens a truncated file in silence, but notes both sizes in its log.
 _SHORTENED: Final = re.compile(
-    r"^\s*(?:data|riff|SSND|Data Size)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE
+    r"^\s*(?:data|riff|SSND|BODY|Data Size)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE
 )
+_FRAMES: Final = re.compile(r"^2BIT$.*^\s*Frames\s*:\s*(\d+)$", re.MULTILINE | re.DOTALL)  # AVR
+_CUT: Final = "Seems to be a truncated file"  # VOC
 _SLIP: Final = 44  # bytes by which a size may be too large
-_UNKNOWN_SIZE: Final = 0x7FFF0000  # writers into a pipe put sizes from here up into the header
+_UNKNOWN_SIZE: Final = 0x7F000000  # writers into a pipe put sizes from here up into the header
 _UNKNOWN_FRAMES: Final = _UNKNOWN_SIZE << 32
 _MPEG_SLACK: Final = 2304  # samples: a decoder may leave out the first two frames
 _FLOATS: Final = ("FLOAT", "DOUBLE")
@@ -274,34 +276,39 @@ def _open_container(stream: BinaryIO, name: str, blocks_per_second: int) -> Reco
         raise AudioError(f"{name}: cannot be read ({_reason(error)}).") from error
     with _sound_file(parts[0], name) as first:
         rate = first.samplerate
-        scale, channel, warning = _inspect(parts, name, first)
+    plans = [_inspect(part, name, rate) for part in parts]
+    warning = next((message for *_, message in plans if message), None)
     resample = Resampler(rate, name)
     block = rate // blocks_per_second if blocks_per_second else 0
 
     def blocks() -> Iterator[Samples]:
-        for values in _values(parts, name, rate, block):
-            mono = values.mean(axis=1) if channel is None else values[:, channel]
-            yield resample(mono if scale == 1 else mono * np.float32(scale))
+        total = 0
+        for part, (scale, channel, _) in zip(parts, plans, strict=True):
+            for values in _values(part, name, rate, block):
+                mono = values.mean(axis=1) if channel is None else values[:, channel]
+                yield resample(mono if scale == 1 else mono * np.float32(scale))
+                total += len(values)
+        if not total:
+            raise AudioError(f"{name}: holds no samples.")
         yield resample(np.empty(0, np.float32), last=True)
         stream.close()
 
     return Recording(blocks(), name, warning)
 
 
-def _inspect(
-    parts: Sequence[BinaryIO], name: str, first: soundfile.SoundFile
-) -> tuple[float, int | None, str | None]:
+def _inspect(part: BinaryIO, name: str, rate: int) -> tuple[float, int | None, str | None]:
     """Reads floats and several channels once before they are used.
 
     Returns:
       what to multiply samples with; the channel to take instead of the mean; a warning.
     """
-    channels = first.channels
-    if first.subtype not in _FLOATS and channels == 1:
+    with _sound_file(part, name) as file:
+        channels, is_float = file.channels, file.subtype in _FLOATS
+    if not is_float and channels == 1:
         return 1.0, None, None
     peak, mean = 0.0, 0.0
     powers = np.zeros(channels)
-    for values in _values(parts, name, first.samplerate, 0):
+    for values in _values(part, name, rate, 0):
         peak = max(peak, float(np.abs(values).max()))
         if channels > 1:
             powers += np.square(values, dtype=np.float64).sum(axis=0)
@@ -311,7 +318,7 @@ def _inspect(
             f"{name}: its float samples reach {peak:.3g}; write floats between -1 and 1."
         )
     scale, channel, warning = 1.0, None, None
-    if first.subtype in _FLOATS and peak > _INT16_PEAK:
+    if is_float and peak > _INT16_PEAK:
         scale = 1 / 32768
         warning = (
             f"its float samples reach {peak:.0f}, so they are taken for 16-bit ones; write floats "
@@ -326,37 +333,32 @@ def _inspect(
     return scale, channel, warning
 
 
-def _values(parts: Sequence[BinaryIO], name: str, rate: int, block: int) -> Iterator[Values]:
+def _values(part: BinaryIO, name: str, rate: int, block: int) -> Iterator[Values]:
     """Blocks of float32 [frames, channels], in [-1, 1) unless they are floats in the file.
 
     Args:
       block: frames; 0: as many as fit.
 
     Raises:
-      AudioError: there are none, or fewer than the header says, or some are no numbers.
+      AudioError: there are fewer than the header says, or some are no numbers.
     """
-    total = 0
-    for part in parts:
-        with _sound_file(part, name) as file:
-            if file.samplerate != rate:
-                raise AudioError(f"{name}: its rate changes to {file.samplerate} Hz; split it.")
-            size = block or max(1, _BLOCK_VALUES // file.channels)
-            decoded = 0
-            try:
-                while len(values := file.read(size, dtype="float32", always_2d=True)):
-                    if not np.isfinite(values).all():
-                        raise AudioError(
-                            f"{name}: holds samples that are not numbers (NaN or infinite)."
-                        )
-                    decoded += len(values)
-                    yield values
-            except (soundfile.LibsndfileError, RuntimeError) as error:
-                raise _truncated(name) from error
-            if decoded + (_MPEG_SLACK if file.format == "MP3" else 0) < file.frames:
-                raise _truncated(name)
-            total += decoded
-    if not total:
-        raise AudioError(f"{name}: holds no samples.")
+    with _sound_file(part, name) as file:
+        if file.samplerate != rate:
+            raise AudioError(f"{name}: its rate changes to {file.samplerate} Hz; split it.")
+        size = block or max(1, _BLOCK_VALUES // file.channels)
+        decoded = 0
+        try:
+            while len(values := file.read(size, dtype="float32", always_2d=True)):
+                if not np.isfinite(values).all():
+                    raise AudioError(
+                        f"{name}: holds samples that are not numbers (NaN or infinite)."
+                    )
+                decoded += len(values)
+                yield values
+        except (soundfile.LibsndfileError, RuntimeError) as error:
+            raise _truncated(name) from error
+        if decoded + (_MPEG_SLACK if file.format == "MP3" else 0) < file.frames:
+            raise _truncated(name)
 
 
 def _sound_file(stream: BinaryIO, name: str) -> soundfile.SoundFile:
@@ -374,6 +376,9 @@ def _sound_file(stream: BinaryIO, name: str) -> soundfile.SoundFile:
     for declared, actual in _SHORTENED.findall(file.extra_info):
         if int(actual) + _SLIP < int(declared) < _UNKNOWN_SIZE:
             raise _truncated(name)
+    frames = _FRAMES.search(file.extra_info)
+    if _CUT in file.extra_info or (frames and file.frames + _SLIP < int(frames[1])):
+        raise _truncated(name)
     return file
 
 

@@ -310,3 +310,97 @@ def test_rates_of_microphones_are_read(rate: int, tmp_path: pathlib.Path) -> Non
     data = wave(np.arange(12_000, dtype=np.int16))
     data = data[:24] + struct.pack("<I", rate) + data[28:]
     assert len(read(data, tmp_path)) == 12_000 * RATE // rate
+
+
+def test_joined_files_are_all_read(speech: Sound, tmp_path: pathlib.Path) -> None:
+    for kind in ("WAV", "FLAC"):
+        first, second = (encode(x, format=kind) for x in (speech[:3000], speech))
+        joined = np.concatenate([speech[:3000], speech])
+        np.testing.assert_array_equal(read(first + second, tmp_path), joined)
+    stereo = encode(np.stack([speech, speech], axis=1), format="WAV")
+    floats = encode(speech / 32768, format="WAV", subtype="FLOAT")
+    mixed = read(stereo + encode(speech, format="WAV") + floats, tmp_path)
+    np.testing.assert_array_equal(mixed, np.tile(speech, 3))
+    assert "1000 files are joined" in refusal(encode(speech[:4], format="WAV") * 1100, tmp_path)
+
+
+def test_several_chunks_of_sound_are_read(speech: Sound, tmp_path: pathlib.Path) -> None:
+    header = encode(speech, format="WAV")[12:36]
+    parts = b"".join(
+        chunk(b"data", x.tobytes()) for x in (speech[:0], speech[:5000], speech[5000:])
+    )
+    wave = b"RIFF" + struct.pack("<I", 4 + len(header + parts)) + b"WAVE" + header + parts
+    np.testing.assert_array_equal(read(wave, tmp_path), speech)
+
+
+def test_the_wave_of_broadcasters_is_read(speech: Sound, tmp_path: pathlib.Path) -> None:
+    wave = encode(speech, format="RF64")
+    np.testing.assert_array_equal(read(b"BW64" + wave[4:], tmp_path), speech)
+
+
+def test_an_aiff_out_of_a_pipe_is_read(speech: Sound, tmp_path: pathlib.Path) -> None:
+    """As SoX writes it."""
+    aiff = encode(speech, format="AIFF")
+    at = aiff.index(b"SSND") + 4
+    sizes = struct.pack(">I", 0x7F000024), struct.pack(">I", 0x7F000008)
+    streamed = aiff[:4] + sizes[0] + aiff[8:at] + sizes[1] + aiff[at + 4 :]
+    np.testing.assert_array_equal(read(streamed, tmp_path), speech)
+
+
+@pytest.mark.parametrize("kind", ["AIFF", "CAF", "VOC", "NIST", "AU"])
+def test_the_name_of_a_file_does_not_matter(
+    kind: str, speech: Sound, tmp_path: pathlib.Path
+) -> None:
+    path = tmp_path / "sound.raw"
+    path.write_bytes(encode(speech, format=kind))
+    np.testing.assert_array_equal(audio.read(path), speech)
+
+
+@pytest.mark.parametrize("kind", ["VOC", "NIST", "SVX", "AVR"])
+def test_old_containers_that_are_cut_off_are_refused(
+    kind: str, speech: Sound, tmp_path: pathlib.Path
+) -> None:
+    data = encode(speech, format=kind)
+    np.testing.assert_array_equal(read(data, tmp_path), speech)
+    assert "truncated" in refusal(data[: len(data) // 2], tmp_path)
+
+
+def test_an_ogg_without_a_page_is_refused(speech: Sound, tmp_path: pathlib.Path) -> None:
+    data = encode(np.tile(speech, 4), format="OGG", subtype="VORBIS")
+    pages = [b"OggS" + page for page in data.split(b"OggS")[1:]]
+    assert len(pages) > 4
+    assert "truncated" in refusal(b"".join(pages[:3] + pages[4:]), tmp_path)
+
+
+def test_an_mp3_after_junk_is_no_raw_pcm(speech: Sound, tmp_path: pathlib.Path) -> None:
+    data = encode(speech, format="MP3")
+    np.testing.assert_array_equal(read(bytes(3000) + data, tmp_path), read(data, tmp_path))
+
+
+def test_quiet_pcm_is_no_container() -> None:
+    for seed in range(20):
+        noise = np.random.default_rng(seed).normal(0, 1 + 3 * seed, 8000).astype("<i2")
+        read_back = np.concatenate(list(audio.open_stream(io.BytesIO(noise.tobytes()))))
+        np.testing.assert_array_equal(read_back, noise)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [b"\x02#!SILK_V3", b"PVF1\n1 16000 16\n", b"d\xa3\x03\0", b"%PDF-1.7", bytes(257) + b"ustar"],
+)
+def test_other_kinds_are_no_raw_pcm(head: bytes, tmp_path: pathlib.Path) -> None:
+    assert "not read" in refusal(head + bytes(range(256)) * 40, tmp_path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_text_of_any_script_is_no_sound(encoding: str, tmp_path: pathlib.Path) -> None:
+    text = "\u043f\u0440\u0438\u0432\u0435\u0442 \u65e5\u672c\n" * 900
+    assert "a text" in refusal(text.encode(encoding), tmp_path)
+
+
+def test_a_damaged_header_prints_nothing_of_its_own(
+    speech: Sound, tmp_path: pathlib.Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    aiff = encode(speech, format="AIFF")
+    refusal(aiff[: aiff.index(b"SSND")], tmp_path)
+    assert capfd.readouterr().err == ""

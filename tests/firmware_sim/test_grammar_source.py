@@ -366,3 +366,25 @@ def test_a_pronunciation_that_is_none_is_refused(tmp_path: Path, own: str, messa
     with pytest.raises(GrammarError) as raised:
         Grammar.read(path)
     assert f"{path}, {message}" in str(raised.value)
+
+
+def test_a_second_document_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "grammar.yaml"
+    path.write_text("context: {expressions: {go: [go]}}\n---\ncontext: {expressions: {up: [up]}}\n")
+    with pytest.raises(GrammarError, match="line 2: a second document begins"):
+        Grammar.read(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'context:\n  expressions: {go: [go]}\n  slots: {"a\\nb": []}\n',
+        'context: {expressions: {go: [go]}}\n"a\\nb": 1\n"a\\nb": 2\n',
+    ],
+)
+def test_a_name_of_two_lines_is_refused_in_one(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "grammar.yaml"
+    path.write_text(text)
+    with pytest.raises(GrammarError) as raised:
+        Grammar.read(path)
+    assert len(str(raised.value).splitlines()) == 1 and r"a\nb" in str(raised.value)

@@ -6,10 +6,12 @@ known, `speaker`; audio paths are relative to it.
 
 import csv
 import dataclasses
+import errno
 import hashlib
 import json
 import lzma
 import os
+import re
 import shutil
 import tarfile
 import zlib
@@ -60,6 +62,7 @@ class Utterance:
 
 def report(path: Path, bad: Sequence[str], good: int) -> None:
     """Prints what was left out; raises when that is too much, or when nothing is left."""
+    bad = [_printable(line) for line in bad]
     if not good and not bad:
         raise CorpusError(f"{path} has no utterances: add a line for each recording")
     if len(bad) > max(MOST_BAD * (good + len(bad)), min(FEW_BAD, good)):
@@ -72,6 +75,11 @@ def report(path: Path, bad: Sequence[str], good: int) -> None:
         print(f"{path}, {line}: left out")
     if len(bad) > SHOWN:
         print(f"{path}: {len(bad) - SHOWN} more left out")
+
+
+def _printable(text: str) -> str:
+    """A text in one line: file names may hold anything."""
+    return "".join(x if x.isprintable() else "\N{REPLACEMENT CHARACTER}" for x in text)
 
 
 def plain(text: str) -> str:
@@ -161,6 +169,8 @@ def _is_file(path: Path) -> bool:
 AUDIO_SUFFIXES = (".flac", ".wav")
 _COMPRESSED = {b"\x1f\x8b": "r:gz", b"BZh": "r:bz2", b"\xfd7zXZ\x00": "r:xz"}  # by first bytes
 _ARCHIVE_ERRORS = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError, ValueError)
+_DEEPEST = 64  # directories in each other
+_MOST_UNPACKED = 100  # times the size of an archive that is compressed; speech needs two
 
 
 def read_librispeech(path: Path) -> list[Utterance]:
@@ -186,8 +196,11 @@ def read_librispeech(path: Path) -> list[Utterance]:
     utterances, bad, unused = [], [], set(audio_files)
     for transcript, lines in transcripts.items():
         directory = str(Path(transcript).parent)
-        for number, line in enumerate(lines.splitlines(), 1):
-            utterance_id, _, words = line.strip().partition(" ")
+        # Not `splitlines`: a separator within a text would cut it.
+        for number, line in enumerate(re.split("\r\n|\n|\r", lines), 1):
+            if not line.strip():
+                continue
+            utterance_id, _, words = " ".join(line.split()).partition(" ")
             name = next(
                 (
                     x
@@ -200,7 +213,7 @@ def read_librispeech(path: Path) -> list[Utterance]:
             text, speaker = plain(words), utterance_id.split("-")[0]
             place = f"{Path(transcript).name}, line {number}"
             if not text:
-                bad.append(f"{place}: {utterance_id or 'an empty line'} has no text")
+                bad.append(f"{place}: {utterance_id} has no text")
             elif not name:
                 bad.append(f"{place}: {utterance_id}.flac is missing")
             elif archive is None:
@@ -233,12 +246,16 @@ def _index_tree(path: Path) -> tuple[dict[str, str], dict[str, tuple[int, int]]]
 
 
 def _index_tar(path: Path) -> tuple[dict[str, str], dict[str, tuple[int, int]]]:
-    """Transcripts by name, and (offset, size) of audio files by name."""
-    transcripts, members = {}, {}
+    """Transcripts by name, and (offset, size) of audio files by name; links lead to files."""
+    transcripts, members, links = {}, {}, {}
     try:
         with tarfile.open(path, "r:") as archive:
             for member in archive:
                 name = Path(member.name)
+                if member.islnk() and name.suffix in AUDIO_SUFFIXES:
+                    links[str(name)] = os.path.normpath(member.linkname)
+                elif member.issym() and name.suffix in AUDIO_SUFFIXES:
+                    links[str(name)] = os.path.normpath(name.parent / member.linkname)
                 if name.name.startswith("._") or not member.isfile():
                     continue
                 if name.name.endswith(".trans.txt") and member.size <= LARGEST_TRANSCRIPT:
@@ -247,9 +264,12 @@ def _index_tar(path: Path) -> tuple[dict[str, str], dict[str, tuple[int, int]]]:
                     transcripts[str(name)] = file.read().decode("utf-8-sig")
                 elif name.suffix in AUDIO_SUFFIXES:
                     members[str(name)] = (member.offset_data, member.size)
+    except UnicodeDecodeError as error:
+        raise CorpusError(f"{path}: a transcript is not text in UTF-8: save it as such") from error
     except _ARCHIVE_ERRORS as error:
         reason = " ".join(str(error).split())
         raise CorpusError(f"{path} is no whole tar file: fetch it again ({reason:.200})") from error
+    members.update({name: members[x] for name, x in links.items() if x in members})
     return dict(sorted(transcripts.items())), members
 
 
@@ -267,14 +287,36 @@ def _unpack(path: Path, mode: Any) -> Path:
         ) from error
     try:
         with tarfile.open(path, mode) as archive:
-            archive.extractall(temporary, filter="data")
+            archive.extractall(temporary, filter=_Filter(path))
+            assert archive.fileobj is not None
+            while archive.fileobj.read(1 << 20):  # its checksum comes last
+                pass
         temporary.replace(directory)
     except _ARCHIVE_ERRORS as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise CorpusError(
+                f"{path} cannot be unpacked beside itself ({error.strerror}): free some space"
+            ) from error
         reason = " ".join(str(error).split())
         raise CorpusError(f"{path} is no whole tar file: fetch it again ({reason:.200})") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return directory
+
+
+class _Filter:
+    """What may be unpacked: files below the directory, no more than an archive of speech has."""
+
+    def __init__(self, path: Path):
+        self.left = _MOST_UNPACKED * path.stat().st_size
+
+    def __call__(self, member: tarfile.TarInfo, directory: str) -> tarfile.TarInfo | None:
+        self.left -= member.size
+        if self.left < 0:
+            raise tarfile.TarError("it unpacks to far more than speech does")
+        if member.name.count("/") > _DEEPEST:
+            raise tarfile.TarError("its directories lie too deep in each other")
+        return tarfile.data_filter(member, directory)
 
 
 # ------------------------------------------------------------------------------------ recordings

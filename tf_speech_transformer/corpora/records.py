@@ -77,11 +77,11 @@ def write(
     recipe = {"utterances": len(utterances), "key": key, "features": frontend, "shard": SHARD}
     out.mkdir(parents=True, exist_ok=True)
     file = out / RECIPE
-    if file.exists() and json.loads(file.read_text()) != recipe:
+    if file.exists() and _recipe(file) != recipe:
         raise corpus.CorpusError(f"{file} is of another corpus: choose another --out")
     _replace(file, json.dumps(recipe))
     shards = range(-(-len(utterances) // SHARD))
-    missing = [i for i in shards if not _description(out, i).exists()]
+    missing = [i for i in shards if not (_description(out, i).exists() and _shard(out, i).exists())]
     make = functools.partial(_write_shard, out=out, frontend=frontend)
     parts = (utterances[i * SHARD : (i + 1) * SHARD] for i in missing)
     done = len(utterances) - sum(min(SHARD, len(utterances) - i * SHARD) for i in missing)
@@ -99,7 +99,7 @@ def write(
     ):
         for count in (pool.map if pool else map)(make, missing, parts):
             bar.update(count)
-    descriptions = [json.loads(_description(out, i).read_text()) for i in shards]
+    descriptions = [_described(_description(out, i)) for i in shards]
     bad = [line for description in descriptions for line in description["bad"]]
     corpus.report(out, bad, sum(len(x["records"]) for x in descriptions))
     return descriptions
@@ -110,7 +110,7 @@ def _write_shard(
 ) -> int:
     import tensorflow as tf
 
-    target = out / f"{index:05d}.tfrecord"
+    target = _shard(out, index)
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
     records, bad, at = [], [], 0
     try:
@@ -159,6 +159,10 @@ def _description(out: Path, index: int) -> Path:
     return out / f"{index:05d}.json"
 
 
+def _shard(out: Path, index: int) -> Path:
+    return out / f"{index:05d}.tfrecord"
+
+
 def _replace(path: Path, content: str) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -169,13 +173,56 @@ def _replace(path: Path, content: str) -> None:
 
 
 def _recipe(file: Path) -> dict[str, Any]:
+    """What a directory was made of, checked by type."""
+    recipe = _object(file, "make the records again")
+    counts = [recipe.get(name) for name in ("utterances", "shard")]
+    if not (all(map(_is_count, counts)) and recipe["shard"] and "features" in recipe):
+        raise corpus.CorpusError(f"{file} is damaged: make the records again")
+    return recipe
+
+
+def _described(file: Path) -> dict[str, Any]:
+    """The description of a shard, checked by type."""
+    remedy = "delete it and its shard, and run the command that made the records again"
+    description = _object(file, remedy)
+    rows, bad = description.get("records"), description.get("bad")
+    if not (
+        isinstance(rows, list)
+        and all(map(_is_row, rows))
+        and isinstance(bad, list)
+        and all(isinstance(line, str) for line in bad)
+    ):
+        raise corpus.CorpusError(f"{file} is damaged: {remedy}")
+    return description
+
+
+def _is_row(row: Any) -> bool:
+    """Whether it is [offset, size, frames, text, speaker, seconds, subset] of a record."""
+    if not isinstance(row, list) or len(row) != 7 or not all(map(_is_count, row[:3])):
+        return False
+    texts, seconds = (row[3], row[4], row[6]), row[5]
+    return (
+        row[0] >= _HEAD
+        and all(isinstance(text, str) for text in texts)
+        and (isinstance(seconds, float) or _is_count(seconds))
+    )
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 1 << 62
+
+
+def _object(file: Path, remedy: str) -> dict[str, Any]:
+    """A file of JSON."""
     try:
-        recipe = json.loads(file.read_text(encoding="utf-8"))
-        if int(recipe["utterances"]) < 0 or int(recipe["shard"]) < 1 or "features" not in recipe:
-            raise ValueError("numbers below 1")
-    except (ValueError, TypeError, LookupError, RecursionError, OverflowError) as error:
-        raise corpus.CorpusError(f"{file} is damaged: make the records again") from error
-    return dict(recipe)
+        if file.exists() and not file.is_file():  # a pipe would never end
+            raise corpus.CorpusError(f"{file} is not a regular file: {remedy}")
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise corpus.CorpusError(f"{file} is damaged: {remedy}") from error
+    if not isinstance(content, dict):
+        raise corpus.CorpusError(f"{file} is damaged: {remedy}")
+    return content
 
 
 @dataclasses.dataclass(frozen=True)
@@ -221,18 +268,10 @@ class Records:
             raise corpus.CorpusError(f"no utterance is short enough for {most_frames} frames")
 
     def _add(self, directory: Path, index: int, most_frames: int, most_letters: int) -> None:
-        description, shard = _description(directory, index), directory / f"{index:05d}.tfrecord"
-        if not (description.exists() and shard.exists()):
+        description, shard = _description(directory, index), _shard(directory, index)
+        if not (description.exists() and shard.is_file()):
             raise corpus.CorpusError(f"{shard} is missing: run the command that makes it again")
-        try:
-            records = json.loads(description.read_text(encoding="utf-8"))["records"]
-            rows = [(int(x[0]), int(x[1]), int(x[2]), str(x[3])) for x in records]
-        except (ValueError, TypeError, LookupError, RecursionError) as error:
-            raise corpus.CorpusError(
-                f"{description} is damaged: delete it and its shard, and run the command that made"
-                " the records again"
-            ) from error
-        for offset, size, frames, text in rows:
+        for offset, size, frames, text, *_ in _described(description)["records"]:
             if 0 < frames <= most_frames and len(text) < most_letters:
                 self.texts.append(text)
                 self.lengths.append(frames)

@@ -21,6 +21,8 @@ _SYNC: Final = (b"\xff\xf8", b"\xff\xf9")  # blocks of one size, or of several
 _STREAM_INFO: Final = slice(8, 42)  # after the magic and the header of its block
 _LONGEST_FRAME: Final = 1 << 18  # bytes that are searched for the last frame
 _MOST_CANDIDATES: Final = 16
+_BEGINNING: Final = b"fLaC"
+_MOST_PARTS: Final = 1000
 _TAG_BYTES: Final = 128  # of ID3v1
 
 
@@ -64,10 +66,31 @@ def is_clean(content: bytes) -> bool:
     """
     at = _after_metadata(io.BytesIO(content))
     info, tail = stream_info(content), content[max(at, len(content) - _LONGEST_FRAME) :]
-    if info is None or not content.startswith(_SYNC, at):
+    if info is None or not content.startswith(_SYNC, at) or b"fLaC" in content[at:]:
         return False
     end = _last_frame(tail, info)
     return end == (info.samples, len(tail))
+
+
+def parts(stream: BinaryIO) -> list[BinaryIO]:
+    """Files that follow each other: where one begins after the metadata of the one before."""
+    size = size_of(stream)
+    starts, at = [0], _after_metadata(stream)
+    while at < size:
+        block = read_at(stream, at, _LONGEST_FRAME)
+        place = block.find(_BEGINNING)
+        if place < 0:
+            at += max(1, len(block) - len(_BEGINNING) + 1)
+            continue
+        if stream_info(read_at(stream, at + place, _STREAM_INFO.stop)):
+            starts.append(at + place)
+        at += place + len(_BEGINNING)
+        if len(starts) > _MOST_PARTS:
+            raise ContainerError(f"more than {_MOST_PARTS} files are joined in it; take it apart.")
+    return [
+        cast(BinaryIO, Splice(stream, [span]))
+        for span in zip(starts, [*starts[1:], size], strict=True)
+    ]
 
 
 def mend(stream: BinaryIO) -> BinaryIO:

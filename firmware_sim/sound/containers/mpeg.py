@@ -78,6 +78,17 @@ def begins(head: bytes) -> bool:
     return count >= 2
 
 
+def contains(head: bytes) -> bool:
+    """Whether frames begin somewhere after junk; of layer 3, whose headers PCM hardly ever has."""
+    at = head.find(b"\xff")
+    while at >= 0:
+        found = frame(head[at : at + 4])
+        if found is not None and found.layer == 3 and _is_chain(head, at, False):
+            return True
+        at = head.find(b"\xff", at + 1)
+    return False
+
+
 def after_tags(stream: BinaryIO, at: int) -> int:
     """The position after tags of ID3v2 that begin at a position."""
     while (head := read_at(stream, at, 10)).startswith(b"ID3") and len(head) == 10:
@@ -138,7 +149,7 @@ def _is_chain(data: bytes, at: int, whole: bool) -> bool:
         if found is None or kind not in (None, found.kind):
             rest = data[at:]
             short = len(rest) <= _SHORT_TAIL or rest.startswith(_TAGS) or not any(rest)
-            return whole and count > 0 and short and _is_tail(rest)
+            return whole and count > 1 and short and _is_tail(rest)
         at, kind = at + found.length, found.kind
     return True
 

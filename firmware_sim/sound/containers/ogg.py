@@ -30,9 +30,14 @@ def links(stream: BinaryIO) -> list[BinaryIO]:
     size = size_of(stream)
     found: list[BinaryIO] = []
     at = start = last = 0
+    numbers: dict[bytes, int] = {}  # of the next page, by stream
     page, audible = b"", False  # whether pages other than first ones came
     while at + 4 <= size and read_at(stream, at, 4) == b"OggS":
         following = _page(stream, at)
+        stream_id, number = following[14:18], int.from_bytes(following[18:22], "little")
+        if number > numbers.get(stream_id, number) and not following[5] & _FIRST:
+            raise ContainerError(TRUNCATED)  # pages between are missing
+        numbers[stream_id] = number + 1
         is_first = bool(following[5] & _FIRST)
         if is_first and audible:
             found.append(_marked(stream, start, last, page))

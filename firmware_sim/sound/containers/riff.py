@@ -5,6 +5,7 @@ never write them.  Others count the header too.  So a WAV gets a new header here
 one chunk of data that is as long as what is there.
 """
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,12 +20,14 @@ from firmware_sim.sound.containers.splice import (
     size_of,
 )
 
-_UNKNOWN: Final = 0x7FFF0000  # writers into a pipe put sizes from here up into the header
+_UNKNOWN: Final = 0x7F000000  # writers into a pipe put sizes from here up into the header
 _SLIP: Final = 44  # bytes by which a size may be too large: some writers count the header
+_MOST_PARTS: Final = 1000  # files joined in one
 _MOST_CHUNKS: Final = 10_000
 _LONGEST_FORMAT: Final = 1 << 16  # bytes
 _MPEG_FORMATS: Final = (0x50, 0x55)
 _TRAILING: Final = (b"LIST", b"id3 ", b"ID3 ", b"bext", b"cue ", b"smpl", b"PEAK", b"JUNK")
+_JOINED: Final = (b"RIFF", b"RIFX")
 _NAME: Final = re.compile(rb"[\x20-\x7e]{4}")
 # Wave64 names a chunk by 16 bytes; all but the first four are the same in those that matter.
 _WAVE64: Final = b"\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
@@ -37,8 +40,29 @@ class _Chunk:
     size: int  # as declared
 
 
-def mend_wave(stream: BinaryIO) -> BinaryIO:
-    """RIFF, RIFX, RF64 or Wave64 -> a WAV whose sizes are right.
+def mend_waves(stream: BinaryIO) -> list[BinaryIO]:
+    """All WAVs that follow each other in a file, each as `_mend_wave`."""
+    size, start = size_of(stream), 0
+    waves: list[BinaryIO] = []
+    while True:
+        head = read_at(stream, start, 8)
+        order = "big" if head.startswith(b"RIFX") else "little"
+        length = int.from_bytes(head[4:], order)  # type: ignore[arg-type]
+        after = start + 8 + length + length % 2
+        following = read_at(stream, after, 12)
+        last = not following.startswith(_JOINED) or following[8:] != b"WAVE"
+        end = size if last or not head.startswith(_JOINED) else after
+        part = cast(BinaryIO, Splice(stream, [(start, end)]))
+        waves.extend(mend_wave(part))
+        if end == size:
+            return waves
+        if len(waves) > _MOST_PARTS:
+            raise ContainerError(f"more than {_MOST_PARTS} files are joined in it; take it apart.")
+        start = end
+
+
+def mend_wave(stream: BinaryIO) -> list[BinaryIO]:
+    """RIFF, RIFX, RF64 or Wave64 -> a WAV whose sizes are right, or frames of MPEG audio.
 
     Raises:
       ContainerError: it is cut off, or has no format or no data.
@@ -48,7 +72,7 @@ def mend_wave(stream: BinaryIO) -> BinaryIO:
     wide = head.startswith(b"riff")
     order = "big" if head.startswith(b"RIFX") else "little"
     kept: dict[bytes, bytes] = {}
-    data: _Chunk | None = None
+    found: list[_Chunk] = []  # of sound
     long_size = 0
     chunks = _wave64_chunks(stream, size) if wide else _riff_chunks(stream, size, order)
     for chunk in chunks:
@@ -59,23 +83,35 @@ def mend_wave(stream: BinaryIO) -> BinaryIO:
             kept[chunk.name] = content
         elif chunk.name == b"ds64":
             long_size = int.from_bytes(read_at(stream, chunk.start + 8, 8), "little")
-        elif chunk.name == b"data" and data is None:
-            data = chunk
-        if data and b"fmt " in kept:
-            break
-    if data is None or b"fmt " not in kept:
-        what = "format" if data else "sound"
+        elif chunk.name == b"data":
+            found.append(chunk)
+    if not found or b"fmt " not in kept:
+        what = "format" if found else "sound"
         raise ContainerError(f"its header has no chunk of {what}; it is cut off or damaged.")
+    data, earlier = found[0], []
+    if len(found) > 1 and _is_chunks(stream, data.start + data.size, size, order):
+        *earlier, data = found  # some recorders write several
     declared = data.size
-    if declared == 0xFFFFFFFF and head.startswith(b"RF64"):
+    if declared == 0xFFFFFFFF and head.startswith((b"RF64", b"BW64")):
         declared = long_size or declared
     riff_size = size if wide else int.from_bytes(head[4:8], order)  # type: ignore[arg-type]
     covered = riff_size + 9 >= size or riff_size == 0
     end = data.start + _true_size(stream, data, declared, size, order, covered)
     if int.from_bytes(kept[b"fmt "][:2], order) in _MPEG_FORMATS:  # type: ignore[arg-type]
-        return mpeg.mend(stream, data.start, end)
-    header = _header(kept, end - data.start, order)
-    return cast(BinaryIO, Splice(stream, [header, (data.start, end)]))
+        return [mpeg.mend(stream, data.start, end)]
+    spans = [*((chunk.start, chunk.start + chunk.size) for chunk in earlier), (data.start, end)]
+    header = _header(kept, sum(stop - start for start, stop in spans), order)
+    return [cast(BinaryIO, Splice(stream, [header, *spans]))]
+
+
+def check_nist(stream: BinaryIO) -> None:
+    """SPHERE, of NIST: libsndfile does not compare the number of samples with what is there."""
+    head = read_at(stream, 0, 1024)
+    fields = dict(re.findall(rb"^(\w+) -i (\d{1,18})\s*$", head, re.MULTILINE))
+    names = (b"sample_count", b"channel_count", b"sample_n_bytes")
+    declared = math.prod(int(fields.get(name, name == b"channel_count")) for name in names)
+    if declared > size_of(stream) - len(head) + _SLIP:
+        raise ContainerError(TRUNCATED)
 
 
 def mend_caf(stream: BinaryIO) -> BinaryIO:
