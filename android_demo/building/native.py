@@ -1,4 +1,4 @@
-"""libspeech.so for Android: the C core and its JNI, by Debian's clang and lld.
+"""libspeech.so for Android: the C core, the compiler of grammars and their JNI, by clang and lld.
 
     python -m android_demo.building.native
 
@@ -24,6 +24,7 @@ BUILD: Final = ANDROID / "build"
 LIBRARIES: Final = ANDROID / "speech" / "src" / "main" / "jniLibs"
 _C: Final = ANDROID / "speech" / "src" / "main" / "c"
 _CORE: Final = ANDROID.parent / "firmware_sim" / "c"
+_COMPILER: Final = _CORE / "compiler"
 _NOT_CORE: Final = {"speech_example.c", "speech_self_test.c"}  # of firmwares
 # ABI -> clang's name of the machine, with the lowest Android.
 TARGETS: Final = {
@@ -38,6 +39,7 @@ _HEADERS: Final = {
         '#pragma once\n#include <stddef.h>\n#ifdef __cplusplus\nextern "C" {\n#endif\n'
         "void *memcpy(void *__restrict, const void *__restrict, size_t);\n"
         "void *memmove(void *, const void *, size_t);\nvoid *memset(void *, int, size_t);\n"
+        "int memcmp(const void *, const void *, size_t);\n"
         "#ifdef __cplusplus\n}\n#endif\n"
     ),
     "cstring": "#include <string.h>\n",
@@ -64,7 +66,9 @@ _LINKING: Final = (
 )
 # The C interface too, for native callers.
 INTERFACE: Final = tuple(
-    re.findall(r"^[a-z][\w *]*?(speech_\w+)\(", (_CORE / "speech.h").read_text("ascii"), re.M)
+    name
+    for header in (_CORE / "speech.h", _COMPILER / "speech_compiler.h")
+    for name in re.findall(r"^[a-z][\w *]*?(speech_\w+)\(", header.read_text("ascii"), re.M)
 )
 _EXPORTS: Final = f"{{ global: Java_*; {'; '.join(INTERFACE)}; local: *; }};\n"
 
@@ -107,11 +111,12 @@ def compile_sources(
     compiler = pathlib.Path(_run("clang-16", "-print-resource-dir").strip(), "include")
     system = [f"-isystem{path}" for path in (headers, compiler)]
     jni = java_home() / "include"
-    core = [f"-I{_CORE}", f"-isystem{sources.microfrontend}", f"-isystem{sources.webrtc}"]
-    core += [f"-isystem{jni}", f"-isystem{jni / 'linux'}", "-std=gnu99", "-Wall", "-Wextra"]
+    others = (sources.microfrontend, sources.webrtc, jni, jni / "linux")
+    core = [f"-I{_CORE}", f"-I{_COMPILER}", *(f"-isystem{path}" for path in others)]
+    core += ["-std=gnu99", "-Wall", "-Wextra"]
     frontend = [f"-I{path}" for path in sources.frontend_includes]
     ours = [x for x in sorted(_CORE.glob("speech*.c")) if x.name not in _NOT_CORE]
-    ours += sorted(_C.glob("*.c"))
+    ours += [*sorted(_COMPILER.glob("*.c")), *sorted(_C.glob("*.c"))]
     jobs = [(source, [*core, "-Werror"]) for source in ours]
     jobs += [(x, [*frontend, "-std=c++17", "-w"]) for x in sources.frontend_sources]
     detector = [f"-I{sources.webrtc}", "-std=gnu99", "-w", "-D__pnacl__"]  # no pthreads

@@ -121,6 +121,7 @@ def test_no_class_is_missing(package: pathlib.Path) -> None:
     for name in (
         "demo/MainActivity",
         "NativeCore",
+        "GrammarCompiler",
         "SpeechRecognitionService",
         "InterpreterRuntime",
     ):
@@ -130,7 +131,7 @@ def test_no_class_is_missing(package: pathlib.Path) -> None:
 def test_native_code_finds_what_it_calls(package: pathlib.Path) -> None:
     with zipfile.ZipFile(package) as opened:
         dex = opened.read("classes.dex")
-    for name in (b"invoke", b"event", b"transcribe", b"finish", b"feed"):
+    for name in (b"invoke", b"event", b"transcribe", b"finish", b"feed", b"compile"):
         assert b"\0" + bytes([len(name)]) + name + b"\0" in dex
 
 
@@ -144,7 +145,7 @@ def test_the_aar_holds_the_library(tmp_path: pathlib.Path) -> None:
         rules = opened.read("proguard.txt").decode()
     assert names >= {"AndroidManifest.xml", "R.txt", "classes.jar", "proguard.txt"}
     assert names >= {f"jni/{abi}/libspeech.so" for abi in native.TARGETS}
-    assert "NativeCore" in rules
+    assert "NativeCore" in rules and "GrammarCompiler" in rules
     with zipfile.ZipFile(tmp_path / "classes.jar") as classes:
         assert "org/integerspeech/Recognizer.class" in classes.namelist()
         assert not [name for name in classes.namelist() if "/demo/" in name]

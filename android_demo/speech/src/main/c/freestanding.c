@@ -39,6 +39,15 @@ void *memset(void *target, int value, size_t count) {
   return target;
 }
 
+int memcmp(const void *left, const void *right, size_t count) {
+  const uint8_t *x = (const uint8_t *)left;
+  const uint8_t *y = (const uint8_t *)right;
+  for (; count > 0; --count, ++x, ++y) {
+    if (*x != *y) return *x - *y;
+  }
+  return 0;
+}
+
 #if defined(__arm__) || defined(__i386__)
 typedef struct {
   uint64_t quotient, rest;

@@ -1,14 +1,15 @@
-/* The C core for Kotlin's NativeCore.
+/* The C core for Kotlin's NativeCore, and the compiler of grammars for its GrammarCompiler.
  *
  * Nothing is allocated here: the state lies at the beginning of the direct buffer that Kotlin hands
- * over, and the core's memory behind it. Kotlin keeps that buffer, the block and the tensors of the
- * models, and lets one thread at a time in.
+ * over, and the core's memory behind it. Kotlin keeps that buffer, the block, the grammar and the
+ * tensors of the models, and lets one thread at a time in.
  */
 #include <jni.h>
 
 #include <string.h>
 
 #include "speech.h"
+#include "speech_compiler.h"
 
 #define ALIGNMENT 8
 
@@ -17,6 +18,12 @@ typedef struct {
   void *address;
   size_t bytes;
 } tensor;
+
+/* What a direct buffer holds; of null, NULL. */
+typedef struct {
+  void *address;
+  size_t bytes;
+} content;
 
 typedef struct {
   tensor *inputs, *outputs;
@@ -35,6 +42,14 @@ typedef struct {
 } state;
 
 enum { ENCODER_INPUTS, ENCODER_OUTPUTS, STEP_INPUTS, STEP_OUTPUTS, SIDES };
+
+static content content_of(JNIEnv *env, jobject buffer) {
+  content found = {NULL, 0};
+  if (buffer == NULL) return found;
+  found.address = (*env)->GetDirectBufferAddress(env, buffer);
+  if (found.address != NULL) found.bytes = (size_t)(*env)->GetDirectBufferCapacity(env, buffer);
+  return found;
+}
 
 static uint8_t *aligned(void *memory) {
   return (uint8_t *)(((uintptr_t)memory + ALIGNMENT - 1) & ~(uintptr_t)(ALIGNMENT - 1));
@@ -145,11 +160,9 @@ static state *lay(speech_memory *memory, const jsize *counts) {
 }
 
 /* Reads a block, and the number of tensors on each side of its models. */
-static int read_block(JNIEnv *env, jobject block, speech_core *core, jsize *counts) {
-  void *address = (*env)->GetDirectBufferAddress(env, block);
-  jlong bytes = (*env)->GetDirectBufferCapacity(env, block);
-  int status = address == NULL || bytes < 0 ? SPEECH_ERROR_BLOCK
-                                            : speech_core_read(core, address, (size_t)bytes);
+static int read_block(const content *block, speech_core *core, jsize *counts) {
+  int status = block->address == NULL ? SPEECH_ERROR_BLOCK
+                                      : speech_core_read(core, block->address, block->bytes);
   if (status != SPEECH_OK) return status;
   counts[ENCODER_INPUTS] = core->tensors->encoder_inputs;
   counts[ENCODER_OUTPUTS] = core->tensors->encoder_outputs;
@@ -174,31 +187,39 @@ static int find_tensors(JNIEnv *env, jobjectArray buffers, const uint32_t *bytes
   return 1;
 }
 
-/* Bytes of memory for a recogniser; negative: a status. */
+/* Bytes of memory for a recogniser; negative: a status. grammar: null for that of the block. */
 JNIEXPORT jlong JNICALL Java_org_integerspeech_NativeCore_size(JNIEnv *env, jclass self,
-                                                               jobject block, jint beam) {
+                                                               jobject block, jobject grammar,
+                                                               jint beam) {
+  content core_block = content_of(env, block), used = content_of(env, grammar);
   speech_memory memory = {NULL, 0};
   speech_settings settings = {0, 1};
   speech_core core;
   jsize counts[SIDES];
-  size_t bytes = 0;
-  int status = read_block(env, block, &core, counts);
+  size_t bytes = 0, own_bytes = 0;
+  int status = read_block(&core_block, &core, counts);
   (void)self;
   if (status != SPEECH_OK) return -status;
   settings.beam = beam;
-  status = speech_size((*env)->GetDirectBufferAddress(env, block),
-                       (size_t)(*env)->GetDirectBufferCapacity(env, block), &settings, &bytes);
+  status = speech_size(core_block.address, core_block.bytes, &settings, &own_bytes);
   if (status != SPEECH_OK) return -status;
+  status = speech_size_with(core_block.address, core_block.bytes, &settings, used.address,
+                            used.bytes, &bytes);
+  if (status != SPEECH_OK) return -status;
+  if (bytes < own_bytes) bytes = own_bytes; /* it is opened with its own grammar first */
   (void)lay(&memory, counts);
   return (jlong)(memory.used + bytes + ALIGNMENT);
 }
 
 /* Makes a recogniser in `memory`. Returns a status. */
 JNIEXPORT jint JNICALL Java_org_integerspeech_NativeCore_open(
-    JNIEnv *env, jobject self, jobject buffer, jobject block, jint beam, jobjectArray encoder_inputs,
-    jobjectArray encoder_outputs, jobjectArray step_inputs, jobjectArray step_outputs) {
-  uint8_t *base = aligned((*env)->GetDirectBufferAddress(env, buffer));
-  size_t bytes = (size_t)(*env)->GetDirectBufferCapacity(env, buffer) - ALIGNMENT;
+    JNIEnv *env, jobject self, jobject buffer, jobject block, jobject grammar, jint beam,
+    jobjectArray encoder_inputs, jobjectArray encoder_outputs, jobjectArray step_inputs,
+    jobjectArray step_outputs) {
+  content core_block = content_of(env, block), used = content_of(env, grammar);
+  content given = content_of(env, buffer);
+  uint8_t *base = aligned(given.address);
+  size_t bytes = given.bytes - ALIGNMENT;
   speech_memory memory = {NULL, 0};
   speech_settings settings = {0, 1};
   speech_listener listener = {on_event, NULL};
@@ -206,7 +227,7 @@ JNIEXPORT jint JNICALL Java_org_integerspeech_NativeCore_open(
   jsize counts[SIDES];
   jclass host;
   state *s;
-  int status = read_block(env, block, &core, counts);
+  int status = read_block(&core_block, &core, counts);
   if (status != SPEECH_OK) return status;
   memory.base = base;
   s = lay(&memory, counts);
@@ -229,10 +250,10 @@ JNIEXPORT jint JNICALL Java_org_integerspeech_NativeCore_open(
   s->runtime.invoke_decoder_step = invoke_decoder_step;
   listener.context = s;
   settings.beam = beam;
-  return speech_open(&s->recognizer, base + memory.used, bytes - (size_t)memory.used,
-                     (*env)->GetDirectBufferAddress(env, block),
-                     (size_t)(*env)->GetDirectBufferCapacity(env, block), &settings, &s->runtime,
-                     &listener);
+  status = speech_open(&s->recognizer, base + memory.used, bytes - (size_t)memory.used,
+                       core_block.address, core_block.bytes, &settings, &s->runtime, &listener);
+  if (status != SPEECH_OK || used.address == NULL) return status;
+  return speech_use(s->recognizer, used.address, used.bytes);
 }
 
 /* Lets the host in for one call. */
@@ -287,4 +308,24 @@ JNIEXPORT jint JNICALL Java_org_integerspeech_NativeCore_window(JNIEnv *env, job
                                                                 jobject memory) {
   (void)self;
   return (jint)speech_window(state_of(env, memory)->recognizer);
+}
+
+/* Bytes of a grammar's block at the beginning of `buffer`, or a negative status, as speech_compile.
+ * error: takes a speech_grammar_error. */
+JNIEXPORT jint JNICALL Java_org_integerspeech_GrammarCompiler_compile(JNIEnv *env, jclass self,
+                                                                      jobject block,
+                                                                      jobject lexicon, jobject text,
+                                                                      jobject buffer,
+                                                                      jobject error) {
+  content core_block = content_of(env, block), words = content_of(env, lexicon);
+  content phrases = content_of(env, text), room = content_of(env, buffer);
+  content fault = content_of(env, error);
+  size_t size = 0;
+  int status;
+  (void)self;
+  if (fault.bytes < sizeof(speech_grammar_error)) return -SPEECH_ERROR_MEMORY;
+  status = speech_compile(core_block.address, core_block.bytes, words.address, words.bytes,
+                          (const char *)phrases.address, phrases.bytes, room.address, room.bytes,
+                          &size, (speech_grammar_error *)fault.address);
+  return status == SPEECH_OK ? (jint)size : -status;
 }

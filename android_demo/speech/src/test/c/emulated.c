@@ -3,6 +3,7 @@
  *   qemu-aarch64 -L SYSROOT emulated LIBSPEECH LIBTFLITE BUNDLE PCM...
  *
  * Prints a line for each recording of 16-bit samples, which the window holds: commands or the text.
+ * If grammar.txt lies beside the bundle, it is compiled, and holds the model.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -10,13 +11,17 @@
 #include <stdlib.h>
 
 #include "speech.h"
+#include "speech_compiler.h"
+
+#define ROOM ((size_t)1 << 22) /* bytes in which a grammar is compiled */
+#define SPEECH(name) ((__typeof__(&name))dlsym(speech_library, #name))
 
 typedef struct {
   void *interpreter;
   int inputs, outputs;
 } model;
 
-static void *library;
+static void *library, *speech_library;
 
 /* Calls a function of TensorFlow Lite's C interface. */
 #define CALL(result, name, types, ...) (((result(*) types)dlsym(library, #name))(__VA_ARGS__))
@@ -91,6 +96,29 @@ static void on_event(void *context, const speech_event *event) {
   printf("%s%s", (*count)++ > 0 ? " " : "", event->text);
 }
 
+/* The block of the grammar beside a bundle; NULL if there is none. */
+static void *compile(const char *bundle, const void *core, size_t core_bytes, size_t *bytes) {
+  char path[4096];
+  size_t text_bytes, lexicon_bytes;
+  void *text, *lexicon, *room;
+  speech_grammar_error error;
+  FILE *file;
+  *bytes = 0;
+  snprintf(path, sizeof path, "%s/../grammar.txt", bundle);
+  file = fopen(path, "rb");
+  if (file == NULL) return NULL;
+  fclose(file);
+  text = load(path, &text_bytes);
+  snprintf(path, sizeof path, "%s/lexicon.bin", bundle);
+  lexicon = load(path, &lexicon_bytes);
+  room = malloc(ROOM);
+  if (SPEECH(speech_compile)(core, core_bytes, lexicon, lexicon_bytes, text, text_bytes, room, ROOM,
+                             bytes, &error) != SPEECH_OK) {
+    fail(path, error.message);
+  }
+  return room;
+}
+
 int main(int argc, char **argv) {
   model models[2];
   int count = 0, i;
@@ -98,9 +126,9 @@ int main(int argc, char **argv) {
   speech_listener listener = {on_event, &count};
   speech *recognizer;
   char path[4096];
-  size_t core_bytes, bytes;
-  void *core, *memory;
-  void *speech_library = argc > 4 ? dlopen(argv[1], RTLD_NOW) : NULL;
+  size_t core_bytes, grammar_bytes, bytes;
+  void *core, *grammar, *memory;
+  speech_library = argc > 4 ? dlopen(argv[1], RTLD_NOW) : NULL;
   if (speech_library == NULL) fail("libspeech.so", argc > 4 ? dlerror() : "four arguments");
   library = dlopen(argv[2], RTLD_NOW);
   if (library == NULL) fail(argv[2], dlerror());
@@ -108,12 +136,18 @@ int main(int argc, char **argv) {
   models[1] = start(argv[3], "decoder_step.tflite");
   snprintf(path, sizeof path, "%s/core.bin", argv[3]);
   core = load(path, &core_bytes);
-#define SPEECH(name) ((__typeof__(&name))dlsym(speech_library, #name))
-  if (SPEECH(speech_size)(core, core_bytes, NULL, &bytes) != SPEECH_OK) fail(path, "is damaged");
+  grammar = compile(argv[3], core, core_bytes, &grammar_bytes);
+  if (SPEECH(speech_size_with)(core, core_bytes, NULL, grammar, grammar_bytes, &bytes) !=
+      SPEECH_OK) {
+    fail(path, "is damaged");
+  }
   memory = malloc(bytes);
   if (SPEECH(speech_open)(&recognizer, memory, bytes, core, core_bytes, NULL, &runtime, &listener) !=
       SPEECH_OK) {
     fail(path, "cannot be opened");
+  }
+  if (grammar != NULL && SPEECH(speech_use)(recognizer, grammar, grammar_bytes) != SPEECH_OK) {
+    fail(path, "takes no grammar");
   }
   for (i = 4; i < argc; ++i) {
     int16_t *samples = (int16_t *)load(argv[i], &bytes);

@@ -1,25 +1,47 @@
 package org.integerspeech
 
 import kotlin.random.Random
+import org.json.JSONArray
+import org.json.JSONException
 import org.json.JSONObject
 
-/** What may be said to a bundle: the automaton of its grammar.json. */
-class Grammar internal constructor(content: JSONObject, private val tokens: List<String>) {
+/**
+ * What may be said to a bundle: the automaton of its grammar.json, over tokens or over phones. Over
+ * phones, the last one of a word carries the word.
+ */
+class Grammar internal constructor(
+    content: JSONObject,
+    tokens: List<String>,
+    phones: List<String>?,
+) {
     private val start = content.getInt("start")
     private val arcs: Map<Int, List<Arc>>
     private val finals: Set<Int>
 
     /** Names of the commands. */
-    val intents: List<String> = content.getJSONArray("intents").let { names ->
-        List(names.length()) { names.getString(it) }
-    }
+    val intents: List<String> = content.getJSONArray("intents").strings()
 
-    private class Arc(val token: Int, val target: Int)
+    /** What is written along an arc, and where it leads. */
+    private class Arc(val written: String, val target: Int)
 
     init {
+        val version = if (phones == null) VERSION else PHONE_VERSION
+        if (content.getInt("version") != version) {
+            throw JSONException("The grammar is not of version $version.")
+        }
+        val written = when (phones) {
+            null -> tokens.map(::spoken)
+            else -> content.getJSONArray("words").strings().map { " $it" }
+        }
+        val place = if (phones == null) TOKEN else WORD
         val rows = content.getJSONArray("arcs")
-        val read = List(rows.length()) { rows.getJSONArray(it) }
-        arcs = read.groupBy({ it.getInt(0) }, { Arc(it.getInt(1), it.getInt(2)) })
+        arcs = List(rows.length()) { rows.getJSONArray(it) }.groupBy({ it.getInt(0) }) {
+            val number = it.getInt(place)
+            if (number !in written.indices && (phones == null || number != NO_WORD)) {
+                throw JSONException("An arc of the grammar has nothing to say.")
+            }
+            Arc(if (number == NO_WORD) "" else written[number], it.getInt(TARGET))
+        }
         val ends = content.getJSONArray("finals")
         finals = List(ends.length()) { ends.getJSONArray(it).getInt(0) }.toSet()
     }
@@ -42,16 +64,26 @@ class Grammar internal constructor(content: JSONObject, private val tokens: List
                 return text.toString().trim()
             }
             val arc = ways.randomOrNull(random) ?: return null
-            text.append(spoken(tokens[arc.token]))
+            text.append(arc.written)
             state = arc.target
         }
         return null
     }
 
     private companion object {
+        const val VERSION = 1
+        const val PHONE_VERSION = 2
         const val ATTEMPTS = 10
-        const val LONGEST = 200 // tokens
+        const val LONGEST = 200 // tokens or phones
+
+        // Of an arc: state, token or phone, next state, slot, word.
+        const val TOKEN = 1
+        const val TARGET = 2
+        const val WORD = 4
+        const val NO_WORD = -1
 
         fun spoken(token: String) = if (token == "<space>") " " else token.replace('\u2581', ' ')
+
+        fun JSONArray.strings() = List(length()) { getString(it) }
     }
 }

@@ -7,24 +7,26 @@ import java.nio.ByteBuffer
  *
  * One thread at a time calls it, and no other recogniser may use the runtimes during a call.
  *
+ * @param grammar a block of [GrammarCompiler]; null for the bundle's own.
  * @param onEvent is called during a call of this class.
  */
 internal class NativeCore(
     bundle: SpeechBundle,
+    private val grammar: ByteBuffer?, // the core reads it in place, and the block too
     private val encoder: Runtime,
     private val decoderStep: Runtime,
     private val onEvent: (SpeechEvent) -> Unit,
 ) {
-    private val block = bundle.core // the core reads it in place
+    private val block = bundle.core
     private val memory: ByteBuffer
     private val clock = Clock()
 
     init {
-        val bytes = size(block, BEAM_OF_BUNDLE)
+        val bytes = size(block, grammar, BEAM_OF_BUNDLE)
         checkOpened(bundle, if (bytes < 0) (-bytes).toInt() else OK)
         memory = ByteBuffer.allocateDirect(bytes.toInt())
         val status = open(
-            memory, block, BEAM_OF_BUNDLE,
+            memory, block, grammar, BEAM_OF_BUNDLE,
             encoder.inputs.toTypedArray(), encoder.outputs.toTypedArray(),
             decoderStep.inputs.toTypedArray(), decoderStep.outputs.toTypedArray(),
         )
@@ -187,13 +189,14 @@ internal class NativeCore(
         }
 
         @JvmStatic
-        private external fun size(block: ByteBuffer, beam: Int): Long
+        private external fun size(block: ByteBuffer, grammar: ByteBuffer?, beam: Int): Long
     }
 
     @Suppress("LongParameterList")
     private external fun open(
         memory: ByteBuffer,
         block: ByteBuffer,
+        grammar: ByteBuffer?,
         beam: Int,
         encoderInputs: Array<ByteBuffer>,
         encoderOutputs: Array<ByteBuffer>,

@@ -33,14 +33,56 @@ import org.integerspeech.SpeechException.Reason
  *
  * Several threads may use it; one utterance runs at a time. Close it when nobody needs it any more:
  * it holds the models' memory.
+ *
+ * A general bundle understands any sentences that you write:
+ * ```
+ * val lights = recognizer.use("turn [on, off] the light (please)\ngood night")
+ * ```
  */
 class Recognizer private constructor(
     val bundle: SpeechBundle,
-    private val encoder: Runtime,
-    private val decoderStep: Runtime,
+    private val models: Models,
+    private val grammar: ByteBuffer?,
+    private val ownsModels: Boolean,
 ) : AutoCloseable {
-    private val lock = ReentrantLock() // of the models
     private var closed = false
+
+    /** Both models of a bundle, which recognisers of several grammars share. */
+    private class Models(val encoder: Runtime, val decoderStep: Runtime) {
+        val lock = ReentrantLock()
+        var closed = false
+
+        fun close() {
+            if (closed) return
+            closed = true
+            encoder.close()
+            decoderStep.close()
+        }
+    }
+
+    /**
+     * A recogniser of other sentences, which shares the loaded models with this one. This one stays
+     * as it is.
+     *
+     * A text has a phrase in each line: `[a, b c]` are alternatives, `(a, b)` are optional. Each is
+     * a command with the intent `phrase`. A text that begins with `{` is JSON, with intents and
+     * slots:
+     * ```
+     * {"context": {"expressions": {"turn": ["turn $state:state the [light, lamp]"]},
+     *              "slots": {"state": ["on", "off"]}}}
+     * ```
+     * It takes milliseconds for phrases, and longer for thousands of words: call it on another thread
+     * then. Closing the recogniser that was loaded ends all that share its models; closing another
+     * one ends only that.
+     *
+     * @param grammar null for the bundle's own, or for free text if it has none.
+     * @throws GrammarException if the text is no grammar; its message says what is wrong where.
+     * @throws SpeechException if the bundle understands only what it was trained for.
+     */
+    fun use(grammar: String?): Recognizer {
+        val block = grammar?.let { GrammarCompiler.compile(bundle, it) }
+        return Recognizer(bundle, models, block, ownsModels = false)
+    }
 
     /**
      * Recognises a recording.
@@ -49,7 +91,8 @@ class Recognizer private constructor(
      * Python's `transcribe` does. A longer one is cut at its pauses, as a stream is.
      *
      * @param samples 16 kHz, mono.
-     * @throws SpeechException if a model fails, or the recogniser is closed.
+     * @throws SpeechException if a model fails, the recogniser is closed, or the bundle needs a
+     *   grammar.
      */
     fun transcribe(samples: ShortArray): Transcription {
         val results = mutableListOf<SpeechEvent.Result>()
@@ -67,10 +110,20 @@ class Recognizer private constructor(
      * A stream of audio that the caller feeds.
      *
      * @param onEvent is called by the thread that feeds, while it feeds.
-     * @throws SpeechException if the recogniser is closed.
+     * @throws SpeechException if the recogniser is closed, or the bundle needs a grammar.
      */
-    fun stream(onEvent: (SpeechEvent) -> Unit): Stream =
-        alone { Stream(NativeCore(bundle, encoder, decoderStep, onEvent)) }
+    fun stream(onEvent: (SpeechEvent) -> Unit): Stream = alone {
+        if (grammar == null && bundle.grammar == null && !bundle.freeText) {
+            throw SpeechException(
+                Reason.GRAMMAR,
+                "${bundle.name} understands phrases, no free text: give it some by Recognizer.use.",
+            )
+        }
+        Stream(core(onEvent))
+    }
+
+    private fun core(onEvent: (SpeechEvent) -> Unit) =
+        NativeCore(bundle, grammar, models.encoder, models.decoderStep, onEvent)
 
     /** Audio of one source. One thread at a time uses it; streams of a recogniser are independent. */
     inner class Stream internal constructor(private val core: NativeCore) {
@@ -146,18 +199,17 @@ class Recognizer private constructor(
         return AutoCloseable { job.cancel() }
     }
 
-    /** Waits for the utterance that runs, and gives the models' memory back. */
-    override fun close() = lock.withLock {
-        if (!closed) {
-            closed = true
-            encoder.close()
-            decoderStep.close()
-        }
+    /** Waits for the utterance that runs. The recogniser that was loaded gives the models back. */
+    override fun close() = models.lock.withLock {
+        closed = true
+        if (ownsModels) models.close()
     }
 
-    private inline fun <T> alone(use: () -> T): T = lock.withLock {
-        if (closed) throw SpeechException(Reason.CLOSED, "The recogniser is closed; open it again.")
-        use()
+    private inline fun <T> alone(action: () -> T): T = models.lock.withLock {
+        if (closed || models.closed) {
+            throw SpeechException(Reason.CLOSED, "The recogniser is closed; open it again.")
+        }
+        action()
     }
 
     companion object {
@@ -190,8 +242,9 @@ class Recognizer private constructor(
             var decoderStep: Runtime? = null
             try {
                 decoderStep = loaded(bundle, "decoder step", loader) { bundle.decoderStep }
-                val recognizer = Recognizer(bundle, encoder, decoderStep)
-                recognizer.stream { } // whether core.bin and the models fit each other
+                val models = Models(encoder, decoderStep)
+                val recognizer = Recognizer(bundle, models, null, ownsModels = true)
+                recognizer.core { } // whether core.bin and the models fit each other
                 return recognizer
             } catch (error: SpeechException) {
                 encoder.close()

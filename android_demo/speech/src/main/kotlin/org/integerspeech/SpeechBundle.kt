@@ -1,48 +1,43 @@
 package org.integerspeech
 
 import android.content.res.AssetManager
-import java.io.ByteArrayOutputStream
 import java.io.File
-import java.io.IOException
 import java.io.InputStream
 import java.nio.ByteBuffer
-import java.nio.ByteOrder
-import java.security.MessageDigest
-import java.util.zip.ZipException
-import java.util.zip.ZipInputStream
-import org.integerspeech.SpeechException.Reason
-import org.json.JSONException
+import org.integerspeech.BundleFiles.Companion.damaged
+import org.integerspeech.BundleFiles.Companion.direct
+import org.json.JSONArray
 import org.json.JSONObject
 
 /**
  * A recogniser as files: two models, tokens, a manifest with hashes, and `core.bin`, which
- * `python -m firmware_sim.export_c --format=block` writes.
+ * `python -m firmware_sim.export_c --format=block` writes. A general bundle also has its phones,
+ * and pronunciations for grammars of your own.
  *
  * All files are read and checked before anything runs.
  *
  * @property name of the folder or file, for messages.
  * @property grammar what may be said; null if the bundle has no grammar.
  * @property windowSeconds the longest speech that is recognised at once.
+ * @property freeText whether it understands text without a grammar. If not, [Recognizer.use] gives
+ *   it one.
  */
 class SpeechBundle internal constructor(
     val name: String,
     val grammar: Grammar?,
     val windowSeconds: Double,
+    val freeText: Boolean,
     internal val encoder: ByteBuffer,
     internal val decoderStep: ByteBuffer,
     internal val core: ByteBuffer,
+    internal val lexicon: ByteBuffer?,
 ) {
+    /** Whether the model is a general one, which [Recognizer.use] holds to any grammar. */
+    val takesGrammars: Boolean get() = lexicon != null
+
     companion object {
-        private const val ENCODER = "encoder.tflite"
-        private const val DECODER_STEP = "decoder_step.tflite"
-        private const val CORE = "core.bin"
-        private const val MANIFEST = "manifest.json"
-        private const val TOKENS = "tokens.txt"
-        private const val GRAMMAR = "grammar.json"
-        private val FILES = setOf(ENCODER, DECODER_STEP, CORE, MANIFEST, TOKENS, GRAMMAR)
-        private const val MOST_BYTES = 256 shl 20 // of a file
-        private const val MOST_TEXT = 16 shl 20 // of a text file and core.bin
         private const val FORMAT = 3
+        private const val PHONE_FORMAT = 4 // of general models, whose encoders have phones
         private const val FRAMES_PER_SECOND = 100.0
 
         /** Names of the bundles in the folder `bundles` of an app's assets. */
@@ -73,117 +68,79 @@ class SpeechBundle internal constructor(
          */
         @JvmStatic
         fun fromZip(stream: InputStream, name: String): SpeechBundle {
-            val files = readable(name) { stream.use { unpacked(name, it) } }
+            val files = BundleFiles.readable(name) {
+                stream.use { BundleFiles.unpacked(name, it) }
+            }
             return read(name) { files[it]?.inputStream() }
         }
 
-        private fun unpacked(name: String, stream: InputStream): Map<String, ByteArray> {
-            val files = mutableMapOf<String, ByteArray>()
-            val zip = ZipInputStream(stream)
-            generateSequence { zip.nextEntry }.forEach { entry ->
-                val file = entry.name.substringAfterLast('/')
-                if (file !in FILES || entry.name.count { it == '/' } > 1) return@forEach
-                if (file in files) throw damaged(name, "it holds $file twice")
-                files[file] = limited(name, file, zip)
-            }
-            return files
-        }
-
         private fun read(name: String, open: (String) -> InputStream?): SpeechBundle =
-            readable(name) {
-                val manifest = manifest(name, open)
-                val grammar = if (manifest.has("grammar")) grammar(name, manifest, open) else null
+            BundleFiles.readable(name) {
+                val files = BundleFiles(name, open)
+                checkKind(files)
+                val manifest = files.manifest
+                val phones = phones(files)
                 SpeechBundle(
                     name,
-                    grammar,
+                    if (manifest.has("grammar")) grammar(files, phones) else null,
                     manifest.getJSONObject("limits").getInt("frames") / FRAMES_PER_SECOND,
-                    direct(verified(name, manifest, ENCODER, open)),
-                    direct(verified(name, manifest, DECODER_STEP, open)),
-                    direct(text(name, CORE, open)),
+                    freeText(files),
+                    direct(files.verified(BundleFiles.ENCODER)),
+                    direct(files.verified(BundleFiles.DECODER_STEP)),
+                    direct(files.read(BundleFiles.CORE)),
+                    if (phones != null && manifest.has("lexicon")) {
+                        direct(files.verified(BundleFiles.LEXICON))
+                    } else {
+                        null
+                    },
                 )
             }
 
-        private fun manifest(name: String, open: (String) -> InputStream?): JSONObject {
-            val manifest = JSONObject(text(name, MANIFEST, open).decodeToString())
-            if (manifest.getInt("format_version") != FORMAT) {
-                throw damaged(name, "this version of the app reads format $FORMAT only")
+        private fun freeText(files: BundleFiles): Boolean {
+            val understands = files.manifest.opt("understands") ?: return true
+            if (understands != "text" && understands != "phrases") {
+                throw damaged(files.name, "it understands neither text nor phrases")
             }
-            if (manifest.getString("precision") != "int8") {
-                throw damaged(name, "only int8 bundles run here")
+            return understands == "text"
+        }
+
+        private fun checkKind(files: BundleFiles) {
+            if (files.manifest.getInt("format_version") !in setOf(FORMAT, PHONE_FORMAT)) {
+                val formats = "$FORMAT and $PHONE_FORMAT"
+                throw damaged(files.name, "this version of the app reads formats $formats only")
             }
-            return manifest
-        }
-
-        private fun grammar(
-            name: String,
-            manifest: JSONObject,
-            open: (String) -> InputStream?,
-        ): Grammar {
-            val tokens = verified(name, manifest, TOKENS, open).decodeToString()
-            val content = verified(name, manifest, GRAMMAR, open).decodeToString()
-            return Grammar(JSONObject(content), tokens.removeSuffix("\n").split("\n"))
-        }
-
-        /** A file that the manifest has a hash of. */
-        private fun verified(
-            name: String,
-            manifest: JSONObject,
-            file: String,
-            open: (String) -> InputStream?,
-        ): ByteArray {
-            val expected = manifest.getJSONObject("files").getJSONObject(file)
-            val content = text(name, file, open)
-            val hash = MessageDigest.getInstance("SHA-256").digest(content)
-                .joinToString("") { "%02x".format(it) }
-            if (content.size != expected.getInt("bytes") || hash != expected.getString("sha256")) {
-                throw damaged(name, "$file is not the file that its manifest names")
-            }
-            return content
-        }
-
-        private fun text(name: String, file: String, open: (String) -> InputStream?): ByteArray {
-            val stream = open(file) ?: throw SpeechException(
-                Reason.BUNDLE,
-                if (file == CORE) {
-                    "$name: holds no core.bin; write it by firmware_sim.export_c --format=block."
-                } else {
-                    "$name: holds no $file; choose a whole bundle."
-                },
-            )
-            return stream.use { limited(name, file, it) }
-        }
-
-        private fun limited(name: String, file: String, stream: InputStream): ByteArray {
-            val most = if (file.endsWith(".tflite")) MOST_BYTES else MOST_TEXT
-            val content = ByteArrayOutputStream()
-            val block = ByteArray(1 shl 16)
-            while (true) {
-                val count = stream.read(block)
-                if (count < 0) return content.toByteArray()
-                if (content.size() + count > most) throw damaged(name, "$file is too large")
-                content.write(block, 0, count)
+            if (files.manifest.getString("precision") != "int8") {
+                throw damaged(files.name, "only int8 bundles run here")
             }
         }
 
-        private fun direct(content: ByteArray): ByteBuffer {
-            val buffer = ByteBuffer.allocateDirect(content.size).order(ByteOrder.nativeOrder())
-            buffer.put(content)
-            buffer.rewind()
-            return buffer
+        /** The phones that a general model hears; null for another one. */
+        private fun phones(files: BundleFiles): List<String>? {
+            if (files.manifest.getInt("format_version") != PHONE_FORMAT) return null
+            val phones = files.lines(BundleFiles.PHONES)
+            if (phones.any(String::isBlank) || phones.toSet().size != phones.size) {
+                throw damaged(files.name, "phones.txt does not hold a phone a line, each once")
+            }
+            val frames = files.manifest.getJSONObject("limits").getInt("memory_frames")
+            val shape = listOf(1, frames, phones.size + 1) // with the blank of CTC
+            val outputs = files.manifest.getJSONObject("models").getJSONObject("encoder")
+                .getJSONArray("outputs")
+            val output = outputs.objects().find { it.getString("name") == "phone_logits" }
+                ?: throw damaged(files.name, "the encoder has no output phone_logits")
+            if (output.getJSONArray("shape").numbers() != shape) {
+                throw damaged(files.name, "phone_logits of the encoder do not fit phones.txt")
+            }
+            return phones
         }
 
-        /** What reading throws, as one sentence. */
-        private inline fun <T> readable(name: String, read: () -> T): T = try {
-            read()
-        } catch (error: JSONException) {
-            throw damaged(name, "its manifest or grammar is not what it should be", error)
-        } catch (error: ZipException) {
-            throw damaged(name, "the zip is damaged", error)
-        } catch (error: IOException) {
-            throw SpeechException(Reason.BUNDLE, "$name: cannot be read (${error.message}).", error)
-        }
+        private fun grammar(files: BundleFiles, phones: List<String>?) = Grammar(
+            JSONObject(files.verified(BundleFiles.GRAMMAR).decodeToString()),
+            files.lines(BundleFiles.TOKENS),
+            phones,
+        )
 
-        private fun damaged(name: String, fault: String, cause: Throwable? = null) =
-            SpeechException(Reason.BUNDLE, "$name: $fault; install the bundle again.", cause)
+        private fun JSONArray.objects() = List(length()) { getJSONObject(it) }
+
+        private fun JSONArray.numbers() = List(length()) { getInt(it) }
     }
 }

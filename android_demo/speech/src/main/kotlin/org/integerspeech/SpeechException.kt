@@ -5,11 +5,14 @@ package org.integerspeech
  *
  * @property reason for code that acts on it.
  */
-class SpeechException(val reason: Reason, message: String, cause: Throwable? = null) :
+open class SpeechException(val reason: Reason, message: String, cause: Throwable? = null) :
     Exception(message, cause) {
     enum class Reason {
         /** The bundle is missing, damaged or of another kind. */
         BUNDLE,
+
+        /** A text is no grammar, see [GrammarException]; or a bundle that needs one has none. */
+        GRAMMAR,
 
         /** A file holds no sound that can be decoded. */
         AUDIO,
@@ -33,3 +36,11 @@ class SpeechException(val reason: Reason, message: String, cause: Throwable? = n
         AUDIO_FOCUS,
     }
 }
+
+/**
+ * A text is no grammar.
+ *
+ * @property position where the fault is in the text, in characters.
+ */
+class GrammarException(message: String, val position: Int) :
+    SpeechException(Reason.GRAMMAR, message)

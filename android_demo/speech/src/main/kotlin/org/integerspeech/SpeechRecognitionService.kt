@@ -148,7 +148,7 @@ open class SpeechRecognitionService : RecognitionService() {
                 } else {
                     SpeechRecognizer.ERROR_CLIENT
                 }
-            Reason.RUNTIME, Reason.CLOSED -> SpeechRecognizer.ERROR_CLIENT
+            Reason.GRAMMAR, Reason.RUNTIME, Reason.CLOSED -> SpeechRecognizer.ERROR_CLIENT
         }
     }
 }

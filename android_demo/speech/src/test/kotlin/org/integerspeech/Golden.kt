@@ -17,6 +17,9 @@ class Golden(directory: File) {
         Recording(samples, row)
     }
 
+    /** What the model is held to; null for its own. */
+    val grammar = File(directory, "grammar.txt").takeIf { it.exists() }?.readText()
+
     fun load(): Recognizer = Recognizer.load(bundle) { HostRuntime(it) }
 
     class Recording(val samples: ShortArray, row: JSONObject) {
@@ -46,11 +49,18 @@ class Golden(directory: File) {
     companion object {
         /** Where `make android-test` has them; another place for more recordings. */
         fun of(bundle: String): Golden {
-            val root = System.getProperty("speech.golden") ?: "${System.getProperty("speech.build")}/golden"
-            val directory = File(root, bundle)
+            val directory = File(root(), bundle)
             check(directory.isDirectory) { "$directory is missing; run `make android-test`." }
             return Golden(directory)
         }
+
+        /** All that there are. */
+        fun names(): List<String> = root().listFiles().orEmpty()
+            .filter { File(it, "expected.json").exists() }.map { it.name }.sorted()
+
+        private fun root() = File(
+            System.getProperty("speech.golden") ?: "${System.getProperty("speech.build")}/golden",
+        )
 
         fun JSONArray.objects(): List<JSONObject> = List(length()) { getJSONObject(it) }
 

@@ -180,8 +180,8 @@ class RecognizerTest {
         assertRefused("holds no core.bin") { SpeechBundle.fromDirectory(bundle) }
         bundle.resolve("manifest.json").writeText("{\"format_version\": 3")
         assertRefused("manifest or grammar") { SpeechBundle.fromDirectory(bundle) }
-        bundle.resolve("manifest.json").writeText("{\"format_version\": 4}")
-        assertRefused("reads format 3") { SpeechBundle.fromDirectory(bundle) }
+        bundle.resolve("manifest.json").writeText("{\"format_version\": 5}")
+        assertRefused("reads formats 3 and 4") { SpeechBundle.fromDirectory(bundle) }
         assertRefused("holds no manifest.json") { SpeechBundle.fromDirectory(File("nowhere")) }
     }
 

@@ -17,6 +17,7 @@ import kotlinx.coroutines.withContext
 import org.integerspeech.AudioFile
 import org.integerspeech.AudioReader
 import org.integerspeech.AudioSource
+import org.integerspeech.GrammarException
 import org.integerspeech.Microphone
 import org.integerspeech.Recognizer
 import org.integerspeech.SpeechBundle
@@ -34,11 +35,17 @@ data class DemoState(
     val results: List<SpeechEvent.Result> = emptyList(),
     val examples: List<String> = emptyList(),
     val hasGrammar: Boolean = false,
+    val takesPhrases: Boolean = false,
+    val freeText: Boolean = true,
+    val phrases: Phrases = Phrases(),
     val message: String? = null,
     val asksPermission: Boolean = false,
     val hasRecording: Boolean = false,
 ) {
-    enum class Phase { NO_BUNDLE, LOADING, FAILED, READY, LISTENING, READING }
+    /** What the model is held to, if not to its own; and what is wrong with what was typed. */
+    data class Phrases(val text: String? = null, val error: String? = null, val position: Int = 0)
+
+    enum class Phase { NO_BUNDLE, LOADING, FAILED, READY, LISTENING, READING, COMPILING }
 
     companion object {
         const val SILENCE = -96f
@@ -74,6 +81,7 @@ class DemoModel(private val phone: Phone) {
     private val main = Executor { handler.post(it) }.asCoroutineDispatcher()
     private val scope = CoroutineScope(SupervisorJob() + main)
     private var recognizer: Recognizer? = null
+    private var held: Recognizer? = null // to phrases that were typed
     private var work: Job? = null
     private var source: StoppableSource? = null
     private var recording = ShortArray(0)
@@ -102,7 +110,7 @@ class DemoModel(private val phone: Phone) {
     }
 
     fun start() {
-        val ready = recognizer ?: return
+        val ready = held ?: recognizer ?: return
         if (state.phase != DemoState.Phase.READY) return
         val sound = RecordedSource(phone.microphone())
         source = sound
@@ -125,7 +133,7 @@ class DemoModel(private val phone: Phone) {
     }
 
     fun open(file: Uri) {
-        val ready = recognizer ?: return
+        val ready = held ?: recognizer ?: return
         if (state.phase != DemoState.Phase.READY) return
         state = heardNothing().copy(phase = DemoState.Phase.READING)
         work = scope.launch {
@@ -138,6 +146,25 @@ class DemoModel(private val phone: Phone) {
                 state = state.copy(results = found.results)
             } catch (error: SpeechException) {
                 state = state.copy(message = error.message)
+            }
+            rest()
+        }
+    }
+
+    /** Holds the model to the phrases of a text, one in each line; null: as it was. */
+    fun use(phrases: String?) {
+        val loaded = recognizer ?: return
+        if (state.phase != DemoState.Phase.READY) return
+        state = heardNothing().copy(phase = DemoState.Phase.COMPILING)
+        work = scope.launch {
+            state = try {
+                held = phrases?.let { withContext(Dispatchers.Default) { loaded.use(it) } }
+                said(loaded, phrases)
+            } catch (error: GrammarException) {
+                val wrong = state.phrases.copy(error = error.message, position = error.position)
+                state.copy(phrases = wrong)
+            } catch (error: SpeechException) {
+                state.copy(message = error.message)
             }
             rest()
         }
@@ -163,7 +190,7 @@ class DemoModel(private val phone: Phone) {
     }
 
     fun moreExamples() {
-        state = state.copy(examples = examples(recognizer ?: return))
+        if (held == null) state = state.copy(examples = examples(recognizer ?: return))
     }
 
     fun permission(granted: Boolean, refusal: String) {
@@ -186,14 +213,15 @@ class DemoModel(private val phone: Phone) {
             try {
                 val old = recognizer
                 recognizer = null
+                held = null
                 val loaded = withContext(Dispatchers.IO) {
                     old?.close()
                     phone.load(bundle)
                 }
                 recognizer = loaded
-                state = state.copy(
-                    examples = examples(loaded),
-                    hasGrammar = loaded.bundle.grammar != null,
+                state = said(loaded, null).copy(
+                    takesPhrases = loaded.bundle.takesGrammars,
+                    freeText = loaded.bundle.freeText,
                 )
             } catch (error: SpeechException) {
                 state = state.copy(message = error.message)
@@ -201,6 +229,13 @@ class DemoModel(private val phone: Phone) {
             rest()
         }
     }
+
+    /** The state with what may be said now. */
+    private fun said(loaded: Recognizer, phrases: String?) = state.copy(
+        phrases = DemoState.Phrases(phrases),
+        examples = phrases?.lines()?.filter(String::isNotBlank) ?: examples(loaded),
+        hasGrammar = phrases == null && loaded.bundle.grammar != null,
+    )
 
     private fun hear(event: SpeechEvent) {
         state = when (event) {

@@ -15,9 +15,11 @@ import android.view.MenuItem
 import android.view.MotionEvent
 import android.view.View
 import android.view.ViewGroup
+import android.view.inputmethod.InputMethodManager
 import android.widget.AdapterView
 import android.widget.ArrayAdapter
 import android.widget.Button
+import android.widget.EditText
 import android.widget.ImageButton
 import android.widget.LinearLayout
 import android.widget.Spinner
@@ -32,6 +34,7 @@ open class MainActivity : Activity() {
     private val results by lazy { part<LinearLayout>(R.id.results) }
     private val speak by lazy { part<ImageButton>(R.id.speak) }
     private val bundles by lazy { part<Spinner>(R.id.bundles) }
+    private val phrases by lazy { part<EditText>(R.id.phrases) }
 
     /** What the app runs on; tests give another. */
     protected open fun phone(): Phone = RealPhone(applicationContext)
@@ -46,6 +49,8 @@ open class MainActivity : Activity() {
         setUpSpeaking()
         part<Button>(R.id.more).setOnClickListener { model.moreExamples() }
         part<Button>(R.id.settings).setOnClickListener { openSettings() }
+        part<Button>(R.id.use_phrases).setOnClickListener { usePhrases(phrases.text.toString()) }
+        part<Button>(R.id.reset_phrases).setOnClickListener { usePhrases(null) }
         model.observer = ::show
     }
 
@@ -147,6 +152,26 @@ open class MainActivity : Activity() {
         }
     }
 
+    /** Holds the model to phrases; the keyboard makes room for what may be said. */
+    private fun usePhrases(text: String?) {
+        val keyboard = getSystemService(INPUT_METHOD_SERVICE) as InputMethodManager
+        keyboard.hideSoftInputFromWindow(phrases.windowToken, 0)
+        model.use(text)
+    }
+
+    private fun showPhrases(state: DemoState, before: DemoState) {
+        val rests = state.phase == DemoState.Phase.READY
+        showIf(R.id.phrases_panel, state.takesPhrases)
+        showIf(R.id.reset_phrases, state.phrases.text != null)
+        part<Button>(R.id.use_phrases).isEnabled = rests
+        part<Button>(R.id.reset_phrases).isEnabled = rests
+        showText(R.id.phrases_error, state.phrases.error.orEmpty())
+        if (state.phrases.error != null && state.phrases != before.phrases) {
+            phrases.requestFocus()
+            phrases.setSelection(state.phrases.position.coerceAtMost(phrases.length()))
+        }
+    }
+
     private fun show(state: DemoState) {
         val before = shown
         shown = state
@@ -165,8 +190,14 @@ open class MainActivity : Activity() {
         if (state.results !== before.results || results.childCount == 0) showResults(state)
         showIf(R.id.examples_panel, state.results.isEmpty() && state.bundle != null)
         showIf(R.id.more, state.hasGrammar)
+        val anything = when {
+            !state.freeText -> R.string.phrases_example
+            state.takesPhrases -> R.string.anything_example
+            else -> R.string.digits_example
+        }
         part<TextView>(R.id.examples).text =
-            if (state.hasGrammar) state.examples.joinToString("\n") else getString(R.string.digits_example)
+            state.examples.joinToString("\n").ifEmpty { getString(anything) }
+        showPhrases(state, before)
         if (state.phase != before.phase || state.hasRecording != before.hasRecording) {
             invalidateOptionsMenu()
         }
@@ -179,6 +210,7 @@ open class MainActivity : Activity() {
         DemoState.Phase.READY -> getString(R.string.ready)
         DemoState.Phase.LISTENING -> getString(R.string.listening)
         DemoState.Phase.READING -> getString(R.string.reading)
+        DemoState.Phase.COMPILING -> getString(R.string.compiling)
     }
 
     private fun showResults(state: DemoState) {

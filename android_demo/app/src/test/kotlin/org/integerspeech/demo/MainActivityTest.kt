@@ -8,6 +8,7 @@ import android.graphics.Canvas
 import android.net.Uri
 import android.os.Looper
 import android.view.View
+import android.widget.EditText
 import android.widget.ImageButton
 import android.widget.LinearLayout
 import android.widget.TextView
@@ -188,6 +189,63 @@ class MainActivityTest {
     }
 
     @Test
+    fun phrasesThatAreTypedHoldTheModel() {
+        val own = Golden.of("general")
+        val slots = Golden.of("general-slots")
+        val phraseOf = slots.recordings.first { it.commands.isNotEmpty() }
+        phone = TestPhone(golden = own, order = phraseOf)
+        start()
+        assertEquals(activity.getString(R.string.anything_example), text(R.id.examples))
+        assertEquals(View.VISIBLE, view(R.id.phrases_panel).visibility)
+        type("one two\nturn [on, off")
+        waitUntil("an error") { text(R.id.phrases_error).isNotEmpty() }
+        assertEquals("Line 2: \"]\" is missing: close the bracket.", text(R.id.phrases_error))
+        assertEquals(21, part<EditText>(activity.window.decorView, R.id.phrases).selectionStart)
+        picture("phrases-wrong")
+        type(checkNotNull(slots.grammar))
+        waitUntil("the phrases") { view(R.id.reset_phrases).visibility == View.VISIBLE }
+        assertEquals("", text(R.id.phrases_error))
+        assertEquals(phraseOf.whole, heard())
+        view(R.id.reset_phrases).performClick()
+        waitUntil("the model's own") { view(R.id.reset_phrases).visibility == View.GONE }
+        assertEquals(own.recordings[slots.recordings.indexOf(phraseOf)].whole, heard())
+    }
+
+    @Test
+    fun phrasesOutliveARotationAndAreNotOfferedForATrainedGrammar() {
+        phone = TestPhone(golden = Golden.of("general"))
+        start()
+        type("oh (a)\n\nthe cows")
+        waitUntil("the phrases") { view(R.id.reset_phrases).visibility == View.VISIBLE }
+        RuntimeEnvironment.setQualifiers("+land")
+        controller.recreate()
+        assertEquals("oh (a)\nthe cows", text(R.id.examples))
+        assertEquals("oh (a)\n\nthe cows", text(R.id.phrases))
+        assertEquals(View.VISIBLE, view(R.id.reset_phrases).visibility)
+        phone = TestPhone()
+        start()
+        assertEquals(View.GONE, view(R.id.phrases_panel).visibility)
+    }
+
+    /** Types phrases, and lets the model listen for them. */
+    private fun type(phrases: String) {
+        part<EditText>(activity.window.decorView, R.id.phrases).setText(phrases)
+        view(R.id.use_phrases).performClick()
+    }
+
+    /** The text of a file that is opened. */
+    private fun heard(): String {
+        waitUntil("rest") { status() == activity.getString(R.string.ready) }
+        shadowOf(activity).clickMenuItem(R.id.open_file)
+        val asked = shadowOf(activity).nextStartedActivityForResult.intent
+        val file = Intent().setData(Uri.parse("content://test/order.wav"))
+        shadowOf(activity).receiveResult(asked, Activity.RESULT_OK, file)
+        waitUntil("a result") { results().isNotEmpty() }
+        waitUntil("rest") { status() == activity.getString(R.string.ready) }
+        return results().single()
+    }
+
+    @Test
     fun closingEndsTheMicrophoneAndTheModels() {
         allow()
         val playing = TestPhone(pauseInMiddle = true)
@@ -266,6 +324,8 @@ class MainActivityTest {
         var failure: SpeechException? = null,
         private val damage: SpeechException? = null,
         var fullStorage: Boolean = false,
+        private val golden: Golden = GOLDEN,
+        private val order: Golden.Recording = ORDER,
         pauseInMiddle: Boolean = false,
     ) : Phone {
         val goOn = CountDownLatch(if (pauseInMiddle) 1 else 0)
@@ -279,10 +339,10 @@ class MainActivityTest {
         override fun load(name: String): Recognizer {
             ++loads
             damage?.let { throw it }
-            return GOLDEN.load()
+            return golden.load()
         }
 
-        override fun read(uri: Uri) = ORDER.samples
+        override fun read(uri: Uri) = order.samples
 
         override fun save(samples: ShortArray) {
             if (fullStorage) throw IOException("no space left")
@@ -307,7 +367,7 @@ class MainActivityTest {
             private var place = 0
 
             override fun read(samples: ShortArray): Int {
-                val all = ORDER.stream
+                val all = order.stream
                 if (place > all.size / 2) goOn.await()
                 val count = minOf(samples.size, all.size - place)
                 if (stopped() || count == 0) return -1
