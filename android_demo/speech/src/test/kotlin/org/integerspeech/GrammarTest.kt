@@ -1,6 +1,8 @@
 package org.integerspeech
 
 import java.io.File
+import java.lang.management.BufferPoolMXBean
+import java.lang.management.ManagementFactory
 import java.security.MessageDigest
 import kotlin.concurrent.thread
 import kotlin.random.Random
@@ -162,17 +164,23 @@ class GrammarTest {
         val rounds = Integer.getInteger("speech.rounds", 20)
         fun work() = repeat(rounds) { loaded.use(slots.grammar).transcribe(slots.recordings[0].samples) }
         work()
-        val warm = resident()
+        val warm = bufferBytes()
         work()
-        val grown = resident() - warm
-        println("$rounds grammars: resident memory $warm, grown by $grown kB")
-        assertTrue("$grown kB", grown < 4_000)
+        val grown = bufferBytes() - warm
+        println("$rounds grammars: $warm bytes of buffers, grown by $grown")
+        assertTrue("$grown bytes", grown < LEAST_GRAMMAR * rounds)
     }
 
-    private fun resident(): Long {
-        repeat(3) { System.gc() }
-        val line = File("/proc/self/status").readLines().first { it.startsWith("VmRSS") }
-        return line.filter(Char::isDigit).toLong()
+    /** Bytes of the direct buffers that are in use: the library has no other native memory. */
+    private fun bufferBytes(): Long {
+        val pools = ManagementFactory.getPlatformMXBeans(BufferPoolMXBean::class.java)
+        val direct = pools.first { it.name == "direct" }
+        val readings = generateSequence {
+            System.gc()
+            direct.memoryUsed
+        }
+        return readings.take(MOST_READINGS).zipWithNext().firstOrNull { it.first == it.second }?.second
+            ?: direct.memoryUsed
     }
 
     private fun intent(command: String) = command.split("|")[1]
@@ -211,5 +219,10 @@ class GrammarTest {
         val error = refused { SpeechBundle.fromDirectory(bundle) }
         assertEquals(Reason.BUNDLE, error.reason)
         assertTrue("${error.message}", message in "${error.message}")
+    }
+
+    private companion object {
+        const val LEAST_GRAMMAR = 500L // bytes of a block
+        const val MOST_READINGS = 20
     }
 }
