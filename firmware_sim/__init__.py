@@ -76,7 +76,7 @@ def bundles() -> list[str]:
     Example:
       >>> import firmware_sim
       >>> firmware_sim.bundles()
-      ['barista', 'digits']
+      ['barista', 'digits', 'english']
     """
     from firmware_sim import bundle
 

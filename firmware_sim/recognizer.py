@@ -133,12 +133,10 @@ class Recognizer:
     ) -> Transcription:
         """Recognises audio of any length; audio longer than the window is cut in its pauses.
 
-        Memory does not grow with the length of a file.
-
-        In noise a pause is hard to find.  So a bundle with a grammar recognises each cut again, in
-        the middle of a window: if the commands there have more confidence than those on either
-        side, the cut went through a command.  Noise of a second or two may look like a command.  So
-        a command after a cut is kept only if a window across the cut also contains it.
+        Memory does not grow with the length of a file.  In noise a pause is hard to find.  So a
+        bundle with a grammar recognises each cut again, in the middle of a window: if the commands
+        there have more confidence than those on either side, the cut went through a command.  Noise
+        may look like one.  So one after a cut is kept only if a window across the cut has it too.
 
         Args:
           audio: int16 [samples], 16 kHz; or the path of a file that libsndfile decodes; or such a
@@ -156,10 +154,8 @@ class Recognizer:
           >>> result.text, result.commands, result.audio_seconds
           ('', (), 1.0)
         """
-        self.check_grammar()
         recording = audio if isinstance(audio, sound.Recording) else _opened(audio)
-        begin = time.perf_counter()
-        window = self.bundle.window
+        begin, window = time.perf_counter(), self.bundle.window
         segments: list[Segment] = []
         samples = 0
         for passage in segment.passages(recording, window):
@@ -206,19 +202,9 @@ class Recognizer:
             yield from self._events(piece)
 
     def endpointer(self, early: bool = False) -> Endpointer:
-        """Finds the utterances of one stream for this recogniser.
-
-        Raises:
-          BundleError: if the bundle needs a grammar, and has none.
-        """
-        self.check_grammar()
+        """Finds the utterances of one stream for this recogniser."""
         bundle = self.bundle
         return Endpointer(bundle.frontend, bundle.features, bundle.limits.frames, early)
-
-    def check_grammar(self) -> None:
-        """Raises BundleError if the bundle needs a grammar, and has none."""
-        if self._phones is None and self._decoder is None:
-            raise self.bundle.needs_grammar()
 
     def recognize(
         self, features: npt.NDArray[np.int8], start: int, end: int, complete: bool = True
@@ -231,6 +217,8 @@ class Recognizer:
           end: the sample after its last one.
           complete: False also takes beginnings of sentences, of a grammar over phones.
         """
+        if not (self._phones or self._decoder):
+            raise self.bundle.needs_grammar()
         with self._lock:
             begin = encoded = time.perf_counter()
             heard = Segment(start, end, "", (), 0.0, True, 0.0, 0.0, ())

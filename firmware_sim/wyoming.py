@@ -396,13 +396,6 @@ def main(argv: Sequence[str]) -> int:
     if len(argv) > 1:
         print(f"Unexpected argument {argv[1]!r}.", file=sys.stderr)
         return 1
-    if values.bundle == ENGLISH and ENGLISH not in bundles.shipped():
-        print(
-            "No general bundle is shipped yet: train one with the preset english, and name it by "
-            "--bundle=PATH.",
-            file=sys.stderr,
-        )
-        return 1
     if bool(values.home_assistant) != bool(values.token_file):
         print("--home_assistant and --token_file belong together.", file=sys.stderr)
         return 1

@@ -70,6 +70,6 @@ def recognizer(runtime: str | None = None) -> Recognizer:
         grammar=GRAMMAR.value,
         language_weight=LANGUAGE_WEIGHT.value,
     )
-    recognizer = Recognizer(loaded, runtime or RUNTIME.value, options, NUM_THREADS.value)
-    recognizer.check_grammar()
-    return recognizer
+    if loaded.grammar is None and not loaded.free_text:
+        raise loaded.needs_grammar()
+    return Recognizer(loaded, runtime or RUNTIME.value, options, NUM_THREADS.value)

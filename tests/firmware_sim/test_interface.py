@@ -99,11 +99,11 @@ def test_shipped_bundles_have_names_in_any_folder(tmp_path: pathlib.Path) -> Non
         text=True,
         check=True,
     )
-    assert (done.stdout, done.stderr) == ("barista digits\n", "")
+    assert (done.stdout, done.stderr) == ("barista digits english\n", "")
 
 
 def test_an_unknown_name_lists_those_that_there_are() -> None:
-    with pytest.raises(firmware_sim.BundleError, match=r"'?tea.*barista, digits"):
+    with pytest.raises(firmware_sim.BundleError, match=r"'?tea.*barista, digits, english"):
         firmware_sim.load("tea")
 
 

@@ -300,7 +300,6 @@ def test_sound_of_any_format_is_the_same_sound(sound: tuple[int, int, int]) -> N
     [
         (["--bundle=digits"], "knows only its own commands"),
         (["--bundle=nowhere"], "nowhere"),
-        ([], "No general bundle is shipped yet: train one"),
         (["--bundle={general}", "--home_assistant=http://127.0.0.1:1"], "belong together"),
         (
             [

@@ -199,9 +199,10 @@ def test_a_bundle_whose_decoder_learned_nothing_asks_for_a_grammar(
     manifest = json.loads((taught / "manifest.json").read_text())
     (taught / "manifest.json").write_text(json.dumps({**manifest, "understands": "phrases"}))
     recogniser = Recognizer(bundles.load(taught))
-    for attempt in (lambda: recogniser.transcribe(speech), recogniser.endpointer):
-        with pytest.raises(BundleError, match=r"firmware_sim.compile --bundle=phrases"):
-            attempt()
+    with pytest.raises(BundleError, match=r"firmware_sim.compile --bundle=phrases"):
+        recogniser.transcribe(speech)
+    with pytest.raises(BundleError, match="by Recognizer"):
+        list(recogniser.listen([speech]))
     assert recogniser.arena_bytes["decoder_step"] == 0
     assert recogniser.use(HOME).transcribe(speech[:20000]).segments
     soundfile.write(tmp_path / "order.wav", speech, 16_000)
