@@ -36,12 +36,10 @@ from tqdm import tqdm
 from benchmarks import commands, people, report
 from firmware_sim import bundle as bundles
 from firmware_sim.grammar import templates
-from firmware_sim.grammar.pronunciation import PronunciationError
 from firmware_sim.grammar.source import Grammar
-from firmware_sim.recognizer import Recognizer, compute_features, encoder_inputs
-from firmware_sim.runtimes import runtime
-from firmware_sim.search.ctc import ctc_align
+from firmware_sim.recognizer import Recognizer, compute_features
 from firmware_sim.sound.frontend import SAMPLE_RATE
+from tf_speech_transformer import cut
 from tf_speech_transformer.corpora import audio, corpus
 
 # fmt: off
@@ -53,13 +51,11 @@ WORDS: Final = (
 # fmt: on
 DIGITS: Final = ("oh", *people.WORDS)
 LONGEST: Final = 7  # digits of a string
-MARGIN: Final = 0.04  # seconds around a word
 SILENCE: Final = 0.25  # seconds around what was cut
 NOISE_DB: Final = 12.0
 NAMES: Final = 10_000
 THRESHOLDS: Final = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3)
 GRAMMARS: Final = tuple(sorted((Path(__file__).parents[1] / "grammars").glob("*.yaml")))
-_SECONDS_A_FRAME: Final = 0.04  # of the encoder's memory
 
 Samples = npt.NDArray[np.int16]
 Figures = dict[str, Any]
@@ -128,7 +124,7 @@ def cut_words(
     recognizer: Recognizer, manifests: Sequence[Path], words: Sequence[str]
 ) -> Iterator[tuple[str, Samples]]:
     """Those of the words that held-out speakers say, cut from their sentences."""
-    encoder = runtime.load(recognizer.runtime_name, recognizer.bundle.encoder, 1)
+    aligner = cut.Aligner(recognizer)
     silence = np.zeros(round(SILENCE * SAMPLE_RATE), np.int16)
     for manifest in manifests:
         utterances = corpus.read_manifest(manifest)
@@ -140,38 +136,10 @@ def cut_words(
             texts = utterance.text.split()
             if not set(words).isdisjoint(texts):
                 samples = utterance.audio()
-                spans = word_spans(recognizer, encoder, samples, texts)
-                for word, (start, end) in zip(texts, spans, strict=False):
+                spans = aligner.words(samples, texts)
+                for word, ((start, end), _) in zip(texts, spans, strict=False):
                     if word in words:
                         yield word, np.concatenate([silence, samples[start:end], silence])
-
-
-def word_spans(
-    recognizer: Recognizer, encoder: runtime.Runtime, samples: Samples, words: Sequence[str]
-) -> list[tuple[int, int]]:
-    """First sample of each word, and the one after its last; empty if they cannot be aligned."""
-    bundle = recognizer.bundle
-    assert bundle.phones is not None
-    features = compute_features(bundle, samples)
-    if not 0 < len(features) <= bundle.limits.frames:
-        return []
-    try:
-        ways = [recognizer.pronunciations.of(word)[0] for word in words]
-    except PronunciationError:
-        return []
-    outputs = encoder.invoke(encoder_inputs(bundle, features))
-    count = bundle.limits.memory_positions(len(features))
-    logits = outputs["phone_logits"][0, :count]  # as they are: a frame's scale is one for all
-    phones = tuple(itertools.chain(*ways))
-    spans = ctc_align(logits, phones, bundle.phones.blank)
-    if spans is None:
-        return []
-    ends = np.cumsum([len(way) for way in ways])
-    firsts = spans[ends - [len(way) for way in ways], 0] * _SECONDS_A_FRAME - MARGIN
-    # Phones peak early; a word ends where the next begins.
-    lasts = np.append(firsts[1:] + MARGIN, spans[-1, 1] * _SECONDS_A_FRAME + 2 * MARGIN) + MARGIN
-    places = np.clip(np.stack([firsts, lasts], 1), 0, None) * SAMPLE_RATE
-    return [(round(a), round(b)) for a, b in places.tolist()]
 
 
 def single_words(recognizer: Recognizer, manifests: Sequence[Path]) -> Figures:

@@ -8,9 +8,6 @@ import numpy.typing as npt
 import soundfile
 
 from benchmarks import general as benchmark
-from firmware_sim import bundle as bundles
-from firmware_sim.recognizer import Recognizer
-from firmware_sim.runtimes import runtime
 from tests.conftest import run_module
 
 
@@ -21,18 +18,6 @@ def test_grammars_are_of_digits_and_of_words() -> None:
     words = benchmark.of_words(benchmark.WORDS)
     assert words.count() == len(benchmark.WORDS) == 30
     assert words.parse("yes") and not words.parse("yes no")
-
-
-def test_words_are_cut_one_after_the_other(
-    general: pathlib.Path, speech: npt.NDArray[np.int16]
-) -> None:
-    recognizer = Recognizer(bundles.load(general))
-    encoder = runtime.load("litert", recognizer.bundle.encoder, 1)
-    samples = speech[:20000]
-    spans = benchmark.word_spans(recognizer, encoder, samples, ["one", "two"])
-    assert len(spans) == 2 and all(start < end for start, end in spans)
-    assert spans[0][0] < spans[1][0] and spans[0][1] < spans[1][1]
-    assert benchmark.word_spans(recognizer, encoder, samples, ["one"] * 99) == []
 
 
 def test_the_command_measures_digits_and_other_speech(
