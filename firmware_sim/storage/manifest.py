@@ -24,9 +24,10 @@ PHONE_FORMAT_VERSION: Final = 4  # of general models, whose encoders have phones
 MANIFEST: Final = "manifest.json"
 REBUILD: Final = "copy or export the bundle again"
 _LARGEST_MANIFEST: Final = 4 << 20  # bytes; a grammar and results of a test set need 10 KB
-# Bytes of a file by the end of its name. A flatbuffer's offsets have 31 bits.
-_LARGEST: Final = {".tflite": (1 << 31) - 1, ".npz": 256 << 20}
+# Bytes of a file by the end of its name, and of all. The paper's model in float32 needs 204 MB.
+_LARGEST: Final = {".tflite": 240 << 20, ".npz": 240 << 20}
 _LARGEST_OTHER: Final = 16 << 20
+_LARGEST_ALL: Final = 400 << 20
 _MOST_FILES: Final = 16
 # Everything that `zipfile` and the decompressors raise for bytes that are no whole zip.
 ZIP_ERRORS: Final = (
@@ -80,14 +81,23 @@ class Files:
             prefix = paths[0][: -len(MANIFEST)]
         self._members = {name.removeprefix(prefix): x for name, x in members.items()}
 
-    def read(self, name: str, largest: int) -> bytes:
+    def read(self, name: str, largest: int, expected: int | None = None) -> bytes:
         """The bytes of one file.
 
+        Args:
+          expected: how many the manifest says.
+
         Raises:
-          BundleError: it is missing, no regular file, larger than `largest` or not readable.
+          BundleError: it is missing, no regular file, larger than `largest`, of another size than
+            expected, or not readable.
         """
         try:
             size = self._size(name)
+            if expected is not None and size != expected:
+                raise BundleError(
+                    f"{self.path}/{name}: holds {size} bytes, the manifest says {expected}; "
+                    f"{REBUILD}."
+                )
             if size > largest:
                 raise BundleError(
                     f"{self.path}/{name}: holds {size} bytes where {largest} are the most; "
@@ -193,18 +203,16 @@ def listed_files(files: Files, manifest: Section) -> dict[str, bytes]:
     listed = manifest.section("files")
     if len(listed.content) > _MOST_FILES:
         manifest.refuse(f"files: {len(listed.content)} of them, where {_MOST_FILES} are the most")
+    sizes: dict[str, int] = {}
     for name in listed.content:
         if not re.fullmatch(r"[\w][\w.\-]{0,80}", name):
             manifest.refuse(f"files: {name!r:.60} is not a plain file name")
-        entry = listed.section(name)
         largest = _LARGEST.get(pathlib.PurePosixPath(name).suffix, _LARGEST_OTHER)
-        size = entry.whole("bytes", 0, largest)
-        data = files.read(name, largest)
-        if len(data) != size:
-            raise BundleError(
-                f"{files.path}/{name}: holds {len(data)} bytes, the manifest says {size}; "
-                f"{REBUILD}."
-            )
+        sizes[name] = listed.section(name).whole("bytes", 0, largest)
+    if sum(sizes.values()) > _LARGEST_ALL:
+        manifest.refuse(f"files: more than {_LARGEST_ALL} bytes in all")
+    for name, size in sizes.items():
+        entry, data = listed.section(name), files.read(name, size, size)
         if hashlib.sha256(data).hexdigest() != entry.value("sha256", str).lower():
             raise BundleError(
                 f"{files.path}/{name}: its sha256 differs from the manifest's, so the file was "

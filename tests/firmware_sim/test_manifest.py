@@ -156,6 +156,20 @@ def test_a_file_that_is_mostly_holes_is_refused_unread(copy: pathlib.Path) -> No
     assert f"holds {size} bytes" in refusal(copy)
 
 
+def test_a_file_of_holes_is_refused_unread_by_the_size_of_the_manifest(
+    copy: pathlib.Path,
+) -> None:
+    os.truncate(copy / "decoder_step.tflite", 200 << 20)
+    assert "holds 209715200 bytes, the manifest says" in refusal(copy)
+
+    def say_so(manifest: dict[str, Any]) -> None:
+        for name in ("encoder.tflite", "decoder_step.tflite"):
+            os.truncate(copy / name, 230 << 20)
+            manifest["files"][name]["bytes"] = 230 << 20
+
+    assert "bytes in all" in refusal(edited(copy, say_so))
+
+
 def test_a_zip_that_unpacks_to_gigabytes_is_refused_unread(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "bomb.zip"
     with (
