@@ -93,7 +93,9 @@ int speech_open(speech **opened, void *memory, size_t bytes, const void *block, 
                 const speech_settings *settings, const speech_runtime *runtime,
                 const speech_listener *listener);
 
-/* The same for a recogniser that will use a grammar of its own, see speech_use. */
+/* The same for a recogniser that will use a grammar of its own, see speech_use. A small grammar may
+ * take less than speech_size says, which speech_open needs: take the larger of both.
+ */
 int speech_size_with(const void *block, size_t block_bytes, const speech_settings *settings,
                      const void *grammar, size_t grammar_bytes, size_t *bytes);
 
