@@ -42,7 +42,7 @@ from firmware_sim.grammar.lexicon import Pronunciation
 from firmware_sim.grammar.phrase import Phrase, Word, draw, labels, value_of
 from firmware_sim.grammar.pronunciation import joined
 
-REJECT_BELOW: Final = 0.15  # confidence below which a result over phones is no command
+REJECT_BELOW: Final = 0.1  # confidence below which a result over phones is no command
 
 
 class TextEncoder(Protocol):

@@ -5,7 +5,7 @@
 
 #include "speech_spelling.h"
 
-#define REJECT_BELOW (-124329) /* log 0.15 in 1/65536: grammar/source.py has the same */
+#define REJECT_BELOW (-150902) /* log 0.1 in 1/65536: grammar/source.py has the same */
 
 /* Where the next bytes of the block go; with a base of NULL they are only counted. */
 typedef struct {
