@@ -73,10 +73,10 @@ def test_runtimes_compute_the_same_phones(
     np.testing.assert_array_equal(outputs[0]["phone_logits"], outputs[1]["phone_logits"])
 
 
-def test_an_untrained_model_rejects_speech(
+def test_speech_of_less_confidence_is_rejected(
     at_home: pathlib.Path, speech: npt.NDArray[np.int16]
 ) -> None:
-    recogniser = Recognizer(bundles.load(at_home))
+    recogniser = Recognizer(bundles.load(at_home)).use(HOME, reject_below=0.3)
     result = recogniser.transcribe(speech[:20000])
     assert result.text == "" and not result.commands
     assert all(set((x.free_text or "").split()) <= set(PHONES) for x in result.segments)
