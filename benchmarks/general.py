@@ -157,7 +157,8 @@ def command_share(recognizer: Recognizer, grammar: Path, manifest: Path) -> Figu
 
     Raises ValueError: the grammar does not accept a text of the manifest.
     """
-    held, accepted = recognizer.use(grammar, reject_below=0.0), templates.read(grammar)
+    accepted = templates.read(grammar)
+    held = recognizer.use(accepted, reject_below=0.0)
     utterances = corpus.read_manifest(manifest)
     right: list[float] = []
     for utterance in tqdm(utterances, grammar.stem, unit="file", disable=None):

@@ -70,6 +70,11 @@ class Bundle(SpeechModel):
         """Most samples of 16 kHz audio that the encoder takes at once."""
         return frontend.sample_count(self.limits.frames, self.frontend.window)
 
+    def check_grammar(self) -> None:
+        """Raises BundleError for a bundle without `free_text` that has no grammar."""
+        if self.grammar is None and not self.free_text:
+            raise self.needs_grammar()
+
     def needs_grammar(self) -> BundleError:
         """The error of a bundle without `free_text` that has no grammar."""
         return BundleError(

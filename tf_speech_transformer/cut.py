@@ -5,7 +5,7 @@
 A model that trains for long knows the sentences of few people by heart.  Their pieces are others,
 and as short as commands are.  A general bundle aligns each sentence's phones; words
 that it does not hear are in no piece.  `--out` gets 16 kHz mono FLAC files and `manifest.tsv`
-(`audio`, `text`, `speaker`).  The same command goes on where a killed one stopped.
+(`audio`, `text`, `speaker`); the manifest comes last.
 """
 
 import hashlib

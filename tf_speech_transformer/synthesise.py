@@ -79,16 +79,15 @@ def english_lines(count: int, seed: int, out: Path) -> list[str]:
     source = {"kind": "read", "texts": english.TEXTS, "excluded": english.GRAMMARS}
     lines = readers.sentences_of(recipes.write_sentences(source, out), english.GRAMMARS)
     chance = random.Random(seed)
-    drawn = iter(lambda: lines.draw(chance).text, object())
+    drawn = (lines.draw(chance).text for _ in itertools.count())
     short = (text for text in drawn if text is not None and len(text) <= LINE_LETTERS)
     return list(itertools.islice(short, count))
 
 
-def english_speakers(chosen: flags.FlagValues, seed: int) -> list[str]:
-    """Those of `--speakers`, or as various ones as the engine has."""
-    synthesiser = reading.make_engine(chosen.voices, chosen.kokoro_voices, english_only=False)
-    if chosen.speakers:
-        return list(chosen.speakers)
+def english_speakers(synthesiser: voices.Synthesiser, named: Sequence[str], seed: int) -> list[str]:
+    """The named ones, or as various ones as the engine has."""
+    if named:
+        return list(named)
     if isinstance(synthesiser, kokoro.Kokoro):
         names = [x for x in synthesiser.speakers() if x not in kokoro.HELD_OUT]
         return kokoro.varied_speakers(names, SPEAKERS, seed)
@@ -97,14 +96,15 @@ def english_speakers(chosen: flags.FlagValues, seed: int) -> list[str]:
 
 def speak_texts(chosen: flags.FlagValues, out: Path) -> str:
     """Makes the corpus that the flags describe; returns what was made, in a sentence."""
-    synthesiser = reading.make_engine(chosen.voices, chosen.kokoro_voices)
+    general = chosen.english is not None
+    synthesiser = reading.make_engine(chosen.voices, chosen.kokoro_voices, english_only=not general)
     seed = 1 if chosen.seed is None else chosen.seed
-    if chosen.english is None:
+    if general:
+        texts = english_lines(chosen.english, seed, out)
+        speakers = english_speakers(synthesiser, chosen.speakers, seed)
+    else:
         texts = read_texts(Path(chosen.texts))
         speakers = choose_speakers(synthesiser, chosen.speakers, chosen.blends, chosen.part, seed)
-    else:
-        texts = english_lines(chosen.english, seed, out)
-        speakers = english_speakers(chosen, seed)
     rates, pitches = _limits("rate", chosen.rate), _limits("pitch", chosen.pitch)
     readings = reading.plan(synthesiser.name, texts, speakers, chosen.takes, rates, pitches, seed)
     made = reading.synthesise_corpus(

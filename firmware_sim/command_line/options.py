@@ -70,6 +70,5 @@ def recognizer(runtime: str | None = None) -> Recognizer:
         grammar=GRAMMAR.value,
         language_weight=LANGUAGE_WEIGHT.value,
     )
-    if loaded.grammar is None and not loaded.free_text:
-        raise loaded.needs_grammar()
+    loaded.check_grammar()
     return Recognizer(loaded, runtime or RUNTIME.value, options, NUM_THREADS.value)

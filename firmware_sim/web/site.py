@@ -45,8 +45,7 @@ def files(bundle: Bundle, name: str, examples: Sequence[pathlib.Path]) -> dict[s
       ExportError: the C core does not know something in the bundle.
       BundleError: the engine does not.
     """
-    if bundle.grammar is None and not bundle.free_text:
-        raise bundle.needs_grammar()
+    bundle.check_grammar()
     content = {f"speech/{path.name}": path.read_bytes() for path in sorted(_SPEECH.iterdir())}
     content |= {path.name: path.read_bytes() for path in sorted(_PAGE.iterdir())}
     parts = {

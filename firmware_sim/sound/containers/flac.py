@@ -13,6 +13,7 @@ from firmware_sim.sound.containers.splice import (
     TRUNCATED,
     ContainerError,
     Splice,
+    check_parts,
     read_at,
     size_of,
 )
@@ -22,7 +23,6 @@ _STREAM_INFO: Final = slice(8, 42)  # after the magic and the header of its bloc
 _LONGEST_FRAME: Final = 1 << 18  # bytes that are searched for the last frame
 _MOST_CANDIDATES: Final = 16
 _BEGINNING: Final = b"fLaC"
-_MOST_PARTS: Final = 1000
 _TAG_BYTES: Final = 128  # of ID3v1
 
 
@@ -85,8 +85,7 @@ def parts(stream: BinaryIO) -> list[BinaryIO]:
         if stream_info(read_at(stream, at + place, _STREAM_INFO.stop)):
             starts.append(at + place)
         at += place + len(_BEGINNING)
-        if len(starts) > _MOST_PARTS:
-            raise ContainerError(f"more than {_MOST_PARTS} files are joined in it; take it apart.")
+        check_parts(len(starts))
     return [
         cast(BinaryIO, Splice(stream, [span]))
         for span in zip(starts, [*starts[1:], size], strict=True)

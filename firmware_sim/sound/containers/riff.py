@@ -16,13 +16,13 @@ from firmware_sim.sound.containers.splice import (
     TRUNCATED,
     ContainerError,
     Splice,
+    check_parts,
     read_at,
     size_of,
 )
 
 _UNKNOWN: Final = 0x7F000000  # writers into a pipe put sizes from here up into the header
 _SLIP: Final = 44  # bytes by which a size may be too large: some writers count the header
-_MOST_PARTS: Final = 1000  # files joined in one
 _MOST_CHUNKS: Final = 10_000
 _LONGEST_FORMAT: Final = 1 << 16  # bytes
 _MPEG_FORMATS: Final = (0x50, 0x55)
@@ -56,8 +56,7 @@ def mend_waves(stream: BinaryIO) -> list[BinaryIO]:
         waves.extend(mend_wave(part))
         if end == size:
             return waves
-        if len(waves) > _MOST_PARTS:
-            raise ContainerError(f"more than {_MOST_PARTS} files are joined in it; take it apart.")
+        check_parts(len(waves))
         start = end
 
 

@@ -5,9 +5,17 @@ import io
 from collections.abc import Sequence
 from typing import Any, BinaryIO, Final
 
+_MOST_PARTS: Final = 1000  # files joined in one
+
 
 class ContainerError(Exception):
     """A container that cannot be read; the message continues the file's name and a colon."""
+
+
+def check_parts(count: int) -> None:
+    """Raises ContainerError for too many files that are joined in one."""
+    if count > _MOST_PARTS:
+        raise ContainerError(f"more than {_MOST_PARTS} files are joined in it; take it apart.")
 
 
 TRUNCATED: Final = "the audio is truncated or damaged; get the whole file again."
